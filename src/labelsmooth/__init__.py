@@ -1,0 +1,48 @@
+"""Label smoothing for PyTorch: exact, fast and accountable."""
+
+from labelsmooth import measure, plot, theory
+from labelsmooth.conventions import Convention, convention, conventions
+from labelsmooth.losses import (
+    CrossEntropyLoss,
+    LinearCrossEntropyLoss,
+    cross_entropy,
+    linear_cross_entropy,
+)
+from labelsmooth.mixture import Mixture
+from labelsmooth.row_stats import RowStats, row_stats
+from labelsmooth.smoothing import (
+    Smoothing,
+    class_conditional,
+    label_dropout,
+    mixup,
+    others,
+    prior,
+    uniform,
+    unigram,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Convention",
+    "CrossEntropyLoss",
+    "LinearCrossEntropyLoss",
+    "Mixture",
+    "RowStats",
+    "Smoothing",
+    "class_conditional",
+    "convention",
+    "conventions",
+    "cross_entropy",
+    "label_dropout",
+    "linear_cross_entropy",
+    "measure",
+    "mixup",
+    "others",
+    "plot",
+    "prior",
+    "row_stats",
+    "theory",
+    "uniform",
+    "unigram",
+]

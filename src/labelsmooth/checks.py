@@ -1,0 +1,67 @@
+"""Checks of the values inside tensors, made so that no device ever has to be waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def require(holds: Tensor, message: Callable[[], str]) -> None:
+    """Raise `ValueError(message())` unless every element of the boolean tensor `holds` is true.
+
+    On a CPU the values are looked at; elsewhere an assertion is queued on the device, which fails later
+    and costs no synchronisation. While a graph is traced or under `torch.func.vmap` values do not exist
+    yet, and nothing is checked.
+    """
+    if torch.compiler.is_compiling() or _is_batched(holds):
+        return
+    if holds.device.type == "cpu":
+        if not bool(holds.all()):
+            raise ValueError(message())
+    elif holds.device.type != "meta":
+        torch._assert_async(holds.all(), "labelsmooth: a value is out of its range")
+
+
+def require_logits(logits: Tensor, name: str) -> None:
+    if not isinstance(logits, Tensor) or logits.dtype not in FLOAT_DTYPES:
+        got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(f"{name} must be a float16, bfloat16, float32 or float64 tensor, got {got}")
+
+
+def require_num_classes(num_classes: int) -> None:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | torch.SymInt):
+        raise TypeError(f"num_classes must be an int, got {type(num_classes).__name__}")
+    if num_classes < 2:
+        raise ValueError(f"there must be at least 2 classes, got {num_classes}")
+
+
+def require_integers(index: Tensor, name: str) -> None:
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise TypeError(f"{name} must hold integer class indices, got {index.dtype}")
+
+
+def require_classes(index: Tensor, num_classes: int, name: str) -> None:
+    """Raise unless `index` holds integers in 0..num_classes−1."""
+    require_integers(index, name)
+
+    def message() -> str:
+        wrong = index[(index < 0) | (index >= num_classes)].flatten()[0]
+        return f"{name} must lie in 0..{num_classes - 1}, got {int(wrong)}"
+
+    require((index >= 0) & (index < num_classes), message)
+
+
+def require_no_nan(values: Tensor, name: str) -> None:
+    require(~values.isnan(), lambda: f"{name} must not contain NaN")
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    # torch.func has no public question for this
+    functorch = torch._C._functorch
+    while functorch.is_gradtrackingtensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return functorch.is_batchedtensor(tensor)

@@ -1,0 +1,115 @@
+"""The command `labelsmooth`: its subcommands, and what it says when something is wrong.
+
+A subcommand is a module of this package with `HELP` (one line), `DESCRIPTION` (a paragraph), `Options` (a
+frozen dataclass, see `options`) and `run(options)`. Only the module of the command in use is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
+
+from labelsmooth import __version__
+from labelsmooth.cli.options import add_options, flag, from_namespace
+
+COMMANDS = ("study", "theory")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Bad input and missing files or packages are one sentence on stderr and status 2. A TypeError counts as bad
+    input only while the options are made, where nothing but their checks runs; later it is an error in the
+    program, and like every other exception it keeps its traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        module, namespace = _parse(arguments)
+        try:
+            options = from_namespace(module.Options, namespace)
+        except TypeError as error:
+            return _fail(_sentence(error))
+        module.run(options)
+        sys.stdout.flush()  # here, where a closed pipe can still be told from an error
+    except KeyboardInterrupt:
+        print("labelsmooth: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader has seen enough; python would complain when it flushes the rest at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError) as error:
+        return _fail(_sentence(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "labelsmooth"):
+            raise
+        return _fail(f"this needs the package {package}, which pip install 'labelsmooth[study]' brings")
+    return 0
+
+
+def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """The module of the command, and its arguments."""
+    command = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if command is not None and command not in COMMANDS:
+        raise ValueError(f"there is no command {command!r}{_nearest(command, COMMANDS)}")
+    parser = _Parser(
+        prog="labelsmooth",
+        description="Label smoothing for classifiers: what it asks of a network, and what it did to one.",
+        epilog="labelsmooth COMMAND --help shows the options of a command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"labelsmooth {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS if command is None else [command]:
+        module = import_module(f"labelsmooth.cli.{name}")
+        subparser = commands.add_parser(
+            name, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False
+        )
+        subparser.set_defaults(module=module)
+        add_options(subparser, module.Options)
+        if name == command:
+            _check_option_names(arguments, {"--help", *map(flag, fields(module.Options))})
+    if not arguments:
+        parser.print_help()
+        raise SystemExit(0)
+    namespace = parser.parse_args(arguments)
+    return namespace.module, namespace
+
+
+def _check_option_names(arguments: list[str], known: set[str]) -> None:
+    # before argparse, which would first ask for a required option that is only misspelt
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            raise ValueError(f"there is no option {name}{_nearest(name, known)}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(word, sorted(known), n=1)
+    return f", did you mean {matches[0]}?" if matches else f", expected one of {', '.join(sorted(known))}"
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _fail(sentence: str) -> int:
+    print(f"labelsmooth: error: {sentence}", file=sys.stderr)
+    return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its complaints in the one form that all others have."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)

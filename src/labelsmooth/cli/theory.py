@@ -1,0 +1,132 @@
+"""`labelsmooth theory`: the closed forms for one ε and K, as a table and as the gap-against-ε figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labelsmooth import theory
+
+HELP = "print what a given smoothing and number of classes ask of the logits"
+DESCRIPTION = (
+    "Print the closed forms of label smoothing for one eps and one number of classes: the target, the "
+    "optimal logit gap, the confidence and the smallest loss and perplexity a network can reach, side by "
+    "side for several conventions. For example: labelsmooth theory --classes 1000 --plot gap.png"
+)
+
+_SUFFIXES = (".png", ".svg", ".pdf")
+_DECADES = (10, 100, 1000, 10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to compute, and where to draw it.
+
+    Raises:
+        TypeError, ValueError: as `theory.target`; or no picture can be written to `plot`.
+    """
+
+    classes: int = field(metadata={"help": "number of classes K, at least 2", "metavar": "K"})
+    smoothing: float = field(
+        default=0.1, metadata={"help": "eps in [0, 1], as each convention takes it", "metavar": "EPS"}
+    )
+    convention: tuple[str, ...] = field(
+        default=("uniform", "others"),
+        metadata={
+            "help": "uniform (1-eps+eps/K on the class), others (1-eps), or implementations by name such as "
+            "torch, fairseq or opennmt",
+            "metavar": "NAME",
+        },
+    )
+    plot: Path | None = field(
+        default=None,
+        metadata={
+            "help": "draw the optimal gap against eps into this .png, .svg or .pdf file",
+            "metavar": "FILE",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for convention in self.convention:
+            theory.target(self.smoothing, self.classes, convention)
+        if self.plot is not None:
+            if self.plot.suffix.lower() not in _SUFFIXES:
+                raise ValueError(f"plot must end in {', '.join(_SUFFIXES)}, got {str(self.plot)!r}")
+            if not self.plot.parent.is_dir():
+                raise ValueError(f"plot must lie in a folder that exists, got {str(self.plot)!r}")
+
+
+def run(options: Options) -> None:
+    print(table(options))
+    if options.plot is not None:
+        _draw(options, options.plot)
+        print(f"\n{options.plot}")
+
+
+def table(options: Options) -> str:
+    """The closed forms: one row for each quantity with its unit, one column for each convention."""
+    eps, k = options.smoothing, options.classes
+    quantities: list[tuple[str, str, Callable[[str], float]]] = [
+        ("target on the class", "probability", lambda name: theory.target(eps, k, name).on_class),
+        ("target on each other class", "probability", lambda name: theory.target(eps, k, name).on_other),
+        ("sum of the target", "probability", lambda name: theory.target(eps, k, name).mass),
+        ("optimal logit gap", "nats", lambda name: theory.optimal_gap(eps, k, name)),
+        ("confidence at the optimum", "probability", lambda name: theory.optimum(eps, k, name).on_class),
+        ("smallest loss", "nats per row", lambda name: theory.entropy_floor(eps, k, name)),
+        ("smallest perplexity, exp(loss)", "choices", lambda name: theory.perplexity_floor(eps, k, name)),
+        ("... of the true labels, there", "choices", lambda name: theory.label_perplexity(eps, k, name)),
+        ("weight of H(u,p) beside H(q,p)", "ratio", lambda name: theory.relative_weight(eps, k, name)),
+        ("same target as uniform at", "eps", lambda name: theory.convert(eps, k, name, "uniform")),
+        ("same target as others at", "eps", lambda name: theory.convert(eps, k, name, "others")),
+    ]
+    rows = [
+        [quantity, unit, *(_shown(value, name) for name in options.convention)]
+        for quantity, unit, value in quantities
+    ]
+    return f"label smoothing, eps = {eps:g}, K = {k} classes\n\n" + _aligned(
+        [["", "unit", *options.convention], *rows]
+    )
+
+
+def _shown(value: Callable[[str], float], convention: str) -> str:
+    try:
+        return f"{value(convention):.6g}"
+    except ValueError:
+        return "none"  # no eps of the other convention has this target
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Columns of equal width: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _draw(options: Options, path: Path) -> None:
+    """One panel for each convention, written whole or not at all."""
+    from matplotlib.figure import Figure
+
+    from labelsmooth.plot.gap import plot_gap
+
+    # round numbers for comparison, unless the line would run into that of K itself
+    others = [decade for decade in _DECADES if abs(math.log10(decade / options.classes)) > 0.5]
+    figure = Figure(figsize=(5.2 * len(options.convention), 3.9), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(options.convention), squeeze=False, sharey=True)[0]
+    for panel, convention in zip(panels, options.convention, strict=True):
+        curves = theory.gap_curves([*others, options.classes], convention, options.smoothing)
+        plot_gap(curves, panel)
+        panel.label_outer()
+    unfinished = path.with_name(f".{path.name}.partial")
+    try:
+        figure.savefig(unfinished, format=path.suffix[1:].lower())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

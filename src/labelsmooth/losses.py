@@ -1,0 +1,531 @@
+"""Smoothed cross-entropies: ordinary autograd on the row statistics."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from labelsmooth.backends.select import Backend
+from labelsmooth.checks import require_integers, require_logits, require_no_nan, require_num_classes
+from labelsmooth.mixture import Mixture, take_rows
+from labelsmooth.row_stats import RowStats, Support, row_stats
+from labelsmooth.smoothing import Smoothing, as_smoothing
+
+Reduction = Literal["none", "mean", "sum"]
+Denominator = float | Tensor | Literal["rows", "valid"] | None
+
+
+@overload
+def cross_entropy(
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
+    row_weight: Tensor | None = ...,
+    z_loss: float | Tensor = ...,
+    denominator: Denominator = ...,
+    support: Support = ...,
+    return_stats: Literal[False] = ...,
+    backend: Backend = ...,
+) -> Tensor: ...
+@overload
+def cross_entropy(
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
+    row_weight: Tensor | None = ...,
+    z_loss: float | Tensor = ...,
+    denominator: Denominator = ...,
+    support: Support = ...,
+    return_stats: Literal[True],
+    backend: Backend = ...,
+) -> tuple[Tensor, RowStats]: ...
+def cross_entropy(
+    input: Tensor,  # (N, K, d1, ...) or (K,)
+    target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
+    weight: Tensor | None = None,  # (K,)
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float | Smoothing = 0.0,
+    *,
+    row_weight: Tensor | None = None,  # (N, d1, ...)
+    z_loss: float | Tensor = 0.0,
+    denominator: Denominator = None,
+    support: Support = "all",
+    return_stats: bool = False,
+    backend: Backend = "auto",
+) -> Tensor | tuple[Tensor, RowStats]:
+    """Cross-entropy of logits against smoothed targets, in nats; a drop-in for `F.cross_entropy`.
+
+    A row's loss is M·ℓ − Σ_j w_j·a_j − β·b + z_loss·lse², in the symbols of `Mixture` and `RowStats`; but for
+    the last term this is Σ_k q_k·(−log p_k), with class weights c Σ_k c_k·q_k·(−log p_k).
+
+    Args:
+        input: logits, (K,), (N, K) or (N, K, d1, …), float16, bfloat16, float32 or float64.
+        target: class indices in 0..K−1 (or `ignore_index`) of the shape without the class axis; dense targets
+            of the shape of `input`, of any mass; or a `Mixture` of batch shape (N, d1, …), taken as it is.
+        weight: (K,) class weights c.
+        ignore_index: rows with this class index have no loss and no gradient. For dense targets and mixtures
+            use a `row_weight` of 0.
+        reduction: "none", "sum", or "mean", which divides the sum by `denominator`.
+        label_smoothing: ε of `uniform` in [0, 1], or a `Smoothing`; not with a `Mixture`.
+        row_weight: (N, d1, …) factors on the rows' losses; a row with 0 does not count.
+        z_loss: ≥ 0, the factor on the squared log-partition lse².
+        denominator: of the mean. None: torch's, Σ c_y over the rows that count, or their number for dense
+            targets and mixtures. "rows": the number of rows. "valid": of those that count. Or a positive
+            number or a 0-d tensor, e.g. the number of tokens over all of a step's micro-batches.
+        support: "all", or "finite", which moves the smoothing mass of classes whose logit is −inf to the
+            prior's other classes.
+        return_stats: also return the detached `RowStats`, from which accuracy, NLL, Brier score, entropy and
+            calibration of the batch follow with no second pass.
+        backend: "auto" or "reference".
+
+    Returns:
+        The loss: a scalar, or (N, d1, …) for "none", with 0 for rows that do not count. float64 for float64
+        logits, else float32. With `return_stats`, (loss, stats). The loss is 0 with a zero gradient where no
+        row counts.
+
+    Raises:
+        TypeError: a dtype that does not fit its meaning.
+        ValueError: fewer than 2 classes, shapes that do not fit, a class or ε out of range, NaN in weights.
+
+    Cost: that of `row_stats`; never an N×K target.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+        >>> cross_entropy(logits, torch.tensor([0, 1]), label_smoothing=0.1)
+        tensor(0.4773)
+
+    Source: Szegedy et al. 2016, §7. Departs from torch: no row counts gives 0, not NaN; ε < 0 raises; half-
+    precision logits give a float32 loss; 0·(−inf) is 0; ignored rows cannot leak NaN.
+    """
+    require_logits(input, "input")
+    if input.dim() == 0:
+        raise ValueError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
+    class_axis = min(1, input.dim() - 1)
+    logits = input.movedim(class_axis, -1)
+    rows, num_classes = logits.shape[:-1], logits.shape[-1]
+    _check_settings(reduction, z_loss, denominator, support)
+    _check_weights(num_classes, rows, weight, row_weight)
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+    counted: Tensor | None = None
+    labels: Tensor | None = None
+    if isinstance(target, Mixture):
+        if isinstance(label_smoothing, Smoothing) or label_smoothing != 0:
+            raise ValueError("a Mixture target is smoothed already, got label_smoothing as well")
+        target.check(num_classes)
+        if target.batch_shape not in (rows, torch.Size()):
+            raise ValueError(
+                f"the Mixture must have batch shape {tuple(rows)}, got {tuple(target.batch_shape)}"
+            )
+        mixture = target
+    else:
+        smoothing = as_smoothing(label_smoothing)
+        if not target.is_floating_point():
+            if target.shape != rows:
+                raise ValueError(f"class indices must have shape {tuple(rows)}, got {tuple(target.shape)}")
+            require_integers(target, "target")
+            counted = target != ignore_index
+            labels = target = torch.where(counted, target, 0)
+        elif target.shape != input.shape:
+            raise ValueError(
+                f"dense targets must have the shape of input {tuple(input.shape)}, got {tuple(target.shape)}"
+            )
+        else:
+            target = target.movedim(class_axis, -1)
+        mixture = smoothing(target, num_classes)
+    if row_weight is not None:
+        row_weight = row_weight.to(dtype)
+        counted = row_weight != 0 if counted is None else counted & (row_weight != 0)
+
+    if support == "finite" and mixture.prior_weight is not None:
+        mixture = _onto_finite(mixture, logits.detach() > -torch.inf, dtype)
+    if weight is not None:
+        weight = weight.to(dtype)
+        mixture = mixture.weighted(weight)
+
+    prior: Tensor | Literal["uniform"] | None = None
+    if mixture.prior_weight is not None:
+        prior = "uniform" if mixture.prior is None else mixture.prior
+    stats = row_stats(
+        logits,
+        None if mixture.index is None else mixture.index.expand(*rows, mixture.index.shape[-1]),
+        prior,
+        prior_row=None if mixture.prior_row is None else mixture.prior_row.expand(rows),
+        counted=counted,
+        support=support,
+        log_sum_sq=return_stats,
+        mean_logit=return_stats,
+        backend=backend,
+    )
+    loss = _row_losses(mixture, stats, dtype)
+    if isinstance(z_loss, Tensor) or z_loss != 0:
+        loss = loss + z_loss * stats.lse.square()
+    if row_weight is not None:
+        loss = loss * row_weight
+    if counted is not None:
+        loss = torch.where(counted, loss, 0)
+    if reduction == "sum":
+        loss = loss.sum()
+    elif reduction == "mean":
+        loss = _mean(loss, counted, labels, weight, denominator)
+    return (loss, stats.detach()) if return_stats else loss
+
+
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor | Mixture,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Smoothing = ...,
+    row_weight: Tensor | None = ...,
+    z_loss: float | Tensor = ...,
+    denominator: Denominator = ...,
+    return_stats: Literal[False] = ...,
+    backend: Backend = ...,
+) -> Tensor: ...
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor | Mixture,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Smoothing = ...,
+    row_weight: Tensor | None = ...,
+    z_loss: float | Tensor = ...,
+    denominator: Denominator = ...,
+    return_stats: Literal[True],
+    backend: Backend = ...,
+) -> tuple[Tensor, RowStats]: ...
+def linear_cross_entropy(
+    input: Tensor,  # (..., H)
+    linear_weight: Tensor,  # (K, H)
+    target: Tensor | Mixture,  # (...), or dense (..., K)
+    *,
+    linear_bias: Tensor | None = None,  # (K,)
+    weight: Tensor | None = None,  # (K,)
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float | Smoothing = 0.0,
+    row_weight: Tensor | None = None,  # (...)
+    z_loss: float | Tensor = 0.0,
+    denominator: Denominator = None,
+    return_stats: bool = False,
+    backend: Backend = "auto",
+) -> Tensor | tuple[Tensor, RowStats]:
+    """Cross-entropy of a linear layer's logits input·Wᵀ + b against smoothed targets, in nats.
+
+    Args:
+        input: (…, H) features.
+        linear_weight: W, (K, H).
+        target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
+        linear_bias: b, (K,).
+        weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, return_stats,
+            backend: as in `cross_entropy`.
+
+    Returns:
+        As `cross_entropy`; "none" gives (…).
+
+    Raises:
+        TypeError, ValueError: as `cross_entropy`; or shapes of the layer that do not fit.
+
+    Cost: makes the logits, (…, K), once.
+
+    Example:
+        >>> x, W = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> linear_cross_entropy(x, W, torch.tensor([0, 1]), label_smoothing=0.1)
+        tensor(0.3729)
+
+    Source: as `torch.nn.functional.linear_cross_entropy` (2.13), with the class axis always last.
+    """
+    if linear_weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != linear_weight.shape[1]:
+        raise ValueError(
+            "input (…, H) and linear_weight (K, H) must share H, "
+            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+        )
+    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:1]:
+        raise ValueError(
+            f"linear_bias must have shape ({linear_weight.shape[0]},), got {tuple(linear_bias.shape)}"
+        )
+    logits = nn.functional.linear(input, linear_weight, linear_bias)
+    class_axis = min(1, logits.dim() - 1)
+    if isinstance(target, Tensor) and target.is_floating_point() and target.dim() == logits.dim():
+        target = target.movedim(-1, class_axis)
+    result: Tensor | tuple[Tensor, RowStats] = cross_entropy(  # type: ignore[call-overload,misc]
+        logits.movedim(-1, class_axis),
+        target,
+        weight,
+        ignore_index,
+        reduction,
+        label_smoothing,
+        row_weight=row_weight,
+        z_loss=z_loss,
+        denominator=denominator,
+        return_stats=return_stats,
+        backend=backend,
+    )
+    return result
+
+
+def _row_losses(mixture: Mixture, stats: RowStats, dtype: torch.dtype) -> Tensor:
+    """M·ℓ − Σ_j w_j·a_j − β·b of each row."""
+    mass: Tensor | float = 0.0
+    attained: Tensor | float = 0.0
+    if stats.at_index is not None:
+        weight = torch.as_tensor(mixture.weight, dtype=dtype, device=stats.max.device)
+        weight = weight.expand(stats.at_index.shape)
+        mass = weight.sum(-1)
+        attained = _times(weight, stats.at_index).sum(-1)
+    if stats.at_prior is not None and mixture.prior_weight is not None:
+        assert stats.prior_mass is not None
+        prior_weight = mixture.prior_weight
+        if isinstance(prior_weight, Tensor):
+            prior_weight = prior_weight.to(dtype)
+        mass = mass + prior_weight * stats.prior_mass
+        attained = attained + _times(prior_weight, stats.at_prior)
+    return _times(mass, stats.log_sum) - attained
+
+
+def _times(factor: Tensor | float, value: Tensor) -> Tensor:
+    """factor·value, where 0·(±inf) is 0."""
+    if not isinstance(factor, Tensor):
+        return torch.zeros_like(value) if factor == 0 else factor * value
+    return factor * torch.where((factor == 0) & value.isinf(), 0, value)
+
+
+def _onto_finite(mixture: Mixture, finite: Tensor, dtype: torch.dtype) -> Mixture:
+    """The mixture with β scaled row by row, so that the prior keeps its mass on the finite classes alone."""
+    assert mixture.prior_weight is not None
+    if mixture.prior is None:
+        left = finite.sum(-1, dtype=dtype) / finite.shape[-1]
+    else:
+        left = torch.where(finite, mixture.prior_of_rows(), 0).sum(-1, dtype=dtype)
+    scale = torch.where(left > 0, mixture.prior_mass() / torch.where(left > 0, left, 1), 0)
+    return Mixture(
+        index=mixture.index,
+        weight=mixture.weight,
+        prior=mixture.prior,
+        prior_weight=mixture.prior_weight * scale,
+        prior_row=mixture.prior_row,
+    )
+
+
+def _mean(
+    loss: Tensor,  # (...)
+    counted: Tensor | None,
+    labels: Tensor | None,
+    class_weight: Tensor | None,
+    denominator: Denominator,
+) -> Tensor:
+    total = loss.sum()
+    if denominator is None and labels is not None and class_weight is not None:
+        weights = take_rows(class_weight, labels)
+        denominator = (weights if counted is None else torch.where(counted, weights, 0)).sum()
+    elif denominator is None or denominator == "valid":
+        denominator = loss.numel() if counted is None else counted.sum()
+    elif denominator == "rows":
+        denominator = loss.numel()
+    if not isinstance(denominator, Tensor):
+        return total / max(denominator, 1) if isinstance(denominator, int) else total / denominator
+    empty = denominator == 0
+    return torch.where(empty, 0, total / torch.where(empty, 1, denominator).to(total.dtype))
+
+
+def _check_weights(
+    num_classes: int, rows: torch.Size, weight: Tensor | None, row_weight: Tensor | None
+) -> None:
+    require_num_classes(num_classes)
+    for name, value, shape in (("weight", weight, (num_classes,)), ("row_weight", row_weight, rows)):
+        if value is None:
+            continue
+        if value.is_complex():
+            raise TypeError(f"{name} must be real, got {value.dtype}")
+        if value.shape != shape:
+            raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
+        if value.is_floating_point():
+            require_no_nan(value, name)
+
+
+def _check_settings(reduction: str, z_loss: float | Tensor, denominator: Denominator, support: str) -> None:
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+    if support not in ("all", "finite"):
+        raise ValueError(f"support must be 'all' or 'finite', got {support!r}")
+    if not isinstance(z_loss, Tensor) and not z_loss >= 0:
+        raise ValueError(f"z_loss must be at least 0, got {z_loss}")
+    if denominator is None:
+        return
+    if reduction != "mean":
+        raise ValueError(f"a denominator goes with reduction='mean', got reduction={reduction!r}")
+    if isinstance(denominator, Tensor):
+        if denominator.dim() != 0:
+            raise ValueError(f"a tensor denominator must be 0-d, got shape {tuple(denominator.shape)}")
+    elif isinstance(denominator, str):
+        if denominator not in ("rows", "valid"):
+            raise ValueError(
+                f"denominator must be a number, a 0-d tensor, 'rows', 'valid' or None, got {denominator!r}"
+            )
+    elif not denominator > 0:
+        raise ValueError(f"denominator must be positive, got {denominator}")
+
+
+class _Settings(nn.Module):
+    """What the two loss modules keep: the settings of the loss, checked once."""
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None,
+        ignore_index: int,
+        reduction: Reduction,
+        label_smoothing: float | Smoothing,
+        z_loss: float | Tensor,
+        denominator: Denominator,
+        support: Support,
+        backend: Backend,
+    ) -> None:
+        super().__init__()
+        _check_settings(reduction, z_loss, denominator, support)
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+        as_smoothing(label_smoothing)  # raises now what would raise in every step
+        self.label_smoothing = label_smoothing
+        self.z_loss = z_loss
+        self.denominator = denominator
+        self.support = support
+        self.backend = backend
+
+    def extra_repr(self) -> str:
+        return (
+            f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+class CrossEntropyLoss(_Settings):
+    """`cross_entropy` as a module; a drop-in for `torch.nn.CrossEntropyLoss`.
+
+    Args:
+        weight, ignore_index, reduction, label_smoothing, z_loss, denominator, support, backend: as in
+            `cross_entropy`. `weight` moves with the module and is saved with it.
+
+    Raises:
+        TypeError, ValueError: as `cross_entropy`, already when the module is made.
+
+    Example:
+        >>> loss = CrossEntropyLoss(label_smoothing=0.1)
+        >>> loss(torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1]))
+        tensor(0.4773)
+    """
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+        label_smoothing: float | Smoothing = 0.0,
+        *,
+        z_loss: float | Tensor = 0.0,
+        denominator: Denominator = None,
+        support: Support = "all",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            weight, ignore_index, reduction, label_smoothing, z_loss, denominator, support, backend
+        )
+
+    def forward(self, input: Tensor, target: Tensor | Mixture, row_weight: Tensor | None = None) -> Tensor:
+        return cross_entropy(
+            input,
+            target,
+            self.weight,
+            self.ignore_index,
+            self.reduction,
+            self.label_smoothing,
+            row_weight=row_weight,
+            z_loss=self.z_loss,
+            denominator=self.denominator,
+            support=self.support,
+            backend=self.backend,
+        )
+
+
+class LinearCrossEntropyLoss(_Settings):
+    """`linear_cross_entropy` as a module that owns the layer, as `torch.nn.LinearCrossEntropyLoss` does.
+
+    The layer is `.linear`, an `nn.Linear(in_features, num_classes)`; call it for the logits at inference.
+
+    Args:
+        in_features: H.
+        num_classes: K ≥ 2.
+        bias: whether the layer has a bias.
+        device, dtype: of the layer.
+        weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend: as in `cross_entropy`.
+
+    Raises:
+        TypeError, ValueError: as `cross_entropy`, already when the module is made.
+
+    Example:
+        >>> loss = LinearCrossEntropyLoss(8, 3, label_smoothing=0.1)
+        >>> loss(torch.randn(5, 8), torch.tensor([0, 1, 2, 1, 0])).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+        label_smoothing: float | Smoothing = 0.0,
+        z_loss: float | Tensor = 0.0,
+        denominator: Denominator = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            weight, ignore_index, reduction, label_smoothing, z_loss, denominator, "all", backend
+        )
+        require_num_classes(num_classes)
+        self.linear = nn.Linear(in_features, num_classes, bias=bias, device=device, dtype=dtype)
+
+    def forward(self, input: Tensor, target: Tensor | Mixture, row_weight: Tensor | None = None) -> Tensor:
+        return linear_cross_entropy(
+            input,
+            self.linear.weight,
+            target,
+            linear_bias=self.linear.bias,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+            row_weight=row_weight,
+            z_loss=self.z_loss,
+            denominator=self.denominator,
+            backend=self.backend,
+        )

@@ -1,0 +1,168 @@
+"""A smoothed target is a mixture: weights on a few classes plus a weight on a prior over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from labelsmooth.checks import require_classes, require_no_nan
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mixture:
+    """Targets of a batch of rows, q = Σ_j w_j·δ(k_j) + β·π, without the (…, K) table.
+
+    The mass M = Σ_j w_j + β·Σ_k π_k need not be 1. Weights may be numbers, or tensors that broadcast to the
+    shapes below. Rows share one prior, or each names its row in a table of priors: class-conditional
+    smoothing is a table indexed by the label, a dense target is a table with one row per sample.
+
+    Args:
+        index: (…, J) integers in 0..K−1; None for no such part.
+        weight: (…, J), the w_j; given exactly when `index` is.
+        prior: None (uniform over all K classes), a vector (K,), or a table (P, K).
+        prior_weight: (…), the β; None for no prior part.
+        prior_row: (…) integers in 0..P−1, given exactly when `prior` is a table.
+
+    Raises:
+        TypeError: `index` or `prior_row` does not hold integers.
+        ValueError: a part is missing its partner, or the shapes do not fit together.
+
+    Example:
+        >>> mixture = Mixture(index=torch.tensor([[2], [0]]), weight=0.9, prior_weight=0.1)
+        >>> mixture.dense(4)
+        tensor([[0.0250, 0.0250, 0.9250, 0.0250],
+                [0.9250, 0.0250, 0.0250, 0.0250]])
+    """
+
+    index: Tensor | None = None  # (..., J)
+    weight: Tensor | float | None = None  # (..., J)
+    prior: Tensor | None = None  # None, (K,) or (P, K)
+    prior_weight: Tensor | float | None = None  # (...)
+    prior_row: Tensor | None = None  # (...)
+
+    def __post_init__(self) -> None:
+        if (self.index is None) != (self.weight is None):
+            raise ValueError("a Mixture takes index and weight together, got only one of them")
+        if self.index is None and self.prior_weight is None:
+            raise ValueError("a Mixture needs index and weight, or prior_weight, or both; got neither")
+        if self.prior is not None and self.prior_weight is None:
+            raise ValueError("a Mixture with a prior needs a prior_weight, got none")
+        for name, value in (("index", self.index), ("prior_row", self.prior_row)):
+            if value is not None and value.dtype != torch.int64:
+                raise TypeError(f"Mixture {name} must be int64, got {value.dtype}")
+        if self.index is not None and self.index.dim() == 0:
+            raise ValueError("Mixture index must have shape (…, J), got a 0-d tensor")
+        if self.prior is not None and self.prior.dim() not in (1, 2):
+            raise ValueError(f"Mixture prior must be (K,) or (P, K), got {tuple(self.prior.shape)}")
+        if (self.prior is not None and self.prior.dim() == 2) != (self.prior_row is not None):
+            raise ValueError("Mixture prior_row goes with a (P, K) prior, and only with one")
+        try:
+            shape = self.batch_shape
+            if isinstance(self.weight, Tensor) and self.index is not None:
+                _broadcast(self.weight.shape, self.index.shape)
+        except RuntimeError:
+            raise ValueError(
+                "the parts of a Mixture must have the same batch shape, got "
+                + ", ".join(
+                    f"{name} {tuple(value.shape)}"
+                    for name in ("index", "weight", "prior_weight", "prior_row")
+                    if isinstance(value := getattr(self, name), Tensor)
+                )
+            ) from None
+        if self.index is not None and self.index.shape[:-1] != shape:
+            raise ValueError(f"Mixture index must have shape {(*shape, 'J')}, got {tuple(self.index.shape)}")
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The shape (…) of the rows; () where every row has the same target."""
+        shapes: list[torch.Size] = []
+        if self.index is not None:
+            shapes.append(self.index.shape[:-1])
+        if isinstance(self.prior_weight, Tensor):
+            shapes.append(self.prior_weight.shape)
+        if self.prior_row is not None:
+            shapes.append(self.prior_row.shape)
+        return _broadcast(*shapes)
+
+    def check(self, num_classes: int) -> None:
+        """Raise `ValueError` unless the mixture is one over `num_classes` classes."""
+        if self.index is not None:
+            require_classes(self.index, num_classes, "Mixture index")
+        if self.prior is not None and self.prior.shape[-1] != num_classes:
+            raise ValueError(
+                f"the prior must cover the {num_classes} classes, got one over {self.prior.shape[-1]}"
+            )
+        if self.prior is not None and self.prior_row is not None:
+            require_classes(self.prior_row, self.prior.shape[0], "Mixture prior_row")
+        for name, value in (("weight", self.weight), ("prior_weight", self.prior_weight)):
+            if isinstance(value, Tensor):
+                require_no_nan(value, f"Mixture {name}")
+
+    def prior_mass(self) -> Tensor | float:
+        """Σ_k π_k of each row: 1 for the uniform prior, else a 0-d tensor or (…)."""
+        if self.prior is None:
+            return 1.0
+        mass = self.prior.sum(-1)
+        return mass if self.prior_row is None else take_rows(mass, self.prior_row)
+
+    def prior_of_rows(self) -> Tensor:
+        """The prior given, (K,), or (…, K) where each row has its own."""
+        assert self.prior is not None
+        return self.prior if self.prior_row is None else take_rows(self.prior, self.prior_row)
+
+    def weighted(self, class_weight: Tensor) -> Mixture:  # (K,)
+        """The mixture with each class's share of the target multiplied by its class weight."""
+        index, prior, prior_weight = self.index, self.prior, self.prior_weight
+        if prior_weight is not None:
+            prior = class_weight / class_weight.shape[0] if prior is None else prior * class_weight
+        weight = None
+        if index is not None and self.weight is not None:
+            weight = self.weight * take_rows(class_weight, index)
+        return replace(self, weight=weight, prior=prior)
+
+    def dense(self, num_classes: int, dtype: torch.dtype | None = None) -> Tensor:
+        """The targets q as a table, for looking and for tests.
+
+        Args:
+            num_classes: K ≥ 2.
+            dtype: of the result; None takes the widest among the parts, or torch's default dtype.
+
+        Returns:
+            (…, K).
+
+        Raises:
+            ValueError: an index or the prior does not fit `num_classes`.
+
+        Cost: the table itself; the losses never make it.
+        """
+        self.check(num_classes)
+        parts = [part for part in (self.weight, self.prior, self.prior_weight) if isinstance(part, Tensor)]
+        if dtype is None:
+            dtype = torch.get_default_dtype() if not parts else parts[0].dtype
+            for part in parts:
+                dtype = torch.promote_types(dtype, part.dtype)
+        where = self.index if self.index is not None else self.prior_row
+        device = where.device if where is not None else (parts[0].device if parts else None)
+        q = torch.zeros((*self.batch_shape, num_classes), dtype=dtype, device=device)
+        if self.index is not None:
+            weight = torch.as_tensor(self.weight, dtype=dtype, device=device).expand(self.index.shape)
+            q = q.scatter_add(-1, self.index, weight)
+        if self.prior_weight is not None:
+            if self.prior is None:
+                prior = torch.full((num_classes,), 1 / num_classes, dtype=dtype, device=device)
+            else:
+                prior = self.prior_of_rows().to(dtype)
+            q = q + torch.as_tensor(self.prior_weight, dtype=dtype, device=device).unsqueeze(-1) * prior
+        return q
+
+
+def take_rows(table: Tensor, row: Tensor) -> Tensor:
+    """`table[row]`, also for a single row under `torch.func.vmap`."""
+    return table.index_select(0, row.reshape(-1)).reshape(row.shape + table.shape[1:])
+
+
+def _broadcast(*shapes: torch.Size) -> torch.Size:
+    shape: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    return shape

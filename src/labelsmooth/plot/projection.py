@@ -1,0 +1,112 @@
+"""The plane through three class templates, with the rows of these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsmooth.plot.style import COLOURS, GREY, TEXT, axes_or_new, finish
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from labelsmooth.measure import PlaneProjection
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+def plot_projection(
+    projection: PlaneProjection, ax: Axes | None = None, class_names: Sequence[str] | None = None
+) -> Axes:
+    """Draw the rows of three classes in the plane through their templates, in units of the features.
+
+    Dots are rows, stars the templates. From the origin, three grey lines part the plane into the regions in
+    which one of the three logits is the largest: a dot in another class's region is a row that the network
+    takes for that class rather than its own.
+
+    Args:
+        projection: of `measure.plane_projection`.
+        ax: to draw on; None makes a new figure.
+        class_names: the name of every class, looked up by class number; None writes the numbers.
+
+    Returns:
+        The axes, of equal aspect. Its collections are one scatter of rows for each class, labelled with the
+        class's name, in the order of `projection.classes`, then one of the templates.
+
+    Cost: one marker a row.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> import torch
+        >>> from labelsmooth.measure import plane_projection
+        >>> weight, bias = torch.eye(3), torch.zeros(3)
+        >>> projection = plane_projection(torch.eye(3), torch.tensor([0, 1, 2]), weight, bias, (0, 1, 2))
+        >>> ax = plot_projection(projection, Figure().subplots(), class_names=["cat", "dog", "owl"])
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['cat', 'dog', 'owl', 'template']
+
+    Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", fig. 1.
+    """
+    from matplotlib.lines import Line2D
+
+    ax = axes_or_new(ax)
+    colours = COLOURS[:3]
+    names = [str(label) if class_names is None else class_names[label] for label in projection.classes]
+    for label, colour, name in zip(projection.classes, colours, names, strict=True):
+        points = projection.points[projection.labels == label]
+        ax.scatter(points[:, 0], points[:, 1], s=7, color=colour, alpha=0.45, linewidths=0, label=name)
+    ax.scatter(
+        projection.templates[:, 0],
+        projection.templates[:, 1],
+        s=90,
+        marker="*",
+        c=colours,
+        edgecolors="black",
+        linewidths=0.8,
+        label="template",
+    )
+    # a square window around everything, so that pictures side by side have the same size
+    shown = np.concatenate([projection.points, projection.templates, np.zeros((1, 2))])
+    low, high = shown.min(0), shown.max(0)
+    centre, half = (low + high) / 2, 0.55 * float((high - low).max())
+    for direction in _borders(projection.templates):
+        # 4·half reaches the edge of the window from any place in it
+        ax.plot(
+            [0, 4 * half * direction[0]], [0, 4 * half * direction[1]], color=GREY, linewidth=0.8, zorder=0
+        )
+    ax.set_xlim(centre[0] - half, centre[0] + half)
+    ax.set_ylim(centre[1] - half, centre[1] + half)
+    ax.set_aspect("equal")
+    finish(ax, "", "")
+    # below the picture, where it hides no row
+    dots = [
+        Line2D([], [], marker="o", markersize=5, linestyle="", color=colour, label=name)
+        for colour, name in zip(colours, names, strict=True)
+    ]
+    star = Line2D([], [], marker="*", markersize=9, linestyle="", color="white", markeredgecolor="black")
+    star.set_label("template")
+    ax.legend(
+        handles=[*dots, star],
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.07),
+        ncols=4,
+        fontsize=TEXT,
+        frameon=False,
+        handletextpad=0.1,
+        columnspacing=1,
+    )
+    return ax
+
+
+def _borders(templates: Floats) -> list[Floats]:  # (3, 2)
+    """Unit vectors from the origin along which two of the three logits are equal and above the third."""
+    borders = []
+    for third in range(3):
+        one, other = np.delete(templates, third, axis=0)
+        x, y = other - one
+        direction = np.array([-y, x]) / np.hypot(x, y)
+        borders.append(direction if direction @ (one - templates[third]) > 0 else -direction)
+    return borders

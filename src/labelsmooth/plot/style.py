@@ -1,0 +1,42 @@
+"""What all pictures share. Sizes and colours are given to each artist, so that no rcParams are touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito 2008, without the yellow that is too pale for lines on white: told apart by every kind of
+# colour vision, and in this order also in grey
+BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+)
+COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
+GREY = "#6E6E6E"
+BLUE_TINT, VERMILLION_TINT = "#C7DFEF", "#F7D7C2"
+
+# points; pictures are drawn 3.5 inches wide
+TEXT, LABEL = 8, 9
+
+
+def axes_or_new(ax: Axes | None, width: float = 3.5, height: float = 3.5) -> Axes:
+    """The axes given, or those of a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def finish(ax: Axes, x_label: str, y_label: str) -> None:
+    """Name the axes, and take away the two sides of the frame that carry no scale."""
+    ax.set_xlabel(x_label, fontsize=LABEL)
+    ax.set_ylabel(y_label, fontsize=LABEL)
+    ax.tick_params(labelsize=TEXT)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,134 @@
+"""The pictures of a report, each as one SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from labelsmooth.measure import Calibration, PlaneProjection, ReliabilityBins, plane_projection
+from labelsmooth.plot import (
+    plot_measured_gap,
+    plot_projection,
+    plot_reliability,
+    plot_training_curves,
+)
+from labelsmooth.study import Study, Trial
+from labelsmooth.theory import gap_curves
+
+Part = Literal["train", "validation"]
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def reliability_svg(study: Study, eps: Sequence[float]) -> str:
+    """Reliability on the test rows of all seeds, a column for each ε, before and after temperature."""
+    figure = _figure(3.4 * len(eps), 7.0)
+    axes = figure.subplots(2, len(eps), squeeze=False)
+    for column, value in enumerate(eps):
+        for row, scaled in enumerate((False, True)):
+            ax = plot_reliability(_pooled_bins(trials_of(study, value), scaled), axes[row, column])
+            ax.set_title(f"{_arm(value)}{', with temperature' if scaled else ''}", fontsize=10)
+    return _svg(figure)
+
+
+def projection_svg(study: Study, eps: Sequence[float]) -> str:
+    """Penultimate features of three classes in the plane through their templates, of the first seed."""
+    figure = _figure(7.2, 3.5 * len(eps))
+    axes = figure.subplots(len(eps), 2, squeeze=False)
+    parts: tuple[tuple[Part, str], ...] = (("train", "training rows"), ("validation", "validation rows"))
+    for row, value in enumerate(eps):
+        for column, (part, words) in enumerate(parts):
+            projection = projection_of(trials_of(study, value)[0], part)
+            ax = plot_projection(projection, axes[row, column], class_names=study.data.class_names)
+            ax.set_title(f"{_arm(value)}, {words}", fontsize=10)
+    return _svg(figure)
+
+
+def has_plane(study: Study) -> bool:
+    """Whether there are three classes, whose templates span a plane."""
+    return len(study.data.class_names) >= 3
+
+
+def projection_of(trial: Trial, part: Part) -> PlaneProjection:
+    """The stored features of three classes in the plane through the templates of these classes."""
+    arrays = trial.arrays
+    train = part == "train"
+    return plane_projection(
+        arrays.train_features if train else arrays.validation_features,
+        arrays.train_feature_labels if train else arrays.validation_feature_labels,
+        arrays.classifier_weight,
+        arrays.classifier_bias,
+        arrays.feature_classes.tolist(),
+    )
+
+
+def gap_svg(study: Study) -> str:
+    """Measured logit gaps against ε over the curve of the optimal gap."""
+    figure = _figure(5.6, 3.8)
+    eps = sorted(study.recipe.eps)
+    metrics = [[trial.metrics for trial in trials_of(study, value)] for value in eps]
+    plot_measured_gap(
+        gap_curves([len(study.data.class_names)], convention="uniform"),
+        np.array(eps),
+        {
+            "training rows": np.array([[m.train_gap for m in row] for row in metrics]),
+            "validation rows": np.array([[m.validation_gap for m in row] for row in metrics]),
+        },
+        figure.subplots(),
+    )
+    return _svg(figure)
+
+
+def curves_svg(study: Study) -> str:
+    """Training loss, validation NLL and validation accuracy against the epoch, mean ± sd over seeds."""
+    figure = _figure(10.5, 3.0)
+    for ax, name, label in zip(
+        figure.subplots(1, 3),
+        ("train_loss", "validation_nll", "validation_accuracy"),
+        ("training objective (nats)", "validation NLL (nats)", "validation accuracy"),
+        strict=True,
+    ):
+        series = {
+            _arm(value): [getattr(trial.metrics.curves, name) for trial in trials_of(study, value)]
+            for value in sorted(study.recipe.eps)
+        }
+        plot_training_curves(series, label, ax)
+    return _svg(figure)
+
+
+def trials_of(study: Study, eps: float) -> list[Trial]:
+    """The trials of one ε, by seed."""
+    return [trial for trial in study.trials if trial.config.eps == eps]
+
+
+def _arm(eps: float) -> str:
+    return f"smoothed, ε = {eps:g}" if eps else "hard"
+
+
+def _pooled_bins(trials: Sequence[Trial], scaled: bool) -> ReliabilityBins:
+    calibration = Calibration()
+    for trial in trials:
+        arrays = trial.arrays
+        logits = arrays.test_logits.astype(np.float64)
+        calibration.update(logits / trial.metrics.temperature if scaled else logits, arrays.test_labels)
+    return calibration.compute().bins
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as SVG, the same bytes for the same numbers."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "labelsmooth"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

@@ -1,0 +1,158 @@
+"""The report: one self-contained HTML page that opens offline, and its text for a terminal."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isinf
+from pathlib import Path
+from textwrap import fill
+
+from labelsmooth.measure import within_class_spread
+from labelsmooth.report.figures import (
+    Part,
+    curves_svg,
+    gap_svg,
+    has_plane,
+    projection_of,
+    projection_svg,
+    reliability_svg,
+    trials_of,
+)
+from labelsmooth.report.verdict import Verdict, estimate, show, show_number, verdict
+from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.theory import optimal_gap
+
+SCORES = (
+    ("accuracy", "accuracy (%)"),
+    ("nll", "NLL (nats)"),
+    ("ece", "ECE (%)"),
+    ("brier", "Brier"),
+    ("over_confidence", "over-conf. (%)"),
+)
+_WIDTH = 100  # of the text for a terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One measure of the networks themselves, beside their predictions: a row of the second table."""
+
+    name: str
+    values: tuple[str, ...]  # one for each ε, ascending
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A written report."""
+
+    path: Path
+    verdict: Verdict
+    text: str  # the verdict and the table, for a terminal
+
+
+def write_report(folder: Path | str) -> Report:
+    """Write `report.html` into the folder of a finished study.
+
+    Args:
+        folder: of a study that `run_study` finished.
+
+    Returns:
+        The report, with its verdict and its text.
+
+    Raises:
+        ValueError: the folder holds no finished study, or is damaged.
+        ImportError: jinja2, matplotlib or scipy is missing; `labelsmooth[study]` brings them.
+
+    Cost: a few seconds; it reads the logits and features of every trial.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    study = load_study(folder)
+    found = verdict(study)
+    shown = [0.0] if found.chosen_eps is None else [0.0, found.chosen_eps]
+    pictures = {
+        "reliability": reliability_svg(study, shown),
+        "gap": gap_svg(study),
+        "curves": curves_svg(study),
+    }
+    if has_plane(study):
+        pictures["projection"] = projection_svg(study, shown)
+    environment = Environment(
+        loader=PackageLoader("labelsmooth.report", "."), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["show"] = show
+    html = environment.get_template("template.html").render(
+        study=study,
+        verdict=found,
+        measures=_measures(study),
+        scores=SCORES,
+        pictures={name: _data_uri(svg) for name, svg in pictures.items()},
+        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
+        versions=study.trials[0].versions,
+    )
+    path = study.folder / "report.html"
+    partial = path.with_name(".partial-report.html")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(path)
+    return Report(path=path, verdict=found, text=_text(found))
+
+
+def _measures(study: Study) -> tuple[Measure, ...]:
+    rows: list[tuple[str, Callable[[Trial], float]]] = [
+        ("temperature", lambda trial: trial.metrics.temperature),
+        ("logit gap, training rows", lambda trial: trial.metrics.train_gap),
+        ("logit gap, validation rows", lambda trial: trial.metrics.validation_gap),
+        ("spread, training rows", lambda trial: trial.metrics.train_spread),
+        ("spread, validation rows", lambda trial: trial.metrics.validation_spread),
+    ]
+    if has_plane(study):
+        rows += [
+            ("spread in the plane, training rows", lambda trial: _plane_spread(trial, "train")),
+            ("spread in the plane, validation rows", lambda trial: _plane_spread(trial, "validation")),
+        ]
+    by_eps = {eps: trials_of(study, eps) for eps in sorted(study.recipe.eps)}
+    measures = [
+        Measure(
+            name=name,
+            values=tuple(
+                show_number(estimate([of(trial) for trial in trials])) for trials in by_eps.values()
+            ),
+        )
+        for name, of in rows
+    ]
+    gaps = [optimal_gap(eps, len(study.data.class_names)) for eps in by_eps]
+    measures.insert(
+        1,
+        Measure(name="optimal logit gap", values=tuple("∞" if isinf(gap) else f"{gap:.3g}" for gap in gaps)),
+    )
+    return tuple(measures)
+
+
+def _plane_spread(trial: Trial, part: Part) -> float:
+    projection = projection_of(trial, part)
+    return within_class_spread(projection.points, projection.labels)
+
+
+def _data_uri(svg: str) -> str:
+    # as images, so that nothing in one picture can reach another or the page
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _text(found: Verdict) -> str:
+    lines = [fill(found.headline, _WIDTH), ""]
+    lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
+    lines += ["", "Test rows, mean ± 95 % interval over seeds; * is the recommended arm:", ""]
+    table = [["", *(title for _, title in SCORES)]]
+    for arm in found.arms:
+        mark = " *" if arm == found.recommended else ""
+        scores = (show(arm.estimate(metric), metric, unit=False) for metric, _ in SCORES)
+        table.append([arm.full_name + mark, *scores])
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        first, *rest = (
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,233 @@
+"""What a study says in numbers and words: arms, intervals over seeds, and which arm to use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from labelsmooth.study import Scores, Study, Trial
+
+LEVEL = 0.95  # of all intervals
+PERCENT = ("accuracy", "ece", "over_confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over seeds with the half-width of its 95 % t-interval; nan for a single seed."""
+
+    mean: float
+    half_width: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether 0 lies in the interval, or one seed leaves no interval to tell."""
+        return not abs(self.mean) > self.half_width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train and to predict, with its test scores over the seeds."""
+
+    eps: float
+    with_temperature: bool
+    scores: tuple[Scores, ...]  # one per seed, in the same order in every arm
+
+    @property
+    def name(self) -> str:
+        """hard or smoothed, and whether a temperature is on top."""
+        return ("smoothed" if self.eps else "hard") + (" + temperature" if self.with_temperature else "")
+
+    @property
+    def full_name(self) -> str:
+        """The name with the ε of a smoothed arm."""
+        return self.name.replace("smoothed", f"smoothed ε = {self.eps:g}")
+
+    def estimate(self, metric: str) -> Estimate:
+        """Mean and interval of one of the fields of `Scores`."""
+        return estimate([getattr(scores, metric) for scores in self.scores])
+
+    def difference(self, other: Arm, metric: str) -> Estimate:
+        """This arm's metric minus the other's, paired by seed."""
+        return estimate(
+            [
+                getattr(mine, metric) - getattr(its, metric)
+                for mine, its in zip(self.scores, other.scores, strict=True)
+            ]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The arms of a study and what they say about label smoothing on its data."""
+
+    arms: tuple[Arm, ...]  # every ε, each without and with temperature
+    compared: tuple[Arm, ...]  # the arms the words are about: hard and the chosen ε
+    chosen_eps: float | None  # the smoothed arm, chosen on the validation rows; None without any
+    recommended: Arm | None  # None where one seed leaves nothing to tell
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def verdict(study: Study) -> Verdict:
+    """Compare the arms of a finished study by their test scores.
+
+    The smoothed arm is the ε with the lowest validation NLL at its fitted temperature or without, whichever
+    is lower, so that the test rows do not choose it. Recommended is the simplest arm, in the order hard,
+    hard + temperature, smoothed, smoothed + temperature, whose test NLL no other arm beats by more than the
+    95 % interval of the difference, paired by seed.
+
+    Args:
+        study: with every trial of its plan complete.
+
+    Returns:
+        Arms, estimates and sentences.
+
+    Raises:
+        ValueError: trials are missing.
+    """
+    missing = len(study.plan) - len(study.trials)
+    if missing:
+        raise ValueError(f"the study in {study.folder} is not finished: {missing} trials are missing")
+    by_eps: dict[float, list[Trial]] = {}
+    for trial in study.trials:
+        by_eps.setdefault(trial.config.eps, []).append(trial)
+    arms = tuple(
+        Arm(
+            eps=eps,
+            with_temperature=scaled,
+            scores=tuple(
+                trial.metrics.test_with_temperature if scaled else trial.metrics.test for trial in trials
+            ),
+        )
+        for eps, trials in by_eps.items()
+        for scaled in (False, True)
+    )
+    smoothed = [eps for eps in by_eps if eps > 0]
+    chosen = min(smoothed, key=lambda eps: _validation_nll(by_eps[eps])) if smoothed else None
+    compared = tuple(arm for arm in arms if arm.eps in (0, chosen))
+    recommended = _recommended(compared) if study.recipe.seeds > 1 else None
+    return Verdict(
+        arms=arms,
+        compared=compared,
+        chosen_eps=chosen,
+        recommended=recommended,
+        headline=_headline(recommended, compared),
+        sentences=tuple(
+            _sentence(metric, compared) for metric in ("nll", "ece", "accuracy") if len(compared) > 1
+        ),
+    )
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and half-width of the 95 % t-interval of values over seeds."""
+    if len(values) < 2:
+        return Estimate(mean=fmean(values), half_width=math.nan)
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    return Estimate(mean=fmean(values), half_width=quantile * stdev(values) / math.sqrt(len(values)))
+
+
+def show(value: Estimate, metric: str, *, unit: bool = True) -> str:
+    """An estimate of one of the fields of `Scores`, those that are shares in percent."""
+    factor, digits = (100, 2) if metric in PERCENT else (1, 4)
+    return _show(value, factor, digits, " %" if unit and metric in PERCENT else "")
+
+
+def show_number(value: Estimate) -> str:
+    """An estimate of any size, with three digits, or as many as its half-width needs to show one."""
+    sizes = [abs(value.mean) / 100, value.half_width]
+    digits = [-math.floor(math.log10(size)) for size in sizes if math.isfinite(size) and size > 0]
+    return _show(value, 1, max(0, *digits) if digits else 0, "")
+
+
+def _show(value: Estimate, factor: int, digits: int, unit: str) -> str:
+    mean = f"{factor * value.mean:.{digits}f}"
+    return (
+        mean + unit
+        if math.isnan(value.half_width)
+        else f"{mean} ± {factor * value.half_width:.{digits}f}{unit}"
+    )
+
+
+def _validation_nll(trials: Sequence[Trial]) -> float:
+    return fmean(
+        min(trial.metrics.validation_nll, trial.metrics.validation_nll_with_temperature) for trial in trials
+    )
+
+
+def _recommended(compared: Sequence[Arm]) -> Arm:
+    """The simplest arm that none beats by more than noise; `compared` goes from simple to less so."""
+    return next(arm for arm in compared if not any(_beats(other, arm, "nll") for other in compared))
+
+
+def _beats(one: Arm, other: Arm, metric: str) -> bool:
+    difference = one.difference(other, metric)
+    better = difference.mean > 0 if metric == "accuracy" else difference.mean < 0
+    return better and not difference.within_noise
+
+
+def _headline(recommended: Arm | None, compared: Sequence[Arm]) -> str:
+    if recommended is None:
+        return "One seed cannot tell these arms from noise: run the study with more seeds."
+    if len(compared) == 2:
+        return (
+            "Fit a temperature: it lowers the test NLL of hard training by more than noise."
+            if recommended.with_temperature
+            else "Hard training needs no temperature here: it lowers the test NLL by no more than noise."
+        )
+    eps = f"ε = {compared[-1].eps:g}"
+    return {
+        "hard": "Train with hard labels: neither label smoothing nor a temperature lowers the test NLL by "
+        "more than noise.",
+        "hard + temperature": "Train with hard labels and fit a temperature: label smoothing lowers the "
+        "test NLL of that by no more than noise.",
+        "smoothed": f"Train with label smoothing, {eps}: it beats hard training, with a temperature or "
+        "without, and needs no temperature of its own.",
+        "smoothed + temperature": f"Train with label smoothing, {eps}, and fit a temperature: together "
+        "they give the lowest test NLL, by more than noise.",
+    }[recommended.name]
+
+
+_WORDS = {
+    "nll": ("Test NLL", "lowest", "higher by"),
+    "ece": ("Calibration error (ECE)", "lowest", "higher by"),
+    "accuracy": ("Test accuracy", "highest", "lower by"),
+}
+
+
+def _sentence(metric: str, compared: Sequence[Arm]) -> str:
+    """Which arm is best by a metric, and which of the others noise alone could have put behind it."""
+    title, extreme, behind = _WORDS[metric]
+    if metric == "accuracy":  # a temperature does not change it
+        compared = [arm for arm in compared if not arm.with_temperature]
+        if len(compared) == 1:
+            return (
+                f"{title} is {show(compared[0].estimate(metric), metric)}; a temperature does not change it."
+            )
+    sign = -1 if metric == "accuracy" else 1
+    ranked = sorted(compared, key=lambda arm: sign * arm.estimate(metric).mean)
+    best = ranked[0]
+    sentence = f"{title} is {extreme} for {best.full_name}, {show(best.estimate(metric), metric)}"
+    if math.isnan(best.estimate(metric).half_width):
+        return f"{sentence}, from a single seed, which leaves no interval."
+    near = [arm for arm in ranked[1:] if not _beats(best, arm, metric)]
+    far = [arm for arm in ranked[1:] if _beats(best, arm, metric)]
+    parts = [
+        f"{arm.full_name} is {behind} {show(_magnitude(arm.difference(best, metric)), metric)}" for arm in far
+    ]
+    if near:
+        names = _and([arm.full_name for arm in near])
+        gaps = _and([show(_magnitude(arm.difference(best, metric)), metric) for arm in near])
+        parts.append(f"the difference to {names} ({gaps}) is within noise")
+    return f"{sentence}; {'; '.join(parts)}."
+
+
+def _magnitude(difference: Estimate) -> Estimate:
+    return Estimate(mean=abs(difference.mean), half_width=difference.half_width)
+
+
+def _and(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

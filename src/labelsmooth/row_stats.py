@@ -1,0 +1,303 @@
+"""Row statistics: what one pass over a row of logits has to give for every loss and measure above it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from labelsmooth.backends.select import Backend, select
+from labelsmooth.checks import require_classes, require_logits, require_num_classes
+
+Support = Literal["all", "finite"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RowStats:
+    """Statistics of rows of logits z, all relative to the row maximum m, and so exact at any offset.
+
+    Where every logit of a row is −inf they are relative to 0. Rows that do not count (`counted` False) hold
+    the statistics of a row of zeros. Shapes are those of the rows (…); floating-point values are float64 for
+    float64 logits, else float32.
+
+    Attributes:
+        max: m = max z.
+        argmax: the first class that reaches it, int64.
+        log_sum: ℓ = log Σ exp(z−m).
+        index: (…, J) the classes asked for, the row's label first; None without any.
+        at_index: (…, J) a_j = z_{k_j} − m; −inf for a class outside the columns seen.
+        at_prior: b = Σ_k π_k (z_k − m); None without a prior.
+        prior_mass: Σ_k π_k over the columns that `at_prior` covers; 0-d or (…).
+        log_sum_sq: log Σ exp 2(z−m); None unless asked for.
+        mean_logit: Σ_k p_k (z_k − m); None unless asked for.
+        counted: whether the row counts, bool; None where all do.
+    """
+
+    max: Tensor
+    argmax: Tensor
+    log_sum: Tensor
+    index: Tensor | None = None
+    at_index: Tensor | None = None
+    at_prior: Tensor | None = None
+    prior_mass: Tensor | None = None
+    log_sum_sq: Tensor | None = None
+    mean_logit: Tensor | None = None
+    counted: Tensor | None = None
+
+    @property
+    def lse(self) -> Tensor:
+        """log Σ exp z = m + ℓ, in nats."""
+        return self.max + self.log_sum
+
+    @property
+    def confidence(self) -> Tensor:
+        """The largest probability, exp(−ℓ), in [1/K, 1]."""
+        return (-self.log_sum).exp()
+
+    @property
+    def label(self) -> Tensor:
+        """The row's label, the first of `index`; `ValueError` without one."""
+        if self.index is None:
+            raise ValueError("these row statistics have no label, as they were made without index")
+        return self.index[..., 0]
+
+    @property
+    def log_probability(self) -> Tensor:
+        """log p_y of the label, a_y − ℓ, in nats; `ValueError` without one."""
+        if self.at_index is None:
+            raise ValueError("these row statistics have no label, as they were made without index")
+        return self.at_index[..., 0] - self.log_sum
+
+    @property
+    def nll(self) -> Tensor:
+        """The label's negative log-likelihood ℓ − a_y, in nats, unsmoothed; 0 for rows that do not count."""
+        return self._counting(-self.log_probability)
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the label has the largest logit, bool; False for rows that do not count."""
+        correct = self.argmax == self.label
+        return correct if self.counted is None else correct & self.counted
+
+    @property
+    def sum_sq(self) -> Tensor:
+        """Σ_k p_k², in [1/K, 1]; needs `log_sum_sq`."""
+        if self.log_sum_sq is None:
+            raise ValueError("Σp² needs row statistics made with log_sum_sq=True")
+        return (self.log_sum_sq - 2 * self.log_sum).exp()
+
+    @property
+    def brier(self) -> Tensor:
+        """Brier score Σ_k (p_k − [k=y])² = 1 − 2p_y + Σp², in [0, 2]; 0 for rows that do not count.
+
+        Needs `log_sum_sq`.
+        """
+        return self._counting(1 - 2 * self.log_probability.exp() + self.sum_sq)
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy of the prediction, ℓ − Σ p (z−m), in nats; needs `mean_logit`."""
+        if self.mean_logit is None:
+            raise ValueError("the entropy needs row statistics made with mean_logit=True")
+        return self.log_sum - self.mean_logit
+
+    def _counting(self, values: Tensor) -> Tensor:
+        return values if self.counted is None else torch.where(self.counted, values, 0)
+
+    def detach(self) -> RowStats:
+        """The same statistics, cut off from the graph that made them."""
+        detached: RowStats = _pytree.tree_map(Tensor.detach, self)
+        return detached
+
+    def merge(self, other: RowStats) -> RowStats:
+        """The statistics of the columns of both (column blocks, vocabulary shards); associative to rounding.
+
+        Args:
+            other: statistics of the same rows over other columns, made with the same options.
+
+        Returns:
+            `RowStats` of all the columns.
+
+        Raises:
+            ValueError: the two were made for other rows or with other options.
+
+        Example:
+            >>> z = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+            >>> left = row_stats(z[:, :2], num_classes=4)
+            >>> right = row_stats(z[:, 2:], num_classes=4, first_class=2)
+            >>> torch.equal(left.merge(right).lse, z.logsumexp(-1))
+            True
+        """
+        for field in fields(self):
+            mine, its = getattr(self, field.name), getattr(other, field.name)
+            if (mine is None) != (its is None):
+                raise ValueError(f"only one of the two row statistics to merge has {field.name}")
+        if self.max.shape != other.max.shape:
+            raise ValueError(
+                "row statistics to merge must be of the same rows, "
+                f"got {tuple(self.max.shape)} and {tuple(other.max.shape)}"
+            )
+        tie = self.max == other.max
+        first = (self.max > other.max) | (tie & (self.argmax <= other.argmax)) | self.max.isnan()
+        new_max = torch.where(first, self.max, other.max)
+        shift, other_shift = (_origin(old) - _origin(new_max) for old in (self.max, other.max))
+        mine, its = self.log_sum + shift, other.log_sum + other_shift
+        log_sum = _logaddexp(mine, its)
+
+        at_index = at_prior = prior_mass = log_sum_sq = mean_logit = None
+        if self.at_index is not None and other.at_index is not None:
+            # the block without the class says −inf
+            at_index = torch.maximum(
+                self.at_index + shift.unsqueeze(-1), other.at_index + other_shift.unsqueeze(-1)
+            )
+        if self.at_prior is not None and other.at_prior is not None:
+            assert self.prior_mass is not None
+            assert other.prior_mass is not None
+            at_prior = (
+                self.at_prior + self.prior_mass * shift + other.at_prior + other.prior_mass * other_shift
+            )
+            prior_mass = self.prior_mass + other.prior_mass
+        if self.log_sum_sq is not None and other.log_sum_sq is not None:
+            log_sum_sq = _logaddexp(self.log_sum_sq + 2 * shift, other.log_sum_sq + 2 * other_shift)
+        if self.mean_logit is not None and other.mean_logit is not None:
+            share, other_share = ((part - _origin(log_sum)).exp() for part in (mine, its))
+            mean_logit = share * (self.mean_logit + shift) + other_share * (other.mean_logit + other_shift)
+        return RowStats(
+            max=new_max,
+            argmax=torch.where(first, self.argmax, other.argmax),
+            log_sum=log_sum,
+            index=self.index,
+            at_index=at_index,
+            at_prior=at_prior,
+            prior_mass=prior_mass,
+            log_sum_sq=log_sum_sq,
+            mean_logit=mean_logit,
+            counted=self.counted,
+        )
+
+
+def row_stats(
+    logits: Tensor,  # (..., K)
+    index: Tensor | None = None,  # (..., J)
+    prior: Tensor | Literal["uniform"] | None = None,  # (K,) or (P, K)
+    *,
+    prior_row: Tensor | None = None,  # (...)
+    counted: Tensor | None = None,  # (...)
+    num_classes: int | None = None,
+    first_class: int = 0,
+    support: Support = "all",
+    log_sum_sq: bool = False,
+    mean_logit: bool = False,
+    backend: Backend = "auto",
+) -> RowStats:
+    """The statistics of each row of logits, differentiable to any order.
+
+    Gradients are those of the values in `RowStats`: of max e_m, of log_sum p − e_m, of at_index e_k − e_m, of
+    at_prior π − Σπ·e_m, of log_sum_sq 2(p² / Σp² − e_m), of mean_logit p(1+z−m−mean) − e_m.
+
+    Args:
+        logits: (…, K) float16, bfloat16, float32 or float64; the class axis is last.
+        index: (…, J) classes in 0..K−1 to read; the first is the label that `RowStats.nll` and its like use.
+        prior: "uniform", a vector (K,), or a table (P, K); None for none.
+        prior_row: (…) each row's row in a table.
+        counted: (…) bool; rows with False are not read, and get no gradient.
+        num_classes: K where `logits` are only some of the columns; None where they are all.
+        first_class: the class of `logits[..., 0]`, in a block of columns. `prior` then covers the block.
+        support: "finite" leaves classes whose logit is −inf out of `at_prior` and `prior_mass`.
+        log_sum_sq: whether to give log Σ exp 2(z−m), for Σp².
+        mean_logit: whether to give Σ p (z−m), for the entropy.
+        backend: "auto" or "reference".
+
+    Returns:
+        `RowStats` of shape (…), float64 for float64 logits, else float32.
+
+    Raises:
+        TypeError: a dtype that is not one of those above.
+        ValueError: shapes that do not fit, or an index out of range (on a GPU the device reports it later).
+
+    Cost: reads the logits about twice and makes two more tensors of their size.
+
+    Example:
+        >>> stats = row_stats(torch.tensor([[2.0, 0.0, 0.0]]), index=torch.tensor([[0]]))
+        >>> stats.nll, stats.confidence, stats.correct
+        (tensor([0.2395]), tensor([0.7870]), tensor([True]))
+    """
+    require_logits(logits, "logits")
+    if logits.dim() == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits must have shape (…, K), got {tuple(logits.shape)}")
+    rows, columns = logits.shape[:-1], logits.shape[-1]
+    if num_classes is None:
+        num_classes = columns
+    require_num_classes(num_classes)
+    if not 0 <= first_class <= num_classes - columns:
+        raise ValueError(
+            f"a block of {columns} of {num_classes} classes must start at 0..{num_classes - columns}, "
+            f"got {first_class}"
+        )
+    if support not in ("all", "finite"):
+        raise ValueError(f"support must be 'all' or 'finite', got {support!r}")
+    if index is not None:
+        if index.shape[:-1] != rows or index.dim() == 0:
+            raise ValueError(f"index must have shape {(*rows, 'J')}, got {tuple(index.shape)}")
+        require_classes(index, num_classes, "index")
+        index = index.long()
+    if isinstance(prior, Tensor):
+        if prior.dim() not in (1, 2) or prior.shape[-1] != columns:
+            raise ValueError(f"prior must be ({columns},) or (P, {columns}), got {tuple(prior.shape)}")
+        if (prior.dim() == 2) != (prior_row is not None):
+            raise ValueError("prior_row goes with a (P, K) prior, and only with one")
+        if prior_row is not None:
+            if prior_row.shape != rows:
+                raise ValueError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
+            require_classes(prior_row, prior.shape[0], "prior_row")
+    elif prior not in (None, "uniform"):
+        raise ValueError(f"prior must be a tensor, 'uniform' or None, got {prior!r}")
+    if counted is not None and (counted.shape != rows or counted.dtype != torch.bool):
+        raise ValueError(
+            f"counted must be bool of shape {tuple(rows)}, got {counted.dtype} {tuple(counted.shape)}"
+        )
+
+    chosen, _ = select(backend, logits.device, logits.dtype)
+    parts = chosen.row_stats(
+        logits,
+        index,
+        prior,
+        prior_row,
+        counted,
+        num_classes=num_classes,
+        first_class=first_class,
+        finite_support=support == "finite",
+        log_sum_sq=log_sum_sq,
+        mean_logit=mean_logit,
+    )
+    return RowStats(index=index, counted=counted, **parts)
+
+
+def _origin(maximum: Tensor) -> Tensor:
+    """What statistics are relative to: the maximum, or 0 where every logit is −inf."""
+    return torch.where(maximum == -torch.inf, 0, maximum)
+
+
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    # torch's has NaN for a gradient where both are −inf
+    nothing = (a == -torch.inf) & (b == -torch.inf)
+    zero = torch.zeros_like(a)
+    return torch.where(
+        nothing, -torch.inf, torch.logaddexp(torch.where(nothing, zero, a), torch.where(nothing, zero, b))
+    )
+
+
+# RowStats go in and out of torch.func transforms and compiled functions as their tensors do.
+def _flatten(stats: RowStats) -> tuple[list[Any], Any]:
+    present = tuple(f.name for f in fields(stats) if getattr(stats, f.name) is not None)
+    return [getattr(stats, name) for name in present], present
+
+
+def _unflatten(values: Any, context: Any) -> RowStats:
+    return RowStats(**dict(zip(context, values, strict=True)))
+
+
+_pytree.register_pytree_node(RowStats, _flatten, _unflatten, serialized_type_name="labelsmooth.RowStats")

@@ -1,0 +1,19 @@
+"""Studies: train with and without label smoothing on real images, and keep what was measured."""
+
+from labelsmooth.study.recipe import Recipe, TrialConfig
+from labelsmooth.study.runner import run_study
+from labelsmooth.study.store import Study, Trial, load_study
+from labelsmooth.study.training import Curves, Metrics, Scores, TrialArrays
+
+__all__ = [
+    "Curves",
+    "Metrics",
+    "Recipe",
+    "Scores",
+    "Study",
+    "Trial",
+    "TrialArrays",
+    "TrialConfig",
+    "load_study",
+    "run_study",
+]

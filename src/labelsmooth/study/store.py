@@ -1,0 +1,270 @@
+"""The folder of a study: written so that a kill leaves nothing half done, and read back.
+
+OUT/study.json         the recipe, a summary of the data, and the plan: the names of the trials
+OUT/trials/TRIAL/      config.json, metrics.json, versions.json, arrays.npz
+OUT/results.jsonl      one line per complete trial in the order of the plan; the same bytes for the same
+                       numbers, so it holds no times, dates or paths
+
+A trial's folder appears whole, by a rename, or not at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelsmooth.study.data import DataSummary
+from labelsmooth.study.npz import read_npz
+from labelsmooth.study.recipe import Recipe, TrialConfig
+from labelsmooth.study.training import Curves, Metrics, Scores, TrialArrays, TrialResult
+
+FORMAT = 1  # of the folder; raised when older folders can no longer be read
+_PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """What a trial was trained with and on; none of it enters results.jsonl."""
+
+    labelsmooth: str
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    threads: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """A complete trial of a stored study."""
+
+    folder: Path
+    config: TrialConfig
+    metrics: Metrics
+    versions: Versions
+
+    @cached_property
+    def arrays(self) -> TrialArrays:
+        """The logits, features and templates, read when first asked for.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        return _read_arrays(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """A stored study, finished or interrupted."""
+
+    folder: Path
+    recipe: Recipe
+    data: DataSummary
+    plan: tuple[str, ...]  # names of all trials, by ascending ε and then by seed
+    trials: tuple[Trial, ...]  # the complete ones, in the order of the plan
+
+
+def load_study(folder: Path | str) -> Study:
+    """Read a study that `run_study` wrote, finished or interrupted.
+
+    Args:
+        folder: that the study was written to.
+
+    Returns:
+        The study with its complete trials; their arrays are read when first used.
+
+    Raises:
+        ValueError: the folder holds no study, or a part of it is damaged.
+    """
+    folder = Path(folder)
+    path = folder / "study.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no study: there is no study.json in it")
+    try:
+        stored = _read_json(path)
+        if stored["format"] != FORMAT:
+            raise ValueError(f"its format is {stored['format']!r}, expected {FORMAT}")
+        recipe = Recipe(**stored["recipe"])
+        data = DataSummary(**_with_tuples(stored["data"]))
+        plan = tuple(str(name) for name in stored["plan"])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a study ({_cause(error)})") from error
+    folders = [folder / "trials" / name for name in plan]
+    trials = tuple(_read_trial(trial) for trial in folders if trial.exists())
+    return Study(folder=folder, recipe=recipe, data=data, plan=plan, trials=trials)
+
+
+@contextmanager
+def lock_study(out: Path) -> Iterator[None]:
+    """Hold a study's folder, made where it is missing, against every other process.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    import fcntl  # not on Windows, where studies can still be read
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another process is running a study in {out}") from error
+        yield
+
+
+def begin_study(out: Path, recipe: Recipe, data: DataSummary, configs: Sequence[TrialConfig]) -> None:
+    """Write study.json, and remove what a killed process left half written."""
+    (out / "trials").mkdir(exist_ok=True)
+    for leftover in (out / "trials").glob(f"{_PARTIAL}*"):
+        shutil.rmtree(leftover)
+    stored = {
+        "format": FORMAT,
+        "recipe": asdict(recipe),
+        "data": asdict(data),
+        "plan": [config.id for config in configs],
+    }
+    _replace(out / "study.json", _json(stored))
+
+
+def has_trial(out: Path, config: TrialConfig) -> bool:
+    """Whether this trial is complete; all of it is read, so that damage shows before anything is trained.
+
+    Raises:
+        ValueError: its folder is damaged. No kill of a study does that, so the folder is left for a person
+            to look at.
+    """
+    folder = out / "trials" / config.id
+    if not folder.exists():
+        return False
+    if _read_trial(folder).config != config:
+        raise _damaged(folder, "config.json is not that of this trial")
+    _read_arrays(folder)
+    return True
+
+
+def save_trial(out: Path, result: TrialResult, versions: Versions) -> None:
+    """Store a finished trial: the folder appears complete and on the disk, or not at all."""
+    folder = out / "trials" / result.config.id
+    partial = folder.with_name(_PARTIAL + folder.name)
+    partial.mkdir()
+    arrays = io.BytesIO()
+    np.savez(arrays, allow_pickle=False, **vars(result.arrays))
+    _write(partial / "config.json", _json(asdict(result.config)))
+    _write(partial / "metrics.json", _json(asdict(result.metrics)))
+    _write(partial / "versions.json", _json(asdict(versions)))
+    _write(partial / "arrays.npz", arrays.getvalue())
+    _sync_folder(partial)
+    partial.rename(folder)
+    _sync_folder(folder.parent)
+
+
+def write_results(out: Path) -> None:
+    """Write results.jsonl from the complete trials of the stored plan."""
+    lines = [
+        json.dumps(
+            {"trial": trial.config.id, "config": asdict(trial.config), "metrics": asdict(trial.metrics)},
+            allow_nan=False,
+        )
+        for trial in load_study(out).trials
+    ]
+    _replace(out / "results.jsonl", "".join(f"{line}\n" for line in lines).encode())
+
+
+def _read_trial(folder: Path) -> Trial:
+    with _reading_trial(folder):
+        return Trial(
+            folder=folder,
+            config=TrialConfig(**_read_json(folder / "config.json")),
+            metrics=_metrics(_read_json(folder / "metrics.json")),
+            versions=Versions(**_read_json(folder / "versions.json")),
+        )
+
+
+def _metrics(stored: dict[str, Any]) -> Metrics:
+    nested = {
+        "test": Scores(**stored["test"]),
+        "test_with_temperature": Scores(**stored["test_with_temperature"]),
+        "curves": Curves(**_with_tuples(stored["curves"])),
+    }
+    return Metrics(**{**stored, **nested})
+
+
+def _with_tuples(stored: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where the dataclasses have tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
+def _read_arrays(folder: Path) -> TrialArrays:
+    with _reading_trial(folder):
+        return TrialArrays(**read_npz(folder / "arrays.npz"))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _reading_trial(folder: Path) -> Iterator[None]:
+    """Turn whatever a damaged trial makes readers raise into one sentence that says what to do."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise _damaged(folder, _cause(error)) from error
+
+
+def _damaged(folder: Path, cause: str) -> ValueError:
+    return ValueError(
+        f"the trial in {folder} is damaged ({cause}); "
+        "delete that folder and run the study again to train it anew"
+    )
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return " ".join(str(error).split())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not JSON") from error
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path.name} must hold a JSON object")
+    return stored
+
+
+def _json(stored: dict[str, Any]) -> bytes:
+    return (json.dumps(stored, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that readers see either as it was or complete."""
+    partial = path.with_name(_PARTIAL + path.name)
+    _write(partial, content)
+    partial.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

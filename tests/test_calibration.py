@@ -1,0 +1,334 @@
+"""`Calibration` against definitions written out here, against scikit-learn and numpy, and against itself."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
+
+from labelsmooth.losses import cross_entropy
+from labelsmooth.measure import Calibration
+from labelsmooth.row_stats import row_stats
+
+
+def random_logits(rows, num_classes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(rows, num_classes, generator=generator, dtype=torch.float64)
+    target = torch.randint(num_classes, (rows,), generator=generator)
+    target[::2] = logits[::2].argmax(-1)
+    return logits, target
+
+
+def calibration_of(logits, target, **options):
+    calibration = Calibration(**options)
+    calibration.update(logits, target)
+    return calibration
+
+
+def naive(probs, target, num_bins, edges):
+    """The definitions, one row at a time."""
+    borders = np.linspace(0, 1, num_bins + 1)
+    bins = [[] for _ in range(num_bins)]
+    nll = brier = correct = 0.0
+    for p, y in zip(probs, target, strict=True):
+        confidence, hit = max(p), float(np.argmax(p) == y)
+        for b in range(num_bins):
+            lo, hi = borders[b], borders[b + 1]
+            left_open = lo < confidence <= hi or (b == 0 and confidence == 0)
+            right_open = lo <= confidence < hi or (b == num_bins - 1 and confidence == 1)
+            if left_open if edges == "left_open" else right_open:
+                bins[b].append((confidence, hit))
+        nll -= math.log(p[y])
+        brier += sum((p_k - (k == y)) ** 2 for k, p_k in enumerate(p))
+        correct += hit
+    n = len(target)
+    gaps = {b: abs(np.mean([h - c for c, h in rows])) for b, rows in enumerate(bins) if rows}
+    return {
+        "rows": n,
+        "accuracy": correct / n,
+        "nll": nll / n,
+        "brier": brier / n,
+        "mean_confidence": sum(max(p) for p in probs) / n,
+        "over_confidence": sum(max(p) for p in probs) / n - correct / n,
+        "ece": sum(len(bins[b]) / n * gap for b, gap in gaps.items()),
+        "mce": max(gaps.values()),
+        "count": [len(rows) for rows in bins],
+    }
+
+
+def rows_of_confidence(confidences, num_classes=64):
+    """Probabilities whose largest is exactly the one given, and the rest spread evenly."""
+    confidences = np.asarray(confidences, dtype=np.float64)
+    probs = np.repeat(((1 - confidences) / (num_classes - 1))[:, None], num_classes, axis=1)
+    probs[:, 3] = confidences
+    assert (probs.max(-1) == confidences).all()
+    return probs
+
+
+@pytest.mark.parametrize("edges", ["left_open", "right_open"])
+@pytest.mark.parametrize(("num_bins", "num_classes"), [(15, 10), (10, 2), (1, 3), (100, 7)])
+def test_measures_are_their_definitions(num_bins, num_classes, edges):
+    logits, target = random_logits(500, num_classes)
+    probs = logits.softmax(-1)
+    expected = naive(probs.tolist(), target.tolist(), num_bins, edges)
+    from_logits = calibration_of(logits, target, num_bins=num_bins, edges=edges)
+    from_probs = Calibration(num_bins, edges)
+    from_probs.update_probs(probs, target)
+    for calibration in (from_logits, from_probs):
+        result = calibration.compute()
+        assert result.bins.count.tolist() == expected["count"]
+        for name in expected.keys() - {"count"}:
+            assert getattr(result, name) == pytest.approx(expected[name], rel=1e-12, abs=1e-13), name
+
+
+def test_agrees_with_scikit_learn_on_a_real_classifier():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    classifier = LogisticRegression(C=0.001, max_iter=2000).fit(images[:900], labels[:900])
+    probs, target = classifier.predict_proba(images[900:]), labels[900:]
+    calibration = Calibration()
+    calibration.update_probs(probs, target)
+    result = calibration.compute()
+    assert result.rows == len(target)
+    assert result.accuracy == pytest.approx(classifier.score(images[900:], target), rel=1e-15)
+    assert result.nll == pytest.approx(sklearn.metrics.log_loss(target, probs), rel=1e-12)
+    brier = sklearn.metrics.brier_score_loss(target, probs, labels=range(10), scale_by_half=False)
+    assert result.brier == pytest.approx(brier, rel=1e-12)
+    correct = probs.argmax(-1) == target
+    true, predicted = calibration_curve(correct, probs.max(-1), n_bins=15)
+    filled = result.bins.count > 0
+    assert 0 < filled.sum() < 15
+    np.testing.assert_allclose(result.bins.accuracy[filled], true, rtol=1e-12)
+    np.testing.assert_allclose(result.bins.confidence[filled], predicted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_bins", [3, 7, 10, 15, 20, 49])
+def test_confidence_on_a_border_falls_where_the_peers_put_it(num_bins):
+    borders = np.linspace(0, 1, num_bins + 1)[1:]
+    # the neighbours of each border too, and of 1 the one below
+    confidences = np.concatenate([borders, np.nextafter(borders, 0), np.nextafter(borders[:-1], 1)])
+    probs, target = rows_of_confidence(confidences), np.arange(len(confidences)) % 5
+    hits = probs.argmax(-1) == target
+    left = Calibration(num_bins)
+    left.update_probs(probs, target)
+    right = Calibration(num_bins, "right_open")
+    right.update_probs(probs, target)
+    bins = left.compute().bins
+    true, predicted = calibration_curve(hits, confidences, n_bins=num_bins)
+    filled = bins.count > 0
+    np.testing.assert_allclose(bins.accuracy[filled], true, rtol=1e-15)
+    np.testing.assert_allclose(bins.confidence[filled], predicted, rtol=1e-15)
+    # each bin has its upper border, the value below that, and the value above its lower border
+    assert bins.count.tolist() == [2] + [3] * (num_bins - 1)
+    counts, _ = np.histogram(confidences, bins=np.linspace(0, 1, num_bins + 1))
+    assert right.compute().bins.count.tolist() == counts.tolist()
+    assert counts.tolist() != bins.count.tolist()
+
+
+@pytest.mark.parametrize("edges", ["left_open", "right_open"])
+def test_confidence_0_is_in_the_first_bin_and_1_in_the_last(edges):
+    stats = row_stats(torch.zeros(1, 2), torch.tensor([[0]]), log_sum_sq=True)
+    calibration = Calibration(edges=edges)
+    # as no row of probabilities has it, only statistics whose exp(−ℓ) underflows
+    calibration.update_stats(replace(stats, log_sum=torch.tensor([800.0])))
+    calibration.update_probs(np.array([[1.0, 0.0]]), np.array([0]))
+    bins = calibration.compute().bins
+    assert bins.count.tolist() == [1] + [0] * 13 + [1]
+    assert bins.confidence[[0, -1]].tolist() == [0, 1]
+
+
+@given(data=st.data(), seed=st.integers(0, 2**31), edges=st.sampled_from(["left_open", "right_open"]))
+def test_every_order_and_split_gives_the_same_counts(data, seed, edges):
+    rng = np.random.default_rng(seed)
+    rows = data.draw(st.integers(1, 60))
+    # on borders, between them, and 1
+    probs = rows_of_confidence(rng.integers(2, 31, rows) / 30)
+    target = rng.integers(2, 5, rows)
+    whole = Calibration(edges=edges)
+    whole.update_probs(probs, target)
+    order = rng.permutation(rows)
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows), min_size=2, max_size=2)))
+    parts = []
+    for part in np.split(order, cuts):
+        parts.append(Calibration(edges=edges))
+        parts[-1].update_probs(probs[part], target[part])
+    streamed = Calibration(edges=edges)
+    for part in np.split(order, cuts):
+        streamed.update_probs(probs[part], target[part])
+    parts[1].merge(parts[2])
+    parts[0].merge(parts[1])
+    expected = whole.compute()
+    for calibration in (parts[0], streamed):
+        result = calibration.compute()
+        np.testing.assert_array_equal(result.bins.count, expected.bins.count)
+        np.testing.assert_array_equal(result.bins.accuracy, expected.bins.accuracy)
+        assert (result.rows, result.accuracy) == (expected.rows, expected.accuracy)
+        for name in ("nll", "brier", "mean_confidence", "ece", "mce"):
+            assert getattr(result, name) == pytest.approx(getattr(expected, name), rel=1e-13, abs=1e-13)
+
+
+def test_counts_stay_exact_far_beyond_float32_and_int32():
+    logits, target = random_logits(1001, 10)
+    once = calibration_of(logits, target)
+    many = calibration_of(logits, target)
+    for _ in range(40):
+        many.merge(many)
+    expected, result = once.compute(), many.compute()
+    assert result.rows == 1001 * 2**40
+    assert (result.bins.count == expected.bins.count * 2**40).all()
+    assert result.accuracy == expected.accuracy
+    assert result.ece == pytest.approx(expected.ece, rel=1e-14)
+
+
+def test_logits_of_any_kind_and_shape():
+    logits, target = random_logits(24, 5)
+    expected = calibration_of(logits, target).compute()
+    read_only = logits.numpy().copy()
+    read_only.flags.writeable = False
+    for given_logits, given_target in [
+        (logits.reshape(2, 3, 4, 5), target.reshape(2, 3, 4)),
+        (logits.T.contiguous().T, target.int()),
+        (read_only, target.numpy().astype(np.uint8)),
+        (logits.flip(0).numpy()[::-1], target.flip(0).numpy()[::-1]),
+        (logits.clone().requires_grad_(), target),
+    ]:
+        result = calibration_of(given_logits, given_target).compute()
+        assert result.bins.count.tolist() == expected.bins.count.tolist()
+        assert result.nll == pytest.approx(expected.nll, rel=1e-14)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        rounded = logits.to(dtype)
+        result = calibration_of(rounded, target).compute()
+        exact = calibration_of(rounded.double(), target).compute()
+        assert result.nll == pytest.approx(exact.nll, rel=1e-6)
+        assert result.brier == pytest.approx(exact.brier, rel=1e-6)
+        assert result.ece == pytest.approx(exact.ece, rel=1e-5)
+
+
+def test_statistics_of_a_training_step_count_as_its_logits_do():
+    logits, target = random_logits(50, 6)
+    target[7] = -100
+    logits.requires_grad_()
+    _, stats = cross_entropy(logits, target, label_smoothing=0.1, return_stats=True)
+    calibration = Calibration()
+    calibration.update_stats(stats)
+    result = calibration.compute()
+    keep = target != -100
+    expected = calibration_of(logits[keep], target[keep]).compute()
+    assert result.rows == 49
+    assert result.bins.count.tolist() == expected.bins.count.tolist()
+    for name in ("accuracy", "nll", "ece", "mce", "mean_confidence"):
+        assert getattr(result, name) == pytest.approx(getattr(expected, name), rel=1e-14), name
+
+
+def test_statistics_without_the_sum_of_squares_have_no_brier_score():
+    logits, target = random_logits(9, 4)
+    without, with_it = Calibration(), Calibration()
+    without.update_stats(row_stats(logits, target[:, None]))
+    with_it.update_stats(row_stats(logits, target[:, None], log_sum_sq=True))
+    assert math.isnan(without.compute().brier)
+    assert with_it.compute().brier == calibration_of(logits, target).compute().brier
+    assert without.compute().nll == with_it.compute().nll
+
+
+def test_a_label_with_probability_0_makes_the_nll_infinite():
+    calibration = Calibration()
+    calibration.update_probs(np.array([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]), np.array([0, 1, 1]))
+    result = calibration.compute()
+    assert result.nll == math.inf
+    assert result.brier == pytest.approx((0 + 2 + 0.5) / 3)
+    assert result.accuracy == pytest.approx(1 / 3)  # the tie goes to the first class
+    logits = torch.tensor([[0.0, -torch.inf], [3.0, -torch.inf]])
+    assert calibration_of(logits, torch.tensor([0, 0])).compute().nll == 0
+    assert calibration_of(logits, torch.tensor([0, 1])).compute().nll == math.inf
+
+
+def test_probabilities_are_taken_as_they_are():
+    # sums a little off 1, as rounding to three digits leaves them
+    calibration = Calibration()
+    calibration.update_probs(np.array([[0.333, 0.334, 0.3325]]), np.array([0]))
+    result = calibration.compute()
+    assert result.mean_confidence == 0.334
+    assert result.nll == pytest.approx(-math.log(0.333), rel=1e-15)
+    half = torch.tensor([[3.1, 0.2, 0.3], [1.0, 2.0, 3.0]]).softmax(-1)
+    calibration.update_probs(half.bfloat16(), torch.tensor([0, 1]))
+    assert calibration.compute().rows == 3
+
+
+def test_empty_bins_are_nan_and_results_do_not_change_later():
+    calibration = Calibration(num_bins=4)
+    calibration.update_probs(np.array([[0.1, 0.9]]), np.array([1]))
+    result = calibration.compute()
+    assert result.bins.count.tolist() == [0, 0, 0, 1]
+    np.testing.assert_array_equal(result.bins.accuracy, [np.nan, np.nan, np.nan, 1])
+    np.testing.assert_array_equal(result.bins.confidence, [np.nan, np.nan, np.nan, 0.9])
+    np.testing.assert_array_equal(result.bins.edges, [0, 0.25, 0.5, 0.75, 1])
+    calibration.update_probs(np.array([[0.4, 0.6]]), np.array([1]))
+    assert result.bins.count.tolist() == [0, 0, 0, 1]
+    calibration.reset()
+    with pytest.raises(ValueError, match="at least one row that counts, got none"):
+        calibration.compute()
+    calibration.update(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+    with pytest.raises(ValueError, match="got none"):
+        calibration.compute()
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "target", "error", "message"),
+    [
+        ("update", torch.tensor([[0.0, NAN]]), torch.tensor([0]), ValueError, "NaN.*got 1 of 1"),
+        ("update", torch.tensor([[0.0, INF], [0, 0]]), torch.tensor([0, 1]), ValueError, "inf.*got 1 of 2"),
+        ("update", torch.tensor([[-INF, -INF]]), torch.tensor([0]), ValueError, "finite value.*got 1 of 1"),
+        ("update", torch.zeros(2, 3), torch.tensor([0, 3]), ValueError, "lie in 0..2, got 3"),
+        ("update", torch.zeros(2, 3), torch.tensor([0, -1]), ValueError, "lie in 0..2, got -1"),
+        ("update", torch.zeros(2, 3), torch.tensor([0.0, 1.0]), TypeError, "integers, got torch.float32"),
+        ("update", torch.zeros(2, 3), torch.tensor([True, False]), TypeError, "integers, got torch.bool"),
+        (
+            "update",
+            torch.zeros(2, 3).long(),
+            torch.tensor([0, 1]),
+            TypeError,
+            "floating-point.*got torch.int64",
+        ),
+        ("update", torch.zeros(2, 3), torch.tensor([0, 1, 2]), ValueError, r"got target \(3,\).*\(2, 3\)"),
+        ("update", torch.zeros(2, 1), torch.tensor([0, 0]), ValueError, "at least 2 classes, got 1"),
+        ("update", torch.tensor(1.0), torch.tensor(0), ValueError, r"got target \(\).*\(\)"),
+        ("update", [[0.0, 1.0]], torch.tensor([0]), TypeError, "torch.Tensor or a numpy.ndarray, got list"),
+        ("update", np.array([["a", "b"]]), np.array([0]), TypeError, "must hold numbers, got dtype <U1"),
+        ("update_probs", np.array([[0.5, 0.6]]), np.array([0]), ValueError, "sum to 1, got a sum of 1.1"),
+        ("update_probs", np.array([[1.5, -0.5]]), np.array([0]), ValueError, "lie in 0..1, got 1.5"),
+        ("update_probs", np.array([[1.0, -1e-9]]), np.array([0]), ValueError, "lie in 0..1, got -1e-09"),
+        ("update_probs", np.array([[NAN, 1.0]]), np.array([0]), ValueError, "lie in 0..1, got nan"),
+        ("update_probs", np.array([[0.5, 0.5]]), np.array([2]), ValueError, "lie in 0..1, got 2"),
+    ],
+)
+def test_bad_rows_are_refused_and_change_nothing(method, rows, target, error, message):
+    calibration = Calibration()
+    with pytest.raises(error, match=message):
+        getattr(calibration, method)(rows, target)
+    with pytest.raises(ValueError, match="got none"):
+        calibration.compute()
+
+
+def test_bad_options_and_partners_are_refused():
+    with pytest.raises(TypeError, match="num_bins must be an int, got float"):
+        Calibration(15.0)
+    with pytest.raises(ValueError, match="num_bins must be at least 1, got 0"):
+        Calibration(0)
+    with pytest.raises(ValueError, match="'left_open' or 'right_open', got 'closed'"):
+        Calibration(edges="closed")
+    with pytest.raises(ValueError, match="same bins.*got 15 left_open and 10 left_open"):
+        Calibration().merge(Calibration(10))
+    with pytest.raises(ValueError, match="got 15 left_open and 15 right_open"):
+        Calibration().merge(Calibration(edges="right_open"))
+    with pytest.raises(ValueError, match="got stats without an index"):
+        Calibration().update_stats(row_stats(torch.zeros(1, 2)))

@@ -1,0 +1,324 @@
+"""The command line: its options, its table, and one sentence for everything that is wrong."""
+
+import argparse
+import math
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from matplotlib.figure import Figure
+
+from labelsmooth import __version__, theory
+from labelsmooth.cli import main
+from labelsmooth.cli.options import add_options, from_namespace
+
+THEORY = ["theory", "--classes", "1000"]
+
+
+def command(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "labelsmooth", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **settings,
+    )
+
+
+def printed_table(text: str) -> dict[str, list[str]]:
+    """The rows of `labelsmooth theory` by their first column, after the heading and the empty line."""
+    rows = [re.split(r"\s{2,}", line) for line in text.splitlines()[2:] if line and not line.startswith("/")]
+    return {name: values for name, *values in rows}
+
+
+def test_help_version_and_a_real_process():
+    shown = command("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert re.search(r"^ +theory +print what", shown.stdout, re.MULTILINE)
+    assert re.search(r"^ +study +train with and without", shown.stdout, re.MULTILINE)
+    assert command("--version").stdout == f"labelsmooth {__version__}\n"
+    failed = command("theory", "--classes", "1")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == "labelsmooth: error: there must be at least 2 classes, got 1\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], THEORY])
+def test_no_import_of_what_is_not_used(arguments):
+    code = (
+        "import sys, labelsmooth.cli\n"
+        "try:\n"
+        "    labelsmooth.cli.main(sys.argv[1:])\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'matplotlib', 'sklearn', 'mlxtend', 'jinja2', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_no_arguments_show_the_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: labelsmooth")
+
+
+def test_help_of_a_command_shows_types_defaults_and_choices(capsys):
+    with pytest.raises(SystemExit):
+        main(["theory", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--classes K number of classes K, at least 2 (required)" in out
+    assert "(default: 0.1)" in out
+    assert "--convention NAME [NAME ...]" in out
+    assert "(default: uniform others)" in out
+
+
+def test_table_is_the_theory(capsys):
+    assert main([*THEORY, "--smoothing", "0.1"]) == 0
+    rows = printed_table(capsys.readouterr().out)
+    assert rows.pop("") == ["unit", "uniform", "others"]
+    expected = {
+        "target on the class": ("probability", lambda c: theory.target(0.1, 1000, c).on_class),
+        "target on each other class": ("probability", lambda c: theory.target(0.1, 1000, c).on_other),
+        "sum of the target": ("probability", lambda _: 1.0),
+        "optimal logit gap": ("nats", lambda c: {"uniform": math.log(9001), "others": math.log(8991)}[c]),
+        "confidence at the optimum": ("probability", lambda c: {"uniform": 0.9001, "others": 0.9}[c]),
+        "smallest loss": ("nats per row", lambda c: theory.entropy_floor(0.1, 1000, c)),
+        "smallest perplexity, exp(loss)": ("choices", lambda c: theory.perplexity_floor(0.1, 1000, c)),
+        "... of the true labels, there": ("choices", lambda c: {"uniform": 1 / 0.9001, "others": 1 / 0.9}[c]),
+        "weight of H(u,p) beside H(q,p)": ("ratio", lambda c: theory.relative_weight(0.1, 1000, c)),
+        "same target as uniform at": ("eps", lambda c: {"uniform": 0.1, "others": 0.1 * 1000 / 999}[c]),
+        "same target as others at": ("eps", lambda c: {"uniform": 0.1 * 999 / 1000, "others": 0.1}[c]),
+    }
+    assert list(rows) == list(expected)
+    for name, (unit, value) in expected.items():
+        assert rows[name][0] == unit
+        for shown, convention in zip(rows[name][1:], ("uniform", "others"), strict=True):
+            assert float(shown) == pytest.approx(value(convention), rel=1e-5)
+
+
+def test_table_of_other_conventions(capsys):
+    assert main(["theory", "--classes", "10", "--smoothing", "0", "--convention", "coincheung"]) == 0
+    rows = printed_table(capsys.readouterr().out)
+    assert rows["optimal logit gap"] == ["nats", "inf"]
+    assert main(["theory", "--classes", "10", "--smoothing=0.2", "--convention", "coincheung", "torch"]) == 0
+    rows = printed_table(capsys.readouterr().out)
+    assert rows[""] == ["unit", "coincheung", "torch"]
+    assert rows["sum of the target"][1] == "0.98"
+    assert rows["same target as others at"] == ["eps", "none", "0.18"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "signature"), [("png", b"\x89PNG\r\n\x1a\n"), ("SVG", b"<?xml"), ("pdf", b"%PDF-")]
+)
+def test_plot_is_written(tmp_path, capsys, suffix, signature):
+    path = tmp_path / f"gap.{suffix}"
+    assert main([*THEORY, "--plot", str(path)]) == 0
+    assert path.read_bytes().startswith(signature)
+    assert capsys.readouterr().out.splitlines()[-1] == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "gap.png"
+    path.write_bytes(b"old")
+
+    def fill_the_disk(_, file, **__):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    assert main([*THEORY, "--plot", str(path)]) == 2
+    assert capsys.readouterr().err.endswith("No space left on device\n")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([*THEORY, "--smoothing", "1.5"], "eps must lie in [0, 1], got 1.5"),
+        ([*THEORY, "--smoothing", "-0.1"], "eps must lie in [0, 1], got -0.1"),
+        ([*THEORY, "--smoothing", "nan"], "eps must lie in [0, 1], got nan"),
+        ([*THEORY, "--smoothing", "a"], "argument --smoothing: invalid float value: 'a'"),
+        ([*THEORY, "--smoothing"], "argument --smoothing: expected one argument"),
+        (["theory", "--classes", "1"], "there must be at least 2 classes, got 1"),
+        (["theory"], "the following arguments are required: --classes"),
+        (["theory", "--clases", "10"], "there is no option --clases, did you mean --classes?"),
+        ([*THEORY, "--smoothin=0.1"], "there is no option --smoothin, did you mean --smoothing?"),
+        (
+            [*THEORY, "--x"],
+            "there is no option --x, expected one of --classes, --convention, --help, --plot, --smoothing",
+        ),
+        ([*THEORY, "0.1"], "unrecognized arguments: 0.1"),
+        (["thoery"], "there is no command 'thoery', did you mean theory?"),
+        (["x"], "there is no command 'x', expected one of study, theory"),
+        (
+            [*THEORY, "--plot", "/nonexistent/x.png"],
+            "plot must lie in a folder that exists, got '/nonexistent/x.png'",
+        ),
+        ([*THEORY, "--plot", "x.xyz"], "plot must end in .png, .svg, .pdf, got 'x.xyz'"),
+        (
+            ["theory", "--classes", "2", "--convention", "opennmt"],
+            "there must be at least 3 classes in opennmt",
+        ),
+        (
+            [*THEORY, "--convention", "tourch"],
+            "unknown convention 'tourch', expected one of uniform, others,",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"labelsmooth: error: {sentence}")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+
+
+@pytest.fixture
+def subcommand(monkeypatch):
+    """Install a subcommand "sub" that runs the given function, or makes its options with it."""
+
+    def install(run=lambda _: None, check=lambda _: None):
+        @dataclass(frozen=True, kw_only=True)
+        class Options:
+            __post_init__ = check
+
+        module = ModuleType("labelsmooth.cli.sub")
+        module.HELP = module.DESCRIPTION = "for tests"
+        module.Options, module.run = Options, run
+        monkeypatch.setitem(sys.modules, "labelsmooth.cli.sub", module)
+        monkeypatch.setattr(sys.modules["labelsmooth.cli.main"], "COMMANDS", ("sub",))
+        return module
+
+    return install
+
+
+def raising(error):
+    def function(_):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("a row\n  is wrong"), "a row is wrong"),
+        (FileNotFoundError(2, "No such file or directory", "x.npz"), "x.npz: No such file or directory"),
+        (OSError("disk"), "disk"),
+        (
+            ModuleNotFoundError("No module named 'mlxtend.data'", name="mlxtend.data"),
+            "this needs the package mlxtend, which pip install 'labelsmooth[study]' brings",
+        ),
+    ],
+)
+def test_bad_input_found_while_running(subcommand, capsys, error, sentence):
+    subcommand(run=raising(error))
+    assert main(["sub"]) == 2
+    assert capsys.readouterr().err == f"labelsmooth: error: {sentence}\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), TypeError("bad")])
+def test_bad_input_found_in_the_options(subcommand, capsys, error):
+    subcommand(check=raising(error))
+    assert main(["sub"]) == 2
+    assert capsys.readouterr().err == "labelsmooth: error: bad\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("bug"),
+        KeyError("bug"),
+        RuntimeError("bug"),
+        AssertionError("bug"),
+        ImportError("cannot import name 'x' from 'labelsmooth'", name="labelsmooth"),
+        ModuleNotFoundError("No module named 'labelsmooth.x'", name="labelsmooth.x"),
+    ],
+)
+def test_an_error_in_the_program_keeps_its_traceback(subcommand, error):
+    subcommand(run=raising(error))
+    with pytest.raises(type(error)):
+        main(["sub"])
+
+
+def test_interrupt(subcommand, capsys):
+    subcommand(run=raising(KeyboardInterrupt()))
+    assert main(["sub"]) == 130
+    assert capsys.readouterr().err == "labelsmooth: interrupted\n"
+
+
+def test_a_closed_pipe_is_quiet():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labelsmooth", *THEORY], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) == 141
+    assert errors == b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryKind:
+    rows: int = field(metadata={"help": "how many, 50% of them new"})
+    learning_rate: float = field(default=0.1, metadata={"help": "step"})
+    model: str = field(default="mlp", metadata={"help": "net", "choices": ("mlp", "cnn")})
+    eps: tuple[float, ...] = field(default=(0.0, 0.1), metadata={"help": "list", "metavar": "EPS"})
+    seeds: tuple[int, ...] | None = field(default=None, metadata={"help": "list or nothing"})
+    out: Path | None = field(default=None, metadata={"help": "where"})
+    made: tuple[str, ...] = field(default_factory=lambda: ("a",), metadata={"help": "made when needed"})
+    quiet: bool = field(default=False, metadata={"help": "say nothing"})
+
+
+def parse_every_kind(text: str) -> EveryKind:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, EveryKind)
+    return from_namespace(EveryKind, parser.parse_args(text.split()))
+
+
+def test_options_of_every_kind():
+    assert parse_every_kind("--rows 3") == EveryKind(rows=3)
+    everything = "--rows 3 --learning-rate 1e-2 --model cnn --eps 0 --seeds 1 2 --out a/b --made x y --quiet"
+    assert parse_every_kind(everything) == EveryKind(
+        rows=3,
+        learning_rate=0.01,
+        model="cnn",
+        eps=(0.0,),
+        seeds=(1, 2),
+        out=Path("a/b"),
+        made=("x", "y"),
+        quiet=True,
+    )
+
+
+def test_help_of_every_kind():
+    parser = argparse.ArgumentParser()
+    add_options(parser, EveryKind)
+    text = " ".join(parser.format_help().split())
+    for part in (
+        "--rows ROWS how many, 50% of them new (required)",
+        "--learning-rate LEARNING_RATE step (default: 0.1)",
+        "--model {mlp,cnn} net (default: mlp)",
+        "--eps EPS [EPS ...] list (default: 0.0 0.1)",
+        "--seeds SEEDS [SEEDS ...] list or nothing --out",
+        "--made MADE [MADE ...] made when needed (default: a)",
+        "--quiet say nothing",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("wrong", ["--rows 3.5", "--rows 3 --model vgg", "--rows 3 --eps"])
+def test_options_of_the_wrong_kind(wrong):
+    with pytest.raises(argparse.ArgumentError):
+        parse_every_kind(wrong)

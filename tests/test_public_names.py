@@ -1,0 +1,44 @@
+"""What a user can import, and what importing it loads."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import labelsmooth as ls
+
+
+def test_the_public_names():
+    assert sorted(ls.__all__) == ls.__all__
+    assert all(hasattr(ls, name) for name in ls.__all__)
+    assert set(ls.__all__) == {
+        "Convention", "CrossEntropyLoss", "LinearCrossEntropyLoss", "Mixture", "RowStats", "Smoothing",
+        "class_conditional", "convention", "conventions", "cross_entropy", "label_dropout",
+        "linear_cross_entropy", "measure", "mixup", "others", "plot", "prior", "row_stats", "theory",
+        "uniform", "unigram",
+    }  # fmt: skip
+
+
+def test_importing_loads_torch_and_numpy_only():
+    """torch alone, then ours: nothing else that is installed beside them comes along."""
+    script = (
+        "import sys, torch, numpy; before = set(sys.modules); import labelsmooth;"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before}"
+        " - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(eval(done.stdout)) <= {"labelsmooth", "torch", "numpy"}
+
+
+MODULES = [info.name for info in pkgutil.walk_packages(ls.__path__, "labelsmooth.")]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, extraglobs={"torch": torch})
+    assert result.failed == 0

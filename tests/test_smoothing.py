@@ -1,0 +1,156 @@
+"""Smoothings and mixtures against the targets their conventions publish."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import labelsmooth as ls
+
+# on the class / on each other class, as functions of ε and K
+PUBLISHED = {
+    "torch": (lambda e, K: 1 - e + e / K, lambda e, K: e / K),
+    "fairseq": (lambda e, K: 1 - e, lambda e, K: e / (K - 1)),
+    "opennmt": (lambda e, K: 1 - e, lambda e, K: e / (K - 2)),
+    "classy_vision": (lambda e, K: (1 + e / K) / (1 + e), lambda e, K: e / K / (1 + e)),
+    "coincheung": (lambda e, K: 1 - e, lambda e, K: e / K),
+    "leaky": (lambda e, K: 1.0, lambda e, K: e / K),
+}
+FAMILIES = {
+    "torch": "torch timm fastai hf keras tensorflow optax paddle liger apex flash_attn",
+    "fairseq": "fairseq fairseq2 tensor2tensor t5x flax espnet megatron bag_of_tricks",
+    "opennmt": "opennmt joeynmt annotated_transformer",
+    "classy_vision": "classy_vision",
+    "coincheung": "coincheung",
+    "leaky": "leaky",
+}
+NAMES = {name: family for family, names in FAMILIES.items() for name in names.split()}
+
+
+def test_the_list_of_conventions():
+    assert set(ls.conventions()) == set(NAMES)
+    assert {name for name, c in ls.conventions().items() if c.needs_pad} == set(FAMILIES["opennmt"].split())
+
+
+@given(
+    name=st.sampled_from(sorted(NAMES)),
+    eps=st.floats(0, 1),
+    num_classes=st.integers(3, 30),
+    per_row=st.booleans(),
+)
+def test_conventions_are_what_they_publish(name, eps, num_classes, per_row):
+    on, off = PUBLISHED[NAMES[name]]
+    pad = 0 if ls.conventions()[name].needs_pad else None
+    target = torch.arange(1, num_classes)
+    given_eps = torch.full(target.shape, eps, dtype=torch.float64) if per_row else eps
+    q = ls.convention(name, given_eps, pad=pad)(target, num_classes).dense(num_classes, torch.float64)
+    expected = torch.full_like(q, off(eps, num_classes))
+    expected[torch.arange(num_classes - 1), target] = on(eps, num_classes)
+    if pad is not None:
+        expected[:, pad] = 0
+    torch.testing.assert_close(q, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(eps=st.floats(0, 1), num_classes=st.integers(2, 1000))
+def test_to_uniform(eps, num_classes):
+    target = torch.tensor([1])
+    smoothing = ls.others(eps)
+    if eps * num_classes / (num_classes - 1) > 1:
+        with pytest.raises(ValueError, match="no uniform smoothing"):
+            smoothing.to_uniform(num_classes)
+        return
+    same = ls.uniform(smoothing.to_uniform(num_classes))
+    torch.testing.assert_close(
+        same(target, num_classes).dense(num_classes, torch.float64),
+        smoothing(target, num_classes).dense(num_classes, torch.float64),
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+def test_to_uniform_of_the_rest():
+    assert ls.uniform(0.3).to_uniform(10) == 0.3
+    assert ls.convention("classy_vision", 0.1).to_uniform(10) == pytest.approx(0.1 / 1.1, rel=1e-15)
+    assert ls.prior(0.2, torch.full((4,), 0.25)).to_uniform(4) == 0.2
+    assert ls.prior(0.0, torch.tensor([0.5, 0.3, 0.2])).to_uniform(3) == 0
+    for smoothing in (
+        ls.prior(0.2, torch.tensor([0.5, 0.3, 0.2])),
+        ls.class_conditional(0.2, torch.tensor([[0.5, 0.3, 0.2]] * 3)),
+        ls.uniform(0.2).exclude([0]),
+        ls.others(0.2).exclude([0]),
+        ls.convention("leaky", 0.1),
+        ls.convention("coincheung", 0.1),
+    ):
+        with pytest.raises(ValueError, match="no uniform smoothing"):
+            smoothing.to_uniform(3)
+
+
+@pytest.mark.parametrize("make", [ls.uniform, ls.others])
+def test_exclude(make):
+    """Also for rows that are labelled with an excluded class: they keep 1−ε, and the others share ε."""
+    target = torch.arange(5)
+    q = make(0.4).exclude([1, 3])(target, 5).dense(5, torch.float64)
+    for y in range(5):
+        receivers = [k for k in (0, 2, 4) if make is ls.uniform or k != y]
+        expected = torch.zeros(5, dtype=torch.float64)
+        expected[receivers] = 0.4 / len(receivers)
+        expected[y] += 0.6
+        torch.testing.assert_close(q[y], expected, rtol=1e-12, atol=1e-12)
+    twice = make(0.4).exclude([1]).exclude([3])
+    torch.testing.assert_close(twice(target, 5).dense(5, torch.float64), q)
+
+
+def test_exclude_renormalises_priors():
+    table = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]], dtype=torch.float64)
+    q = ls.class_conditional(1.0, table).exclude([2])(torch.arange(3), 3).dense(3)
+    rest = table[:, :2] / table[:, :2].sum(-1, keepdim=True)
+    torch.testing.assert_close(q, F.pad(rest, (0, 1)))
+    with pytest.raises(ValueError, match="without any mass"):
+        ls.prior(0.1, torch.tensor([1.0, 0.0])).exclude([0])
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        ls.uniform(0.1).exclude([-1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ls.uniform(0.3),
+        lambda: ls.others(0.3),
+        lambda: ls.others(0.3).exclude([1]),
+        lambda: ls.convention("leaky", 0.3),
+        lambda: ls.prior(0.3, torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)),
+        lambda: ls.class_conditional(0.3, torch.rand(3, 3, dtype=torch.float64).softmax(-1)),
+    ],
+)
+def test_a_dense_row_smooths_to_the_mean_of_its_labels(make):
+    smoothing = make()
+    d = torch.tensor([[0.2, 0.5, 0.3], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    table = smoothing(torch.arange(3), 3).dense(3, torch.float64)
+    torch.testing.assert_close(smoothing(d, 3).dense(3), d @ table, rtol=1e-12, atol=1e-12)
+
+
+def test_dense_rows_of_any_mass_smooth_as_in_torch():
+    d = torch.tensor([[0.2, 0.0, 0.3]], dtype=torch.float64)
+    torch.testing.assert_close(ls.uniform(0.3)(d, 3).dense(3), 0.7 * d + 0.1)
+
+
+def test_no_table_is_made_for_indices():
+    mixture = ls.others(torch.rand(1000))(torch.randint(50_000, (1000,)), 50_000)
+    parts = (mixture.index, mixture.weight, mixture.prior, mixture.prior_weight, mixture.prior_row)
+    assert sum(part.numel() for part in parts if isinstance(part, torch.Tensor)) <= 4000
+    conditional = ls.class_conditional(0.1, torch.eye(10))(torch.randint(10, (1000,)), 10)
+    assert conditional.prior.shape == (10, 10)
+    assert conditional.prior_row.shape == (1000,)
+
+
+def test_smoothings_and_mixtures_are_frozen():
+    for value in (ls.uniform(0.1), ls.others(0.1), ls.uniform(0.1)(torch.tensor([0]), 3)):
+        with pytest.raises(AttributeError):
+            value.eps = 0.2
+
+
+def test_device_of_the_parts_follows_the_target():
+    meta = torch.zeros(4, dtype=torch.int64, device="meta")
+    mixture = ls.others(0.1).exclude([0])(meta, 5)
+    assert {part.device.type for part in (mixture.index, mixture.weight, mixture.prior)} == {"meta"}

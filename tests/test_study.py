@@ -1,0 +1,439 @@
+"""Studies in one process: recipes, trials, and the folder that keeps them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import labelsmooth.study.runner as runner
+from labelsmooth.measure import TemperatureScaling
+from labelsmooth.study import Recipe, load_study, run_study
+from labelsmooth.study.data import load_data
+from labelsmooth.study.models import MODELS, build_network
+from labelsmooth.study.store import lock_study
+from labelsmooth.study.training import TrialResult, train_trial
+from labelsmooth.theory import optimal_gap
+
+TINY = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), seeds=1, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished study, for tests that do not change it."""
+    out = tmp_path_factory.mktemp("finished")
+    run_study(TINY, out)
+    return out
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A finished study, for tests that damage it."""
+    out = tmp_path / "study"
+    shutil.copytree(finished, out)
+    return out
+
+
+def train(data, **changes) -> TrialResult:
+    """The first trial of the tiny recipe, with some of its settings changed."""
+    config = replace(TINY.trials(data.summary.sha256)[0], **changes)
+    return train_trial(config, data, lambda: None)
+
+
+def same(one: TrialResult, other: TrialResult) -> bool:
+    arrays = zip(vars(one.arrays).values(), vars(other.arrays).values(), strict=True)
+    return one.metrics == other.metrics and all(np.array_equal(a, b) for a, b in arrays)
+
+
+# recipes
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"eps": (0.0, 1.1)}, "eps must lie in [0, 1], got 1.1"),
+        ({"eps": (0.0, -0.1)}, "eps must lie in [0, 1], got -0.1"),
+        ({"eps": (0.0, float("nan"))}, "eps must lie in [0, 1], got nan"),
+        ({"eps": (0.0, 0.1, 0.1)}, "must not name a value twice, got 0, 0.1, 0.1"),
+        ({"eps": (0.0, -0.0)}, "must not name a value twice"),
+        ({"eps": (0.1,)}, "eps must include 0, the hard arm that the others are compared with, got 0.1"),
+        ({"eps": ()}, "eps must include 0, the hard arm that the others are compared with, got none"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
+        ({"seeds": 2.5}, "seeds must be a whole number of at least 1, got 2.5"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"batch_size": -1}, "batch_size must be a whole number of at least 1, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, got 0"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, got nan"),
+        ({"momentum": 1.0}, "momentum must lie in [0, 1), got 1"),
+        ({"weight_decay": -1e-4}, "weight_decay must be at least 0 and finite, got -0.0001"),
+        ({"model": "resnet"}, "model must be one of mlp, cnn, got 'resnet'"),
+    ],
+)
+def test_recipe_out_of_range(settings, says):
+    with pytest.raises(ValueError, match="must") as raised:
+        Recipe(**settings)
+    assert says in str(raised.value)
+
+
+def test_the_plan_is_every_eps_with_every_seed():
+    trials = Recipe(eps=(0.1, 0.0), seeds=2).trials("some data")
+    assert [(trial.eps, trial.seed) for trial in trials] == [(0.0, 0), (0.0, 1), (0.1, 0), (0.1, 1)]
+    assert len({trial.id for trial in trials}) == 4
+    assert trials[2].id.startswith("eps0.1-seed0-")
+
+
+def test_any_other_setting_is_another_trial():
+    trial = TINY.trials("some data")[0]
+    for field in fields(trial):
+        value = getattr(trial, field.name)
+        other = replace(trial, **{field.name: value + ("!" if isinstance(value, str) else 1e-9)})
+        assert other.id != trial.id, field.name
+
+
+def test_more_eps_or_seeds_keep_the_trials():
+    def names(**changes) -> set[str]:
+        return {trial.id for trial in replace(TINY, **changes).trials("some data")}
+
+    assert names() < names(eps=(0, 0.1, 0.2))
+    assert names() < names(seeds=4)
+    assert names() < names(eps=(0.3, 0.1, -0.0))
+
+
+# models
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_logits_are_linear_in_the_features(model):
+    network = build_network(model, (1, 12, 10), num_classes=5, seed=0)
+    images = torch.randn(3, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    features = network.features(images)
+    assert isinstance(network.classifier, nn.Linear)
+    expected = features @ network.classifier.weight.T + network.classifier.bias
+    assert torch.allclose(network(images), expected, atol=1e-6)
+    assert network(images).shape == (3, 5)
+
+
+def test_the_mlp_is_that_of_the_paper():
+    network = build_network("mlp", (1, 28, 28), num_classes=10, seed=0)
+    shapes = [tuple(layer.weight.shape) for layer in network.modules() if isinstance(layer, nn.Linear)]
+    assert shapes == [(1200, 784), (1200, 1200), (10, 1200)]
+
+
+@pytest.mark.parametrize("shape", [(784,), (1, 3, 28), (1, 28, 3)])
+def test_a_model_that_cannot_take_the_rows(shape):
+    with pytest.raises(ValueError, match="at least 4×4 pixels"):
+        build_network("cnn", shape, num_classes=10, seed=0)
+
+
+# trials
+
+
+def test_the_same_seed_gives_the_same_bits(data):
+    one = train(data, model="mlp")
+    torch.manual_seed(99)  # which the trial must neither use ...
+    before = torch.get_rng_state()
+    assert same(one, train(data, model="mlp"))
+    assert torch.equal(torch.get_rng_state(), before)  # ... nor change
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not same(one, train(data, model="mlp", seed=1))
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process(finished, tmp_path):
+    program = (
+        "import sys, torch; from labelsmooth.study import Recipe, run_study; torch.set_num_threads(1); "
+        "run_study(Recipe(data='digits', model='cnn', eps=(0, 0.1), seeds=1, epochs=2), sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True, capture_output=True)
+    assert (tmp_path / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
+    for one, other in zip(load_study(finished).trials, load_study(tmp_path).trials, strict=True):
+        for name, array in vars(one.arrays).items():
+            assert np.array_equal(array, getattr(other.arrays, name)), name
+
+
+def test_arms_start_from_the_same_weights_and_see_the_same_batches(data):
+    hard = train(data).arrays.test_logits
+    nearly_hard = train(data, eps=1e-7).arrays.test_logits
+    another_seed = train(data, seed=1).arrays.test_logits
+    assert not np.array_equal(hard, nearly_hard)
+    assert np.abs(hard - nearly_hard).max() < 1e-2
+    assert np.abs(hard - another_seed).max() > 0.3
+
+
+def test_what_a_trial_measures(data):
+    result = train(data, epochs=12, eps=0.1)
+    metrics, arrays = result.metrics, result.arrays
+    assert metrics.test.accuracy > 0.93
+    assert metrics.test.accuracy == (arrays.test_logits.argmax(1) == arrays.test_labels).mean()
+    assert metrics.test_with_temperature.accuracy == metrics.test.accuracy
+    assert metrics.temperature < 1  # smoothing left it under-confident
+    scaling = TemperatureScaling().fit(arrays.validation_logits, arrays.validation_labels)
+    assert metrics.temperature == scaling.temperature
+    assert metrics.test.over_confidence < -0.05
+    assert metrics.test_with_temperature.ece < metrics.test.ece / 2
+    log_p = torch.from_numpy(arrays.test_logits).double().log_softmax(1)
+    nll = nn.functional.nll_loss(log_p, torch.from_numpy(arrays.test_labels))
+    assert metrics.test.nll == pytest.approx(float(nll), rel=1e-6)
+    assert metrics.train_gap == pytest.approx(optimal_gap(0.1, 10), rel=0.1)
+    assert metrics.train_spread < metrics.validation_spread < 1
+
+    assert arrays.feature_classes.tolist() == [0, 1, 2]
+    train_labels = data.train.labels.numpy()
+    assert arrays.train_feature_labels.tolist() == sorted(train_labels[train_labels <= 2])
+    logits = arrays.validation_features @ arrays.classifier_weight.T + arrays.classifier_bias
+    shown = np.concatenate([np.flatnonzero(arrays.validation_labels == label) for label in range(3)])
+    assert np.allclose(logits, arrays.validation_logits[shown], atol=1e-4)
+    assert arrays.validation_feature_labels.tolist() == arrays.validation_labels[shown].tolist()
+
+    curves = metrics.curves
+    assert {len(curve) for curve in vars(curves).values()} == {12}
+    assert curves.train_loss[-1] < curves.train_loss[0]
+    assert curves.train_accuracy[-1] > curves.train_accuracy[0]
+    validation_logits = torch.from_numpy(arrays.validation_logits)
+    final_nll = nn.functional.cross_entropy(validation_logits, torch.from_numpy(arrays.validation_labels))
+    assert curves.validation_nll[-1] == pytest.approx(float(final_nll), rel=1e-5)
+
+
+def test_a_training_that_breaks_down_says_so(data):
+    with pytest.raises(ValueError, match="learning rate 1e\\+06 is too large") as raised:
+        train(data, learning_rate=1e6)
+    assert "eps 0, seed 0, in epoch 1" in str(raised.value)
+
+
+# the folder
+
+
+def test_the_stored_study_reads_back_as_it_was(finished):
+    study = load_study(finished)
+    assert study.recipe == TINY
+    assert study.data == load_data("digits").summary
+    assert study.plan == tuple(config.id for config in TINY.trials(study.data.sha256))
+    assert [trial.config for trial in study.trials] == list(TINY.trials(study.data.sha256))
+    for trial in study.trials:
+        assert trial.versions.torch == torch.__version__
+        assert trial.versions.threads == 1
+        assert same(
+            TrialResult(config=trial.config, metrics=trial.metrics, arrays=trial.arrays),
+            train_trial(trial.config, load_data("digits"), lambda: None),
+        )
+
+
+def test_results_hold_one_line_a_trial_and_nothing_of_the_moment(finished):
+    lines = [json.loads(line) for line in (finished / "results.jsonl").read_text().splitlines()]
+    study = load_study(finished)
+    assert tuple(line["trial"] for line in lines) == study.plan
+    assert lines == [
+        json.loads(
+            json.dumps({"trial": t.config.id, "config": asdict(t.config), "metrics": asdict(t.metrics)})
+        )
+        for t in study.trials
+    ]
+    text = (finished / "results.jsonl").read_text()
+    for secret in (str(finished), "seconds", str(study.trials[0].versions.seconds)):
+        assert secret not in text
+
+
+def states(out: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for folder in (out / "trials").iterdir()
+        for path in (folder, *folder.iterdir())
+    }
+
+
+def test_complete_trials_are_not_trained_again(copied, monkeypatch):
+    before, results = states(copied), (copied / "results.jsonl").read_bytes()
+
+    def refuse(*_):
+        raise AssertionError("a complete trial was trained")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "train_trial", refuse)
+        assert len(run_study(TINY, copied).trials) == 2
+    assert states(copied) == before
+    assert (copied / "results.jsonl").read_bytes() == results
+
+    trained = []
+    monkeypatch.setattr(
+        runner, "train_trial", lambda c, *rest: trained.append(c.eps) or train_trial(c, *rest)
+    )
+    study = run_study(replace(TINY, eps=(0.0, 0.05, 0.1)), copied)
+    assert trained == [0.05]
+    assert [trial.config.eps for trial in study.trials] == [0.0, 0.05, 0.1]
+    assert before.items() <= states(copied).items()
+    lines = (copied / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["config"]["eps"] for line in lines] == [0, 0.05, 0.1]
+
+
+def test_other_settings_do_not_mix_with_the_stored_ones(copied):
+    study = run_study(replace(TINY, epochs=1), copied)
+    assert {trial.config.epochs for trial in study.trials} == {1}
+    assert len(list((copied / "trials").iterdir())) == 4
+    assert len((copied / "results.jsonl").read_text().splitlines()) == 2
+
+
+def test_other_data_under_the_same_name_is_trained_anew(tmp_path):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    recipe = replace(TINY, data=f"npz:{tmp_path / 'data.npz'}", eps=(0.0,), epochs=1)
+    for rows in (400, 500):
+        np.savez(tmp_path / "data.npz", x=digits.images[:rows], y=digits.target[:rows])
+        study = run_study(recipe, tmp_path / "out")
+        assert study.trials[0].metrics.test.rows == pytest.approx(rows * 0.2, abs=5)
+    assert len(list((tmp_path / "out" / "trials").iterdir())) == 2
+
+
+def test_what_a_kill_left_half_written_is_removed(copied):
+    (done, *_) = (copied / "trials").iterdir()
+    leftover = copied / "trials" / ".partial-eps0.1-seed9-00000000"
+    done.rename(leftover)
+    (leftover / "arrays.npz").write_bytes(b"PK")
+    (copied / ".partial-results.jsonl").write_text("{")
+    (copied / "results.jsonl").unlink()
+    assert len(load_study(copied).trials) == 1
+    assert len(run_study(TINY, copied).trials) == 2
+    assert not leftover.exists()
+    assert not (copied / ".partial-results.jsonl").exists()
+
+
+def test_a_stop_at_any_write_leaves_a_study_that_resumes(finished, data, tmp_path, monkeypatch):
+    trained = {config: train_trial(config, data, lambda: None) for config in TINY.trials(data.summary.sha256)}
+    monkeypatch.setattr(runner, "train_trial", lambda config, *_: trained[config])
+    fsync, writes = os.fsync, iter(())
+
+    def stopping(descriptor):
+        if next(writes, None) == "stop":
+            raise OSError("stopped")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", stopping)
+    for before in itertools.count():
+        out, writes = tmp_path / str(before), iter(["go on"] * before + ["stop"])
+        try:
+            run_study(TINY, out)
+            break  # a whole study makes no more writes than that
+        except OSError:
+            complete = [folder for folder in (out / "trials").iterdir() if folder.name[0] != "."]
+            if (out / "study.json").exists():
+                assert len(load_study(out).trials) == len(complete)
+            else:
+                assert complete == []
+        run_study(TINY, out)
+        assert (out / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
+    assert before > 2 * 4  # files of two trials
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "config.json", "metrics.json", "versions.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(b"[1, 2]"),
+        lambda path: path.write_bytes(b"{}"),
+        lambda path: path.write_bytes(b"\xff\xfe{"),
+    ],
+    ids=["missing", "empty", "half", "a list", "no keys", "no text"],
+)
+def test_a_damaged_trial_is_named_and_left_alone(copied, name, damage):
+    folder = copied / "trials" / load_study(copied).plan[1]
+    damage(folder / name)
+    before = states(copied)
+    for read in (lambda: run_study(TINY, copied), lambda: load_study(copied).trials[1].arrays):
+        with pytest.raises(ValueError, match="is damaged") as raised:
+            read()
+        message = str(raised.value)
+        assert f"the trial in {folder} is damaged" in message
+        assert message.endswith("delete that folder and run the study again to train it anew")
+        assert message.count("is damaged (") == 1
+        assert "\n" not in message
+    assert states(copied) == before
+    shutil.rmtree(folder)
+    assert len(run_study(TINY, copied).trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", lambda stored: {**stored, "eps": 0.2}),
+        ("metrics.json", lambda stored: {**stored, "test": {"accuracy": 1.0}}),
+        ("metrics.json", lambda stored: {**stored, "curves": None}),
+        ("metrics.json", lambda stored: {**stored, "another": 3.0}),
+    ],
+)
+def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
+    path = copied / "trials" / load_study(copied).plan[0] / name
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match="is damaged"):
+        run_study(TINY, copied)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "{", "[]", "{}", '{"format": 2}', '{"format": 1, "recipe": {"seeds": 0}}']
+)
+def test_a_folder_that_holds_no_study(tmp_path, content):
+    if content is not None:
+        (tmp_path / "study.json").write_text(content)
+    with pytest.raises(ValueError, match=r"holds no study|cannot be read as a study") as raised:
+        load_study(tmp_path)
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    with lock_study(tmp_path), pytest.raises(ValueError, match="another process is running a study in"):
+        run_study(TINY, tmp_path)
+    with lock_study(tmp_path):
+        pass  # free again
+
+
+def test_bad_input_leaves_no_folder(tmp_path):
+    for recipe, says in (
+        (replace(TINY, data="nothing"), "known are mnist5k, digits, idx:DIR, npz:FILE"),
+        (replace(TINY, data=f"npz:{tmp_path / 'x.npz'}"), "no file"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=says):
+            run_study(recipe, tmp_path / "out")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(90, 5)), y=np.arange(90) % 3)
+    with pytest.raises(ValueError, match="cnn needs images"):
+        run_study(replace(TINY, data=f"npz:{tmp_path / 'x.npz'}"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_classes_can_be_studied_too(tmp_path):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    chosen = digits.target < 2
+    np.savez(tmp_path / "x.npz", x=digits.images[chosen], y=digits.target[chosen])
+    study = run_study(replace(TINY, data=f"npz:{tmp_path / 'x.npz'}"), tmp_path / "out")
+    assert study.trials[0].arrays.feature_classes.tolist() == [0, 1]
+
+
+def test_progress_is_a_few_lines_where_there_is_no_terminal(tmp_path, capsys):
+    run_study(TINY, tmp_path)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0] == f"study in {tmp_path}: 2 trials, 0 of them complete"
+    assert lines[1].startswith("trial 1 of 2: eps 0, seed 0, test accuracy ")
+    assert "left" in lines[1]
+    assert lines[2].startswith("trial 2 of 2: eps 0.1, seed 0, test accuracy ")
+    assert len(lines) == 3
