@@ -1,0 +1,39 @@
+"""What the README shows runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_library_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line for line in example.splitlines() if line]
+    assert len(lines) <= 10
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+    gap, floor = map(float, done.stdout.splitlines()[-1].split())
+    assert abs(gap - 9.105) < 5e-4  # log(1 + 1000·0.9/0.1)
+    assert abs(floor - 1.0167) < 5e-3  # −0.9001·log 0.9001 − 999·1e-4·log 1e-4
+
+
+def test_links_lead_somewhere():
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("[A-Z]*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_commands_exist_as_written():
+    for command in re.findall(r"^labelsmooth (\w+) ", README, flags=re.MULTILINE):
+        done = subprocess.run(
+            [sys.executable, "-m", "labelsmooth", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "--" in done.stdout
+    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
