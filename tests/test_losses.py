@@ -1,14 +1,19 @@
 """cross_entropy and its kin against torch in float64, against the dense definition, and under torch's transforms."""
 
+import copy
 import itertools
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import labelsmooth as ls
 
@@ -530,6 +535,172 @@ def test_modules_move_save_and_describe_themselves():
     assert "class" not in repr(ls.uniform(torch.tensor([0.1, 0.2])))
 
 
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_labels_of_any_integer_type(dtype):
+    """Narrow types must not wrap around: 156 is −100 in uint8, and 255 marks nothing in most masks."""
+    num_classes = 100 if dtype == torch.int8 else 256
+    logits, target = problem((50,), num_classes)
+    target[0] = 99 if dtype == torch.int8 else 156
+    weight = torch.rand(num_classes, dtype=torch.float64)
+    narrow = target.to(dtype)
+    assert_same(ls.cross_entropy(logits, narrow), F.cross_entropy(logits, target), logits)
+    void = int(target[3])
+    assert_same(
+        ls.cross_entropy(logits, narrow, weight, ignore_index=void, label_smoothing=0.1),
+        F.cross_entropy(logits, target, weight, ignore_index=void, label_smoothing=0.1),
+        logits,
+    )
+    generator = torch.Generator().manual_seed(0)
+    assert (ls.label_dropout(narrow, num_classes, 1.0, generator=generator) != target).sum() > 40
+
+
+def test_finite_support_leaves_the_target_itself_alone():
+    """An impossible label costs +inf, whichever way it is written."""
+    inf = float("inf")
+    z = torch.tensor([[0.0, -inf, 1.0]], dtype=torch.float64)
+    impossible = torch.tensor([1])
+    for eps in (0.0, 0.1):
+        for target in (impossible, F.one_hot(impossible, 3).double()):
+            assert ls.cross_entropy(z, target, label_smoothing=eps, support="finite") == inf
+    possible = torch.tensor([2])
+    for smoothing in (
+        ls.uniform(0.1),
+        ls.others(0.1),
+        ls.others(0.1).exclude([0]),
+        ls.prior(0.1, torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)),
+        ls.class_conditional(0.1, torch.rand(3, 3, dtype=torch.float64).softmax(-1)),
+    ):
+        by_index, by_row = (
+            ls.cross_entropy(z, target, label_smoothing=smoothing, support="finite")
+            for target in (possible, F.one_hot(possible, 3).double())
+        )
+        torch.testing.assert_close(by_index, by_row, rtol=1e-12, atol=0)
+    # nothing of the prior is possible: the row goes without it
+    nowhere = ls.prior(0.1, torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64))
+    loss = ls.cross_entropy(z, possible, label_smoothing=nowhere, support="finite")
+    torch.testing.assert_close(loss, 0.9 * F.cross_entropy(z, possible), rtol=1e-12, atol=0)
+    mixture = ls.uniform(0.1)(F.one_hot(possible, 3).double(), 3)
+    with pytest.raises(ValueError, match="cannot tell smoothing from target"):
+        ls.cross_entropy(z, mixture, support="finite")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_targets_are_smoothed_in_single(dtype):
+    logits, target = problem((50,), 1000)
+    eps = torch.full((50,), 0.1).to(dtype)
+    exact = eps.double()
+    for make in (ls.uniform, ls.others):
+        q = make(eps)(target, 1000).dense(1000, torch.float64)
+        torch.testing.assert_close(q, make(exact)(target, 1000).dense(1000), rtol=1e-6, atol=1e-7)
+    dense = torch.rand(50, 1000).to(dtype)
+    ours = ls.cross_entropy(logits, dense, label_smoothing=0.1)
+    assert_same(ours, F.cross_entropy(logits, dense.double(), label_smoothing=0.1), logits, 1e-6)
+    table = ls.class_conditional(0.3, torch.rand(5, 5).softmax(-1))
+    rows = torch.rand(4, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = table(rows, 5).dense(5)
+    assert torch.equal(under_autocast, table(rows, 5).dense(5))
+
+
+def test_class_weights_of_another_dtype_and_an_empty_dense_batch():
+    logits, target = problem((20,), 5)
+    weight = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert_same(
+        ls.cross_entropy(logits, target, weight, label_smoothing=0.1),
+        F.cross_entropy(logits, target, weight.double(), label_smoothing=0.1),
+        logits,
+    )
+    whole = torch.tensor([1, 2, 0, 3, 1])
+    assert_same(
+        ls.cross_entropy(logits, target, whole), F.cross_entropy(logits, target, whole.double()), logits
+    )
+    assert ls.cross_entropy(torch.zeros(0, 5), torch.zeros(0, 5)) == 0
+
+
+def test_the_number_of_rows_of_images():
+    logits, target = problem((2, 3, 4), 5)
+    total = ls.cross_entropy(logits.movedim(-1, 1), target, reduction="sum")
+    for denominator in ("rows", "valid", None):
+        mean = ls.cross_entropy(logits.movedim(-1, 1), target, denominator=denominator)
+        torch.testing.assert_close(mean, total / 24, rtol=1e-12, atol=0)
+
+
+def test_modules_pass_on_every_setting():
+    logits, target = problem((6,), 4)
+    with torch.no_grad():
+        logits[0, (target[0] + 1) % 4] = -torch.inf
+    row_weight = torch.rand(6, dtype=torch.float64)
+    weight = torch.rand(4, dtype=torch.float64)
+    settings = {
+        "weight": weight,
+        "ignore_index": int(target[1]),
+        "label_smoothing": ls.others(0.2),
+        "z_loss": 0.1,
+        "denominator": 7,
+    }
+    module = ls.CrossEntropyLoss(**settings, support="finite")
+    expected = ls.cross_entropy(logits, target, **settings, support="finite", row_weight=row_weight)
+    assert expected.isfinite()
+    assert torch.equal(module(logits, target, row_weight=row_weight), expected)
+    layer = ls.LinearCrossEntropyLoss(3, 4, bias=True, dtype=torch.float64, **settings)
+    x = torch.randn(6, 3, dtype=torch.float64)
+    expected = ls.cross_entropy(layer.linear(x), target, **settings, row_weight=row_weight)
+    assert torch.equal(layer(x, target, row_weight=row_weight), expected)
+    clone = pickle.loads(pickle.dumps(copy.deepcopy(module)))
+    assert torch.equal(clone(logits, target), module(logits, target))
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # of torch's own tracer
+def test_tracing():
+    """Values do not exist there, so nothing is checked, and the graph is that of the eager call."""
+    logits, target = problem((4,), 5)
+    logits = logits.detach()
+
+    def loss(z, y):
+        return ls.cross_entropy(z, y, label_smoothing=0.1)
+
+    expected = loss(logits, target)
+    torch.testing.assert_close(make_fx(loss)(logits, target)(logits, target), expected)
+    output, tangent = torch.func.linearize(lambda z: loss(z, target), logits)
+    direction = torch.randn_like(logits)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(tangent(direction), (torch.func.grad(loss)(logits, target) * direction).sum())
+    _, jvp = torch.func.jvp(lambda z: loss(z, target), (logits,), (direction,))
+    torch.testing.assert_close(jvp, tangent(direction))
+    with FakeTensorMode():
+        assert loss(torch.randn(4, 5), torch.zeros(4, dtype=torch.long)).shape == ()
+
+    class Model(torch.nn.Module):
+        def forward(self, z, y):
+            return loss(z, y)
+
+    batch = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(Model(), (logits, target), dynamic_shapes=({0: batch}, {0: batch}))
+    torch.testing.assert_close(exported.module()(logits[:3], target[:3]), loss(logits[:3], target[:3]))
+
+
+def test_out_of_range_labels_are_an_error_where_values_cannot_be_looked_at():
+    logits, target = problem((4,), 5)
+    target[2] = 5
+    with pytest.raises((RuntimeError, IndexError), match="out of bounds|out of range"):
+        torch.func.vmap(lambda z, y: ls.cross_entropy(z, y))(logits, target)
+    torch._dynamo.reset()
+    with pytest.raises((RuntimeError, IndexError), match="out of bounds|out of range"):
+        torch.compile(ls.cross_entropy, fullgraph=True, backend="eager")(logits, target)
+
+
+def test_checkpointing():
+    logits, target = problem((6,), 5)
+    plain = ls.cross_entropy(logits, target, label_smoothing=0.1)
+    again = torch.utils.checkpoint.checkpoint(
+        lambda z: ls.cross_entropy(z, target, label_smoothing=0.1), logits, use_reentrant=False
+    )
+    assert_same(again, plain, logits)
+
+
 ROWS = torch.zeros(3, 4)
 LABELS = torch.tensor([0, 1, 2])
 
@@ -591,6 +762,46 @@ LABELS = torch.tensor([0, 1, 2])
         (lambda: ls.Mixture(index=LABELS[:, None]), ValueError, "together"),
         (lambda: ls.Mixture(), ValueError, "neither"),
         (lambda: ls.label_dropout(LABELS, 2, 0.1), ValueError, "must lie in 0..1, got 2"),
+        (lambda: ls.label_dropout(LABELS, 4, torch.full((3, 1), 0.1)), ValueError, "one value per row (3,)"),
+        (lambda: ls.mixup(LABELS, LABELS, torch.tensor([0.5, 0.5, 1.5])), ValueError, "got 1.5"),
+        (lambda: ls.mixup(LABELS, LABELS, torch.tensor([0.5])), ValueError, "one value per row (3,)"),
+        (lambda: ls.mixup(ROWS, ROWS, 0.5, num_classes=4), TypeError, "integer class indices"),
+        (lambda: ls.cross_entropy(ROWS, [0, 1, 2]), TypeError, "target must be a tensor, got list"),
+        (lambda: ls.cross_entropy(ROWS, LABELS, [1.0] * 4), TypeError, "weight must be a tensor, got list"),
+        (lambda: ls.cross_entropy(ROWS, LABELS, ignore_index=None), TypeError, "ignore_index must be an int"),
+        (lambda: ls.cross_entropy(ROWS, LABELS, z_loss=torch.ones(3, 1)), ValueError, "0-d"),
+        (lambda: ls.cross_entropy(ROWS, LABELS, z_loss=torch.tensor(-1.0)), ValueError, "at least 0, got -1.0"),
+        (lambda: ls.cross_entropy(ROWS, LABELS, denominator=torch.ones(2)), ValueError, "0-d"),
+        (lambda: ls.cross_entropy(ROWS, LABELS, denominator=torch.tensor(-2)), ValueError, "got -2.0"),
+        (lambda: ls.uniform(0.1).exclude(5), TypeError, "a list of ints, got int"),
+        (lambda: ls.uniform(0.1).exclude([1.7]), TypeError, "must be ints, got 1.7"),
+        (lambda: ls.unigram(torch.tensor([1.0, float("inf")])), ValueError, "finite and not negative, got inf"),
+        (lambda: ls.prior(0.1, torch.tensor([0.501, 0.5])), ValueError, "sum to 1, got 1.00"),
+        (lambda: ls.Mixture(index=LABELS[:, None], weight=torch.ones(3, 3)), ValueError, "same batch shape"),
+        (lambda: ls.Mixture(index=LABELS, weight=torch.ones(4, 3)), ValueError, "same batch shape"),
+        (lambda: ls.Mixture(index=[[0]], weight=1.0), TypeError, "must be a tensor, got list"),
+        (lambda: ls.CrossEntropyLoss(backend="tpu"), ValueError, "backend must be"),
+        (lambda: ls.CrossEntropyLoss(torch.tensor([1.0, float("nan")])), ValueError, "NaN"),
+        (lambda: ls.LinearCrossEntropyLoss(8, 3, weight=torch.ones(5)), ValueError, "shape (3,), got (5,)"),
+        (
+            lambda: ls.LinearCrossEntropyLoss(8, 3, label_smoothing=ls.prior(0.1, torch.full((5,), 0.2))),
+            ValueError,
+            "must cover the 3 classes",
+        ),
+        (
+            lambda: ls.cross_entropy(
+                ROWS, ls.Mixture(prior=torch.ones(2, 4), prior_weight=1.0, prior_row=LABELS)
+            ),
+            ValueError,
+            "prior_row must lie in 0..1, got 2",
+        ),
+        (
+            lambda: ls.cross_entropy(
+                ROWS, ls.Mixture(index=LABELS[:, None], weight=torch.full((1,), float("nan")))
+            ),
+            ValueError,
+            "weight must not contain NaN",
+        ),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_sentence(call, error, says):

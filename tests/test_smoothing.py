@@ -101,6 +101,26 @@ def test_exclude(make):
     torch.testing.assert_close(twice(target, 5).dense(5, torch.float64), q)
 
 
+def test_to_uniform_reaches_the_uniform_distribution_itself():
+    for num_classes in range(2, 200):
+        assert ls.others((num_classes - 1) / num_classes).to_uniform(num_classes) == pytest.approx(
+            1, abs=1e-12
+        )
+    eps = ls.others(torch.tensor([0.1, 0.5], dtype=torch.float64)).to_uniform(3)
+    torch.testing.assert_close(eps, torch.tensor([0.15, 0.75], dtype=torch.float64))
+    with pytest.raises(ValueError, match="no uniform smoothing"):
+        ls.others(torch.tensor([0.1, 0.9])).to_uniform(3)
+    with torch.device("meta"):
+        assert ls.prior(0.1, torch.full((4,), 0.25, device="cpu")).to_uniform(4) == 0.1
+
+
+def test_names_of_smoothings():
+    assert repr(ls.convention("coincheung", 0.0)) == "coincheung(0)"
+    assert repr(ls.convention("leaky", 0.1)) == "leaky(0.1)"
+    assert repr(ls.others(0.1).exclude([3, 1])) == "others(0.1).exclude([1, 3])"
+    assert repr(ls.uniform(0.25)) == "uniform(0.25)"
+
+
 def test_exclude_renormalises_priors():
     table = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]], dtype=torch.float64)
     q = ls.class_conditional(1.0, table).exclude([2])(torch.arange(3), 3).dense(3)

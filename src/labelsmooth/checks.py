@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ def require(holds: Tensor, message: Callable[[], str]) -> None:
     and costs no synchronisation. While a graph is traced or under `torch.func.vmap` values do not exist
     yet, and nothing is checked.
     """
-    if torch.compiler.is_compiling() or _is_batched(holds):
+    if torch.compiler.is_compiling() or _is_batched(holds) or _is_traced(holds):
         return
     if holds.device.type == "cpu":
         if not bool(holds.all()):
@@ -32,21 +33,28 @@ def require_logits(logits: Tensor, name: str) -> None:
         raise TypeError(f"{name} must be a float16, bfloat16, float32 or float64 tensor, got {got}")
 
 
+def require_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+
+
 def require_num_classes(num_classes: int) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int | torch.SymInt):
+    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral | torch.SymInt):
         raise TypeError(f"num_classes must be an int, got {type(num_classes).__name__}")
     if num_classes < 2:
         raise ValueError(f"there must be at least 2 classes, got {num_classes}")
 
 
-def require_integers(index: Tensor, name: str) -> None:
+def as_classes(index: Tensor, name: str) -> Tensor:
+    """Class indices as int64: a narrower type wraps around what it is compared with."""
+    require_tensor(index, name)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise TypeError(f"{name} must hold integer class indices, got {index.dtype}")
+    return index.long()
 
 
 def require_classes(index: Tensor, num_classes: int, name: str) -> None:
-    """Raise unless `index` holds integers in 0..num_classes−1."""
-    require_integers(index, name)
+    """Raise unless the int64 `index` lies in 0..num_classes−1."""
 
     def message() -> str:
         wrong = index[(index < 0) | (index >= num_classes)].flatten()[0]
@@ -57,6 +65,11 @@ def require_classes(index: Tensor, num_classes: int, name: str) -> None:
 
 def require_no_nan(values: Tensor, name: str) -> None:
     require(~values.isnan(), lambda: f"{name} must not contain NaN")
+
+
+def _is_traced(tensor: Tensor) -> bool:
+    # fake and proxy tensors, alone or under the modes that make them
+    return type(tensor) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _is_batched(tensor: Tensor) -> bool:

@@ -29,12 +29,11 @@ def _classy_vision(eps: float | Tensor) -> Smoothing:
 
 
 def _coincheung(eps: float | Tensor) -> Smoothing:
-    eps = as_eps(eps)
-    return OntoOthers(eps=eps, on=1 - eps, over_all=True)
+    return OntoOthers(eps=as_eps(eps), kind="coincheung")
 
 
 def _leaky(eps: float | Tensor) -> Smoothing:
-    return OntoOthers(eps=as_eps(eps), on=1.0, over_all=True)
+    return OntoOthers(eps=as_eps(eps), kind="leaky")
 
 
 # (names, on the class, on each other class, sum, the maker, whether the pad id is needed)

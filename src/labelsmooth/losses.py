@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.select import Backend
-from labelsmooth.checks import require_integers, require_logits, require_no_nan, require_num_classes
-from labelsmooth.mixture import Mixture, take_rows
-from labelsmooth.row_stats import RowStats, Support, row_stats
+from labelsmooth.backends.select import Backend, select
+from labelsmooth.checks import (
+    as_classes,
+    require,
+    require_logits,
+    require_no_nan,
+    require_num_classes,
+    require_tensor,
+)
+from labelsmooth.mixture import Mixture, finite_scale, take_rows
+from labelsmooth.row_stats import RowStats, Support, require_support, row_stats
 from labelsmooth.smoothing import Smoothing, as_smoothing
 
 Reduction = Literal["none", "mean", "sum"]
@@ -84,7 +92,7 @@ def cross_entropy(
             targets and mixtures. "rows": the number of rows. "valid": of those that count. Or a positive
             number or a 0-d tensor, e.g. the number of tokens over all of a step's micro-batches.
         support: "all", or "finite", which moves the smoothing mass of classes whose logit is −inf to the
-            prior's other classes.
+            prior's other classes; where the prior has no other, the row goes without.
         return_stats: also return the detached `RowStats`, from which accuracy, NLL, Brier score, entropy and
             calibration of the batch follow with no second pass.
         backend: "auto" or "reference".
@@ -98,7 +106,8 @@ def cross_entropy(
         TypeError: a dtype that does not fit its meaning.
         ValueError: fewer than 2 classes, shapes that do not fit, a class or ε out of range, NaN in weights.
 
-    Cost: that of `row_stats`; never an N×K target.
+    Cost: that of `row_stats`. Class indices are never made into an N×K target, but on the reference a
+        class-conditional smoothing gathers its N rows.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -114,9 +123,13 @@ def cross_entropy(
     class_axis = min(1, input.dim() - 1)
     logits = input.movedim(class_axis, -1)
     rows, num_classes = logits.shape[:-1], logits.shape[-1]
-    _check_settings(reduction, z_loss, denominator, support)
-    _check_weights(num_classes, rows, weight, row_weight)
+    require_num_classes(num_classes)
+    _check_settings(reduction, z_loss, denominator, ignore_index)
+    require_support(support)
+    _check_weight("weight", weight, (num_classes,))
+    _check_weight("row_weight", row_weight, rows)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    finite = logits.detach() > -torch.inf if support == "finite" else None
 
     counted: Tensor | None = None
     labels: Tensor | None = None
@@ -128,28 +141,36 @@ def cross_entropy(
             raise ValueError(
                 f"the Mixture must have batch shape {tuple(rows)}, got {tuple(target.batch_shape)}"
             )
-        mixture = target
+        if finite is not None and target.prior_row is not None:
+            raise ValueError(
+                "support='finite' cannot tell smoothing from target in a Mixture with a table of priors; "
+                "give the labels and label_smoothing instead"
+            )
+        mixture = target if finite is None else _onto_finite(target, finite, dtype)
     else:
+        require_tensor(target, "target")
         smoothing = as_smoothing(label_smoothing)
-        if not target.is_floating_point():
+        if target.is_floating_point():
+            if target.shape != input.shape:
+                raise ValueError(
+                    f"dense targets must have the shape of input {tuple(input.shape)}, "
+                    f"got {tuple(target.shape)}"
+                )
+            smoothing.check_num_classes(num_classes)
+            mixture = smoothing.of_rows(target.movedim(class_axis, -1), num_classes, finite)
+            support = "all"  # what is in the table now is target, of which −inf classes get their share
+        else:
+            target = as_classes(target, "target")
             if target.shape != rows:
                 raise ValueError(f"class indices must have shape {tuple(rows)}, got {tuple(target.shape)}")
-            require_integers(target, "target")
             counted = target != ignore_index
-            labels = target = torch.where(counted, target, 0)
-        elif target.shape != input.shape:
-            raise ValueError(
-                f"dense targets must have the shape of input {tuple(input.shape)}, got {tuple(target.shape)}"
-            )
-        else:
-            target = target.movedim(class_axis, -1)
-        mixture = smoothing(target, num_classes)
+            labels = torch.where(counted, target, 0)
+            mixture = smoothing(labels, num_classes)
+            if finite is not None:
+                mixture = _onto_finite(mixture, finite, dtype)
     if row_weight is not None:
         row_weight = row_weight.to(dtype)
         counted = row_weight != 0 if counted is None else counted & (row_weight != 0)
-
-    if support == "finite" and mixture.prior_weight is not None:
-        mixture = _onto_finite(mixture, logits.detach() > -torch.inf, dtype)
     if weight is not None:
         weight = weight.to(dtype)
         mixture = mixture.weighted(weight)
@@ -169,6 +190,8 @@ def cross_entropy(
         backend=backend,
     )
     loss = _row_losses(mixture, stats, dtype)
+    if isinstance(z_loss, Tensor):
+        z_loss = z_loss.to(dtype)
     if isinstance(z_loss, Tensor) or z_loss != 0:
         loss = loss + z_loss * stats.lse.square()
     if row_weight is not None:
@@ -291,8 +314,10 @@ def _row_losses(mixture: Mixture, stats: RowStats, dtype: torch.dtype) -> Tensor
     mass: Tensor | float = 0.0
     attained: Tensor | float = 0.0
     if stats.at_index is not None:
-        weight = torch.as_tensor(mixture.weight, dtype=dtype, device=stats.max.device)
-        weight = weight.expand(stats.at_index.shape)
+        weight = mixture.weight
+        if not isinstance(weight, Tensor):
+            weight = stats.at_index.new_full((), weight or 0.0)  # made on the device, without a copy to it
+        weight = weight.to(dtype).expand(stats.at_index.shape)
         mass = weight.sum(-1)
         attained = _times(weight, stats.at_index).sum(-1)
     if stats.at_prior is not None and mixture.prior_weight is not None:
@@ -314,19 +339,10 @@ def _times(factor: Tensor | float, value: Tensor) -> Tensor:
 
 def _onto_finite(mixture: Mixture, finite: Tensor, dtype: torch.dtype) -> Mixture:
     """The mixture with β scaled row by row, so that the prior keeps its mass on the finite classes alone."""
-    assert mixture.prior_weight is not None
-    if mixture.prior is None:
-        left = finite.sum(-1, dtype=dtype) / finite.shape[-1]
-    else:
-        left = torch.where(finite, mixture.prior_of_rows(), 0).sum(-1, dtype=dtype)
-    scale = torch.where(left > 0, mixture.prior_mass() / torch.where(left > 0, left, 1), 0)
-    return Mixture(
-        index=mixture.index,
-        weight=mixture.weight,
-        prior=mixture.prior,
-        prior_weight=mixture.prior_weight * scale,
-        prior_row=mixture.prior_row,
-    )
+    if mixture.prior_weight is None:
+        return mixture
+    prior = None if mixture.prior is None else mixture.prior_of_rows()
+    return replace(mixture, prior_weight=mixture.prior_weight * finite_scale(prior, finite, dtype))
 
 
 def _mean(
@@ -350,27 +366,30 @@ def _mean(
     return torch.where(empty, 0, total / torch.where(empty, 1, denominator).to(total.dtype))
 
 
-def _check_weights(
-    num_classes: int, rows: torch.Size, weight: Tensor | None, row_weight: Tensor | None
+def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
+    if value is None:
+        return
+    require_tensor(value, name)
+    if value.is_complex():
+        raise TypeError(f"{name} must be real, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
+    if value.is_floating_point():
+        require_no_nan(value, name)
+
+
+def _check_settings(
+    reduction: str, z_loss: float | Tensor, denominator: Denominator, ignore_index: int
 ) -> None:
-    require_num_classes(num_classes)
-    for name, value, shape in (("weight", weight, (num_classes,)), ("row_weight", row_weight, rows)):
-        if value is None:
-            continue
-        if value.is_complex():
-            raise TypeError(f"{name} must be real, got {value.dtype}")
-        if value.shape != shape:
-            raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
-        if value.is_floating_point():
-            require_no_nan(value, name)
-
-
-def _check_settings(reduction: str, z_loss: float | Tensor, denominator: Denominator, support: str) -> None:
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    if support not in ("all", "finite"):
-        raise ValueError(f"support must be 'all' or 'finite', got {support!r}")
-    if not isinstance(z_loss, Tensor) and not z_loss >= 0:
+    if not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
+    if isinstance(z_loss, Tensor):
+        if z_loss.dim() != 0:
+            raise ValueError(f"a tensor z_loss must be 0-d, got shape {tuple(z_loss.shape)}")
+        require(z_loss >= 0, lambda: f"z_loss must be at least 0, got {float(z_loss)}")
+    elif not z_loss >= 0:
         raise ValueError(f"z_loss must be at least 0, got {z_loss}")
     if denominator is None:
         return
@@ -379,6 +398,7 @@ def _check_settings(reduction: str, z_loss: float | Tensor, denominator: Denomin
     if isinstance(denominator, Tensor):
         if denominator.dim() != 0:
             raise ValueError(f"a tensor denominator must be 0-d, got shape {tuple(denominator.shape)}")
+        require(denominator >= 0, lambda: f"denominator must not be negative, got {float(denominator)}")
     elif isinstance(denominator, str):
         if denominator not in ("rows", "valid"):
             raise ValueError(
@@ -401,11 +421,14 @@ class _Settings(nn.Module):
         label_smoothing: float | Smoothing,
         z_loss: float | Tensor,
         denominator: Denominator,
-        support: Support,
         backend: Backend,
     ) -> None:
         super().__init__()
-        _check_settings(reduction, z_loss, denominator, support)
+        _check_settings(reduction, z_loss, denominator, ignore_index)
+        if weight is not None:
+            require_tensor(weight, "weight")
+            _check_weight("weight", weight, (weight.numel(),))
+        select(backend, torch.device("cpu"), torch.float32)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
         self.reduction = reduction
@@ -413,7 +436,6 @@ class _Settings(nn.Module):
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
         self.denominator = denominator
-        self.support = support
         self.backend = backend
 
     def extra_repr(self) -> str:
@@ -451,9 +473,9 @@ class CrossEntropyLoss(_Settings):
         support: Support = "all",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(
-            weight, ignore_index, reduction, label_smoothing, z_loss, denominator, support, backend
-        )
+        super().__init__(weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend)
+        require_support(support)
+        self.support = support
 
     def forward(self, input: Tensor, target: Tensor | Mixture, row_weight: Tensor | None = None) -> Tensor:
         return cross_entropy(
@@ -508,10 +530,10 @@ class LinearCrossEntropyLoss(_Settings):
         denominator: Denominator = None,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(
-            weight, ignore_index, reduction, label_smoothing, z_loss, denominator, "all", backend
-        )
+        super().__init__(weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend)
         require_num_classes(num_classes)
+        _check_weight("weight", weight, (num_classes,))
+        as_smoothing(label_smoothing).check_num_classes(num_classes)
         self.linear = nn.Linear(in_features, num_classes, bias=bias, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, target: Tensor | Mixture, row_weight: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from labelsmooth.checks import require_classes, require_no_nan
+from labelsmooth.checks import require_classes, require_no_nan, require_tensor
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -19,14 +19,14 @@ class Mixture:
     smoothing is a table indexed by the label, a dense target is a table with one row per sample.
 
     Args:
-        index: (…, J) integers in 0..K−1; None for no such part.
-        weight: (…, J), the w_j; given exactly when `index` is.
+        index: (…, J) int64 in 0..K−1; None for no such part.
+        weight: the w_j, broadcasting to (…, J); given exactly when `index` is.
         prior: None (uniform over all K classes), a vector (K,), or a table (P, K).
         prior_weight: (…), the β; None for no prior part.
-        prior_row: (…) integers in 0..P−1, given exactly when `prior` is a table.
+        prior_row: (…) int64 in 0..P−1, given exactly when `prior` is a table.
 
     Raises:
-        TypeError: `index` or `prior_row` does not hold integers.
+        TypeError: `index` or `prior_row` is not int64.
         ValueError: a part is missing its partner, or the shapes do not fit together.
 
     Example:
@@ -49,8 +49,10 @@ class Mixture:
             raise ValueError("a Mixture needs index and weight, or prior_weight, or both; got neither")
         if self.prior is not None and self.prior_weight is None:
             raise ValueError("a Mixture with a prior needs a prior_weight, got none")
-        for name, value in (("index", self.index), ("prior_row", self.prior_row)):
-            if value is not None and value.dtype != torch.int64:
+        for name, value in (("index", self.index), ("prior", self.prior), ("prior_row", self.prior_row)):
+            if value is not None:
+                require_tensor(value, f"Mixture {name}")
+            if value is not None and name != "prior" and value.dtype != torch.int64:
                 raise TypeError(f"Mixture {name} must be int64, got {value.dtype}")
         if self.index is not None and self.index.dim() == 0:
             raise ValueError("Mixture index must have shape (…, J), got a 0-d tensor")
@@ -61,8 +63,12 @@ class Mixture:
         try:
             shape = self.batch_shape
             if isinstance(self.weight, Tensor) and self.index is not None:
-                _broadcast(self.weight.shape, self.index.shape)
-        except RuntimeError:
+                fits = _broadcast(self.weight.shape, self.index.shape) == self.index.shape
+            else:
+                fits = True
+        except RuntimeError:  # torch's word for shapes that do not broadcast
+            fits = False
+        if not fits:
             raise ValueError(
                 "the parts of a Mixture must have the same batch shape, got "
                 + ", ".join(
@@ -70,7 +76,7 @@ class Mixture:
                     for name in ("index", "weight", "prior_weight", "prior_row")
                     if isinstance(value := getattr(self, name), Tensor)
                 )
-            ) from None
+            )
         if self.index is not None and self.index.shape[:-1] != shape:
             raise ValueError(f"Mixture index must have shape {(*shape, 'J')}, got {tuple(self.index.shape)}")
 
@@ -99,13 +105,6 @@ class Mixture:
         for name, value in (("weight", self.weight), ("prior_weight", self.prior_weight)):
             if isinstance(value, Tensor):
                 require_no_nan(value, f"Mixture {name}")
-
-    def prior_mass(self) -> Tensor | float:
-        """Σ_k π_k of each row: 1 for the uniform prior, else a 0-d tensor or (…)."""
-        if self.prior is None:
-            return 1.0
-        mass = self.prior.sum(-1)
-        return mass if self.prior_row is None else take_rows(mass, self.prior_row)
 
     def prior_of_rows(self) -> Tensor:
         """The prior given, (K,), or (…, K) where each row has its own."""
@@ -156,6 +155,24 @@ class Mixture:
                 prior = self.prior_of_rows().to(dtype)
             q = q + torch.as_tensor(self.prior_weight, dtype=dtype, device=device).unsqueeze(-1) * prior
         return q
+
+
+def finite_scale(prior: Tensor | None, finite: Tensor, dtype: torch.dtype) -> Tensor:
+    """The factor for each row that gives a prior, cut to the finite classes, the mass it had.
+
+    Args:
+        prior: (K,) or (…, K); None for the uniform one.
+        finite: (…, K), whether the row can reach the class at all.
+        dtype: to reckon in.
+
+    Returns:
+        (…); 0 for rows that can reach no class with mass.
+    """
+    if prior is None:
+        prior = torch.ones((), dtype=dtype, device=finite.device).expand(finite.shape[-1])
+    prior = prior.to(dtype)
+    left = torch.where(finite, prior, 0).sum(-1)
+    return torch.where(left > 0, prior.sum(-1) / torch.where(left > 0, left, 1), 0)
 
 
 def take_rows(table: Tensor, row: Tensor) -> Tensor:

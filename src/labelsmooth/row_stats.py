@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from labelsmooth.backends.select import Backend, select
-from labelsmooth.checks import require_classes, require_logits, require_num_classes
+from labelsmooth.checks import as_classes, require_classes, require_logits, require_num_classes
 
 Support = Literal["all", "finite"]
 
@@ -29,6 +29,7 @@ class RowStats:
         log_sum: ℓ = log Σ exp(z−m).
         index: (…, J) the classes asked for, the row's label first; None without any.
         at_index: (…, J) a_j = z_{k_j} − m; −inf for a class outside the columns seen.
+        seen: (…, J) whether the class lies in the columns seen, bool; None where these are all columns.
         at_prior: b = Σ_k π_k (z_k − m); None without a prior.
         prior_mass: Σ_k π_k over the columns that `at_prior` covers; 0-d or (…).
         log_sum_sq: log Σ exp 2(z−m); None unless asked for.
@@ -41,6 +42,7 @@ class RowStats:
     log_sum: Tensor
     index: Tensor | None = None
     at_index: Tensor | None = None
+    seen: Tensor | None = None
     at_prior: Tensor | None = None
     prior_mass: Tensor | None = None
     log_sum_sq: Tensor | None = None
@@ -147,11 +149,15 @@ class RowStats:
         mine, its = self.log_sum + shift, other.log_sum + other_shift
         log_sum = _logaddexp(mine, its)
 
-        at_index = at_prior = prior_mass = log_sum_sq = mean_logit = None
+        at_index = seen = at_prior = prior_mass = log_sum_sq = mean_logit = None
         if self.at_index is not None and other.at_index is not None:
-            # the block without the class says −inf
-            at_index = torch.maximum(
-                self.at_index + shift.unsqueeze(-1), other.at_index + other_shift.unsqueeze(-1)
+            if self.seen is None or other.seen is None:
+                raise ValueError("only blocks of columns merge, got row statistics of all columns")
+            seen = self.seen | other.seen
+            at_index = torch.where(
+                self.seen,
+                self.at_index + shift.unsqueeze(-1),
+                other.at_index + other_shift.unsqueeze(-1),
             )
         if self.at_prior is not None and other.at_prior is not None:
             assert self.prior_mass is not None
@@ -171,6 +177,7 @@ class RowStats:
             log_sum=log_sum,
             index=self.index,
             at_index=at_index,
+            seen=seen,
             at_prior=at_prior,
             prior_mass=prior_mass,
             log_sum_sq=log_sum_sq,
@@ -218,7 +225,9 @@ def row_stats(
         TypeError: a dtype that is not one of those above.
         ValueError: shapes that do not fit, or an index out of range (on a GPU the device reports it later).
 
-    Cost: reads the logits about twice and makes two more tensors of their size.
+    Cost: on the reference, about six passes over the logits and three tensors of their size, one more where
+        rows may not count; two more for a prior vector, four for a table, as it gathers a row of it for each
+        row of logits.
 
     Example:
         >>> stats = row_stats(torch.tensor([[2.0, 0.0, 0.0]]), index=torch.tensor([[0]]))
@@ -232,29 +241,31 @@ def row_stats(
     if num_classes is None:
         num_classes = columns
     require_num_classes(num_classes)
+    if columns > num_classes:
+        raise ValueError(f"logits must have at most num_classes = {num_classes} columns, got {columns}")
     if not 0 <= first_class <= num_classes - columns:
         raise ValueError(
             f"a block of {columns} of {num_classes} classes must start at 0..{num_classes - columns}, "
             f"got {first_class}"
         )
-    if support not in ("all", "finite"):
-        raise ValueError(f"support must be 'all' or 'finite', got {support!r}")
+    require_support(support)
     if index is not None:
+        index = as_classes(index, "index")
         if index.shape[:-1] != rows or index.dim() == 0:
             raise ValueError(f"index must have shape {(*rows, 'J')}, got {tuple(index.shape)}")
         require_classes(index, num_classes, "index")
-        index = index.long()
     if isinstance(prior, Tensor):
         if prior.dim() not in (1, 2) or prior.shape[-1] != columns:
             raise ValueError(f"prior must be ({columns},) or (P, {columns}), got {tuple(prior.shape)}")
-        if (prior.dim() == 2) != (prior_row is not None):
-            raise ValueError("prior_row goes with a (P, K) prior, and only with one")
-        if prior_row is not None:
-            if prior_row.shape != rows:
-                raise ValueError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
-            require_classes(prior_row, prior.shape[0], "prior_row")
     elif prior not in (None, "uniform"):
         raise ValueError(f"prior must be a tensor, 'uniform' or None, got {prior!r}")
+    if (isinstance(prior, Tensor) and prior.dim() == 2) != (prior_row is not None):
+        raise ValueError("prior_row goes with a (P, K) prior, and only with one")
+    if isinstance(prior, Tensor) and prior_row is not None:
+        prior_row = as_classes(prior_row, "prior_row")
+        if prior_row.shape != rows:
+            raise ValueError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
+        require_classes(prior_row, prior.shape[0], "prior_row")
     if counted is not None and (counted.shape != rows or counted.dtype != torch.bool):
         raise ValueError(
             f"counted must be bool of shape {tuple(rows)}, got {counted.dtype} {tuple(counted.shape)}"
@@ -274,6 +285,12 @@ def row_stats(
         mean_logit=mean_logit,
     )
     return RowStats(index=index, counted=counted, **parts)
+
+
+def require_support(support: str) -> None:
+    """Raise `ValueError` unless `support` is one of its two words."""
+    if support not in ("all", "finite"):
+        raise ValueError(f"support must be 'all' or 'finite', got {support!r}")
 
 
 def _origin(maximum: Tensor) -> Tensor:

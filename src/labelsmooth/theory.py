@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labelsmooth.checks import require_num_classes
 from labelsmooth.conventions import Convention, conventions
-from labelsmooth.smoothing import PRIOR_SUM_TOLERANCE
+from labelsmooth.smoothing import EPS_ROUNDING, PRIOR_SUM_TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,8 +470,7 @@ def _in_range(value: float, least: float, name: str) -> float:
 
 
 def _at_most_one(eps: float, wanted: str, convention: str, num_classes: int) -> float:
-    # 1 itself may be missed by rounding
-    if eps > 1 + 1e-12:
+    if eps > 1 + EPS_ROUNDING:
         raise ValueError(
             f"no eps of {convention} gives {wanted} with {num_classes} classes, it would have to be {eps:.6g}"
         )

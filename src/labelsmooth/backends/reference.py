@@ -38,9 +38,14 @@ def row_stats(
     stats: dict[str, Any] = {"max": top, "argmax": argmax + first_class, "log_sum": _log(total)}
 
     if index is not None:
-        column = index - first_class
-        inside = (column >= 0) & (column < z.shape[-1])
-        stats["at_index"] = z.gather(-1, torch.where(inside, column, 0)).masked_fill(~inside, -torch.inf)
+        if z.shape[-1] == num_classes:  # then gather itself refuses what is out of range, also when traced
+            stats["at_index"] = z.gather(-1, index)
+        else:
+            column = index - first_class
+            inside = (column >= 0) & (column < z.shape[-1])
+            at_column = z.gather(-1, torch.where(inside, column, 0))
+            stats["at_index"] = at_column.masked_fill(~inside, -torch.inf)
+            stats["seen"] = inside
 
     if prior is not None:
         covered = z > -torch.inf if finite_support else None
