@@ -23,10 +23,10 @@ bench: $(READY)
 
 # Rebuilt when the pins or the project's metadata change.
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || python3 -m venv $(VENV)
+	test -x $(BIN)/pip || python3 -m venv --clear $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check torch
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)

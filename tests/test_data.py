@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import struct
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -371,3 +372,13 @@ def test_unknown_data_lists_the_known(name):
     assert repr(name) in message
     for known in ("mnist5k", "digits", "idx:DIR", "npz:FILE"):
         assert known in message
+
+
+def test_an_npz_member_that_is_no_array_is_refused(tmp_path):
+    """numpy hands over the bytes of such a member as they are."""
+    path = tmp_path / "raw.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", b"not an array")
+        archive.writestr("y", b"not an array")
+    with pytest.raises(ValueError, match="must hold plain arrays, x is none"):
+        load_data(f"npz:{path}")

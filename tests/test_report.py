@@ -2,8 +2,11 @@
 
 import base64
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -77,7 +80,7 @@ def test_the_same_study_gives_the_same_page(folder):
 def test_names_from_data_are_text(folder):
     stored = json.loads((folder / "study.json").read_text())
     names = stored["data"]["class_names"]
-    names[0], names[1] = "<script>alert(1)</script>", "$\\frac"
+    names[0], names[1] = "<script>alert(1)</script>", "$\\frac$"
     (folder / "study.json").write_text(json.dumps(stored))
     page = Page(write_report(folder).path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
@@ -147,10 +150,18 @@ def seeds(nll, ece, accuracy, step=1e-3):
 @pytest.mark.parametrize(
     ("nlls", "recommended", "says"),
     [
-        ((0.3, 0.3, 0.4, 0.35), "hard", "neither label smoothing nor a temperature"),
-        ((0.5, 0.3, 0.4, 0.35), "hard + temperature", "hard labels and fit a temperature"),
-        ((0.5, 0.4, 0.3, 0.3), "smoothed", "needs no temperature of its own"),
-        ((0.5, 0.4, 0.35, 0.3), "smoothed + temperature", "and fit a temperature: together"),
+        ((0.3, 0.3, 0.4, 0.35), "hard", "hard labels: nothing tried here has a lower test NLL"),
+        (
+            (0.5, 0.3, 0.4, 0.35),
+            "hard + temperature",
+            "hard labels and fit a temperature: this has the lowest",
+        ),
+        ((0.5, 0.4, 0.3, 0.3), "smoothed", "label smoothing, ε = 0.2: this has the lowest"),
+        (
+            (0.5, 0.4, 0.35, 0.3),
+            "smoothed + temperature",
+            "ε = 0.2 and fit a temperature: this has the lowest",
+        ),
     ],
 )
 def test_the_simplest_arm_that_nothing_beats_is_recommended(study, nlls, recommended, says):
@@ -168,6 +179,7 @@ def test_differences_smaller_than_the_scatter_are_called_noise(study):
         with_scores(study, hard=hard, hard_temperature=hard, smoothed=smoothed, smoothed_temperature=smoothed)
     )
     assert found.recommended.name == "hard"
+    assert "the lowest test NLL, of smoothed ε = 0.2, is lower by no more than noise" in found.headline
     assert found.sentences[0].startswith("Test NLL is lowest for smoothed ε = 0.2, 0.3400")
     assert "the difference to" in found.sentences[0]
     assert "within noise" in found.sentences[0]
@@ -190,6 +202,20 @@ def test_differences_beyond_the_scatter_are_given_with_their_interval(study):
     assert "temperature" not in accuracy
 
 
+def test_an_arm_is_not_recommended_because_its_scatter_hides_what_is_better(study):
+    """smoothed scatters so much that none beats it; but hard + temperature, which is simpler, is the better."""
+    found = verdict(
+        with_scores(
+            study,
+            hard=[(0.5, 0.1, 0.9)] * 2,
+            hard_temperature=[(0.20, 0.1, 0.9), (0.20, 0.1, 0.9)],
+            smoothed=[(0.10, 0.1, 0.9), (0.36, 0.1, 0.9)],
+            smoothed_temperature=[(0.19, 0.1, 0.9), (0.22, 0.1, 0.9)],
+        )
+    )
+    assert found.recommended.name == "hard + temperature"
+
+
 def test_one_seed_and_one_arm(study):
     one = replace(
         study, recipe=replace(study.recipe, seeds=1), plan=study.plan[::2], trials=study.trials[::2]
@@ -205,3 +231,29 @@ def test_one_seed_and_one_arm(study):
     assert alone.chosen_eps is None
     assert [arm.name for arm in alone.arms] == ["hard", "hard + temperature"]
     assert "does not change it" in alone.sentences[2]
+
+
+def test_a_terminal_without_the_signs_still_gets_the_verdict(folder, tmp_path):
+    recipe = load_study(folder).recipe
+    arguments = [
+        "--data",
+        recipe.data,
+        "--model",
+        recipe.model,
+        "--eps",
+        "0",
+        "0.2",
+        "--seeds",
+        "2",
+        "--epochs",
+        "2",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "labelsmooth", "study", *arguments, "--out", str(folder)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Train with" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(folder / "report.html")

@@ -72,6 +72,8 @@ def same(one: TrialResult, other: TrialResult) -> bool:
         ({"eps": (0.0, 0.1, 0.1)}, "must not name a value twice, got 0, 0.1, 0.1"),
         ({"eps": (0.0, -0.0)}, "must not name a value twice"),
         ({"eps": (0.1,)}, "eps must include 0, the hard arm that the others are compared with, got 0.1"),
+        ({"learning_rate": 1e39}, "learning_rate must be above 0 and finite"),
+        ({"weight_decay": 1e39}, "weight_decay must be at least 0 and finite"),
         ({"eps": ()}, "eps must include 0, the hard arm that the others are compared with, got none"),
         ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
         ({"seeds": 2.5}, "seeds must be a whole number of at least 1, got 2.5"),
@@ -280,23 +282,25 @@ def test_complete_trials_are_not_trained_again(copied, monkeypatch):
     assert [json.loads(line)["config"]["eps"] for line in lines] == [0, 0.05, 0.1]
 
 
-def test_other_settings_do_not_mix_with_the_stored_ones(copied):
-    study = run_study(replace(TINY, epochs=1), copied)
-    assert {trial.config.epochs for trial in study.trials} == {1}
-    assert len(list((copied / "trials").iterdir())) == 4
-    assert len((copied / "results.jsonl").read_text().splitlines()) == 2
+def test_a_study_with_other_settings_is_not_overwritten(copied):
+    before = {path: path.read_bytes() for path in copied.rglob("*.json*")}
+    with pytest.raises(ValueError, match=r"other settings \(epochs \d+\); give this one another folder"):
+        run_study(replace(TINY, epochs=TINY.epochs + 1), copied)
+    assert {path: path.read_bytes() for path in copied.rglob("*.json*")} == before
 
 
-def test_other_data_under_the_same_name_is_trained_anew(tmp_path):
+def test_other_data_under_the_same_name_is_not_mixed(tmp_path):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     recipe = replace(TINY, data=f"npz:{tmp_path / 'data.npz'}", eps=(0.0,), epochs=1)
-    for rows in (400, 500):
-        np.savez(tmp_path / "data.npz", x=digits.images[:rows], y=digits.target[:rows])
-        study = run_study(recipe, tmp_path / "out")
-        assert study.trials[0].metrics.test.rows == pytest.approx(rows * 0.2, abs=5)
-    assert len(list((tmp_path / "out" / "trials").iterdir())) == 2
+    np.savez(tmp_path / "data.npz", x=digits.images[:400], y=digits.target[:400])
+    run_study(recipe, tmp_path / "out")
+    np.savez(tmp_path / "data.npz", x=digits.images[:500], y=digits.target[:500])
+    with pytest.raises(ValueError, match="other rows"):
+        run_study(recipe, tmp_path / "out")
+    study = run_study(recipe, tmp_path / "another")
+    assert study.trials[0].metrics.test.rows == pytest.approx(100, abs=5)
 
 
 def test_what_a_kill_left_half_written_is_removed(copied):
@@ -376,6 +380,8 @@ def test_a_damaged_trial_is_named_and_left_alone(copied, name, damage):
         ("metrics.json", lambda stored: {**stored, "test": {"accuracy": 1.0}}),
         ("metrics.json", lambda stored: {**stored, "curves": None}),
         ("metrics.json", lambda stored: {**stored, "another": 3.0}),
+        ("metrics.json", lambda stored: {**stored, "temperature": None}),
+        ("metrics.json", lambda stored: {**stored, "train_gap": float("nan")}),
     ],
 )
 def test_a_trial_with_other_content_is_damaged_too(copied, name, change):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     program, and like every other exception it keeps its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # ± and ε in a terminal without them are no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         module, namespace = _parse(arguments)
         try:
@@ -37,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except TypeError as error:
             return _fail(_sentence(error))
         module.run(options)
-        sys.stdout.flush()  # here, where a closed pipe can still be told from an error
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a closed pipe can still be told from an error
     except KeyboardInterrupt:
         print("labelsmooth: interrupted", file=sys.stderr)
         return 130

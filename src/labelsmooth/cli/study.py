@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 
 from labelsmooth.report import write_report
@@ -28,6 +29,8 @@ class Options(Recipe):
 
 def run(options: Options) -> None:
     recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
+    for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
+        import_module(package)
     try:
         run_study(recipe, options.out)
     except KeyboardInterrupt:

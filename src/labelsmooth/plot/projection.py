@@ -55,6 +55,7 @@ def plot_projection(
     ax = axes_or_new(ax)
     colours = COLOURS[:3]
     names = [str(label) if class_names is None else class_names[label] for label in projection.classes]
+    names = [name.replace("$", r"\$") for name in names]  # a dollar in a name is no mathematics
     for label, colour, name in zip(projection.classes, colours, names, strict=True):
         points = projection.points[projection.labels == label]
         ax.scatter(points[:, 0], points[:, 1], s=7, color=colour, alpha=0.45, linewidths=0, label=name)

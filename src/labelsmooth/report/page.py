@@ -93,7 +93,7 @@ def write_report(folder: Path | str) -> Report:
     )
     path = study.folder / "report.html"
     partial = path.with_name(".partial-report.html")
-    partial.write_text(html, encoding="utf-8")
+    partial.write_text(html, encoding="utf-8", errors="replace")  # a path need not be UTF-8
     partial.replace(path)
     return Report(path=path, verdict=found, text=_text(found))
 

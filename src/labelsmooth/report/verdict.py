@@ -75,8 +75,8 @@ def verdict(study: Study) -> Verdict:
 
     The smoothed arm is the ε with the lowest validation NLL at its fitted temperature or without, whichever
     is lower, so that the test rows do not choose it. Recommended is the simplest arm, in the order hard,
-    hard + temperature, smoothed, smoothed + temperature, whose test NLL no other arm beats by more than the
-    95 % interval of the difference, paired by seed.
+    hard + temperature, smoothed, smoothed + temperature, that the arm of the lowest mean test NLL does not
+    beat by more than the 95 % interval of the difference, paired by seed.
 
     Args:
         study: with every trial of its plan complete.
@@ -159,8 +159,13 @@ def _validation_nll(trials: Sequence[Trial]) -> float:
 
 
 def _recommended(compared: Sequence[Arm]) -> Arm:
-    """The simplest arm that none beats by more than noise; `compared` goes from simple to less so."""
-    return next(arm for arm in compared if not any(_beats(other, arm, "nll") for other in compared))
+    """The simplest arm that the best does not beat by more than noise; the simplest is the first."""
+    best = _best(compared)
+    return next(arm for arm in compared if not _beats(best, arm, "nll"))
+
+
+def _best(compared: Sequence[Arm]) -> Arm:
+    return min(compared, key=lambda arm: arm.estimate("nll").mean)
 
 
 def _beats(one: Arm, other: Arm, metric: str) -> bool:
@@ -172,23 +177,17 @@ def _beats(one: Arm, other: Arm, metric: str) -> bool:
 def _headline(recommended: Arm | None, compared: Sequence[Arm]) -> str:
     if recommended is None:
         return "One seed cannot tell these arms from noise: run the study with more seeds."
-    if len(compared) == 2:
-        return (
-            "Fit a temperature: it lowers the test NLL of hard training by more than noise."
-            if recommended.with_temperature
-            else "Hard training needs no temperature here: it lowers the test NLL by no more than noise."
-        )
-    eps = f"ε = {compared[-1].eps:g}"
-    return {
-        "hard": "Train with hard labels: neither label smoothing nor a temperature lowers the test NLL by "
-        "more than noise.",
-        "hard + temperature": "Train with hard labels and fit a temperature: label smoothing lowers the "
-        "test NLL of that by no more than noise.",
-        "smoothed": f"Train with label smoothing, {eps}: it beats hard training, with a temperature or "
-        "without, and needs no temperature of its own.",
-        "smoothed + temperature": f"Train with label smoothing, {eps}, and fit a temperature: together "
-        "they give the lowest test NLL, by more than noise.",
-    }[recommended.name]
+    labels = f"label smoothing, ε = {recommended.eps:g}" if recommended.eps else "hard labels"
+    temperature = " and fit a temperature" if recommended.with_temperature else ""
+    best = _best(compared)
+    # Each of these is what `_recommended` has made sure of, and no more.
+    if recommended != best:
+        reason = f"the lowest test NLL, of {best.full_name}, is lower by no more than noise"
+    elif recommended == compared[0]:
+        reason = "nothing tried here has a lower test NLL"
+    else:
+        reason = "this has the lowest test NLL, and all that is simpler is higher by more than noise"
+    return f"Train with {labels}{temperature}: {reason}."
 
 
 _WORDS = {

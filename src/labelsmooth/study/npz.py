@@ -32,6 +32,10 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         raise ValueError(f"{path} is not an .npz archive, or was cut short")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except _UNREADABLE as error:
         raise ValueError(f"{path} is damaged, or holds Python objects instead of plain arrays") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy hands over the bytes of members that are no arrays
+            raise ValueError(f"{path} must hold plain arrays, {name} is none")
+    return arrays

@@ -31,7 +31,7 @@ class Progress:
             total=trials * epochs,
             initial=complete * epochs,
             bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} epochs, {remaining} left",
-            disable=None,  # where stderr is no terminal
+            disable=True if sys.stderr is None else None,  # None: where stderr is no terminal
         )
 
     def __enter__(self) -> Self:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, field
 
 from labelsmooth.study.models import MODELS
+
+LARGEST = 3.4028234663852886e38  # of float32, in which the optimizer reckons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +91,11 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not (0 < self.learning_rate < math.inf):
+        if not 0 < self.learning_rate <= LARGEST:
             raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate:g}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum:g}")
-        if not (0 <= self.weight_decay < math.inf):
+        if not 0 <= self.weight_decay <= LARGEST:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
 
     def trials(self, data_sha256: str) -> tuple[TrialConfig, ...]:

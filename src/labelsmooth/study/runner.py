@@ -57,19 +57,20 @@ def run_study(recipe: Recipe, out: Path | str) -> Study:
         write_results(out)
         complete = len(configs) - len(missing)
         print(f"study in {out}: {len(configs)} trials, {complete} of them complete", file=sys.stderr)
+        version = importlib.metadata.version("labelsmooth")  # may be missing: ask before training
         with Progress(trials=len(configs), complete=complete, epochs=recipe.epochs) as progress:
             for config in missing:
                 start = time.monotonic()
                 result = train_trial(config, data, progress.epoch_done)
-                save_trial(out, result, _versions(time.monotonic() - start))
+                save_trial(out, result, _versions(version, time.monotonic() - start))
                 write_results(out)
                 progress.trial_done(result)
         return load_study(out)
 
 
-def _versions(seconds: float) -> Versions:
+def _versions(version: str, seconds: float) -> Versions:
     return Versions(
-        labelsmooth=importlib.metadata.version("labelsmooth"),
+        labelsmooth=version,
         python=platform.python_version(),
         torch=str(torch.__version__),
         numpy=np.__version__,

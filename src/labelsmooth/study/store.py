@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -124,7 +125,23 @@ def lock_study(out: Path) -> Iterator[None]:
 
 
 def begin_study(out: Path, recipe: Recipe, data: DataSummary, configs: Sequence[TrialConfig]) -> None:
-    """Write study.json, and remove what a killed process left half written."""
+    """Write study.json, and remove what a killed process left half written.
+
+    Raises:
+        ValueError: the folder holds a study that differs in more than its ε and seeds, whose results and
+            report this one would replace.
+    """
+    if (out / "study.json").exists():
+        before = load_study(out)
+        old, new = ({**asdict(r), "eps": None, "seeds": None} for r in (before.recipe, recipe))
+        differing = [f"{name} {old[name]}" for name in new if old[name] != new[name]]
+        if before.data.sha256 != data.sha256 and not differing:
+            differing = ["other rows"]
+        if differing:
+            raise ValueError(
+                f"{out} holds a study with other settings ({', '.join(differing)}); "
+                "give this one another folder"
+            )
     (out / "trials").mkdir(exist_ok=True)
     for leftover in (out / "trials").glob(f"{_PARTIAL}*"):
         shutil.rmtree(leftover)
@@ -192,6 +209,7 @@ def _read_trial(folder: Path) -> Trial:
 
 
 def _metrics(stored: dict[str, Any]) -> Metrics:
+    _require_numbers(stored)
     nested = {
         "test": Scores(**stored["test"]),
         "test_with_temperature": Scores(**stored["test_with_temperature"]),
@@ -215,7 +233,7 @@ def _reading_trial(folder: Path) -> Iterator[None]:
     """Turn whatever a damaged trial makes readers raise into one sentence that says what to do."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise _damaged(folder, _cause(error)) from error
 
 
@@ -224,6 +242,14 @@ def _damaged(folder: Path, cause: str) -> ValueError:
         f"the trial in {folder} is damaged ({cause}); "
         "delete that folder and run the study again to train it anew"
     )
+
+
+def _require_numbers(stored: Any) -> None:
+    if isinstance(stored, dict | list):
+        for value in stored.values() if isinstance(stored, dict) else stored:
+            _require_numbers(value)
+    elif not isinstance(stored, int | float) or not math.isfinite(stored):
+        raise ValueError(f"metrics.json must hold finite numbers, got {stored!r}")
 
 
 def _cause(error: Exception) -> str:
