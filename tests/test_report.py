@@ -160,7 +160,7 @@ def seeds(nll, ece, accuracy, step=1e-3):
         (
             (0.5, 0.4, 0.35, 0.3),
             "smoothed + temperature",
-            "ε = 0.2 and fit a temperature: this has the lowest",
+            "ε = 0.2, and fit a temperature: this has the lowest",
         ),
     ],
 )

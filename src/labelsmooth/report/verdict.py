@@ -177,7 +177,7 @@ def _beats(one: Arm, other: Arm, metric: str) -> bool:
 def _headline(recommended: Arm | None, compared: Sequence[Arm]) -> str:
     if recommended is None:
         return "One seed cannot tell these arms from noise: run the study with more seeds."
-    labels = f"label smoothing, ε = {recommended.eps:g}" if recommended.eps else "hard labels"
+    labels = f"label smoothing, ε = {recommended.eps:g}," if recommended.eps else "hard labels"
     temperature = " and fit a temperature" if recommended.with_temperature else ""
     best = _best(compared)
     # Each of these is what `_recommended` has made sure of, and no more.
@@ -187,7 +187,7 @@ def _headline(recommended: Arm | None, compared: Sequence[Arm]) -> str:
         reason = "nothing tried here has a lower test NLL"
     else:
         reason = "this has the lowest test NLL, and all that is simpler is higher by more than noise"
-    return f"Train with {labels}{temperature}: {reason}."
+    return f"Train with {labels}{temperature}".rstrip(",") + f": {reason}."
 
 
 _WORDS = {
