@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+from labelsmooth.backends.contract import Request
 from labelsmooth.backends.select import Backend, select
 from labelsmooth.checks import as_classes, require_classes, require_logits, require_num_classes
 
@@ -272,19 +273,18 @@ def row_stats(
         )
 
     chosen, _ = select(backend, logits.device, logits.dtype)
-    parts = chosen.row_stats(
-        logits,
+    request = Request(
         index,
         prior,
         prior_row,
         counted,
-        num_classes=num_classes,
-        first_class=first_class,
-        finite_support=support == "finite",
-        log_sum_sq=log_sum_sq,
-        mean_logit=mean_logit,
+        num_classes,
+        first_class,
+        support == "finite",
+        log_sum_sq,
+        mean_logit,
     )
-    return RowStats(index=index, counted=counted, **parts)
+    return RowStats(index=index, counted=counted, **chosen.forward(logits, request)._asdict())
 
 
 def require_support(support: str) -> None:
