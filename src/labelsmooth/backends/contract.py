@@ -3,7 +3,7 @@
 A backend is a module with two functions over rows that were checked already:
 
     forward(logits, request) -> Parts
-    backward(logits, request, stats, grads, out=None) -> Tensor  # (N, C), the gradient of the logits
+    backward(logits, request, stats, grads, out=None, *, shift_free=False) -> Tensor  # (N, C), of the logits
 
 `logits` are (N, C), any strides, float16, bfloat16, float32 or float64. All values are float64 for float64
 logits, else float32, accumulated at least in that; the gradient has the dtype of the logits, rounded once.
@@ -12,7 +12,9 @@ gradient; NaN in a row that counts gives NaN. Rows that do not count are not rea
 of a row of zeros and their gradient is 0, whatever `grads` holds there. `reference` defines the rest.
 
 `stats` are those that `forward` gave. `grads` are the upstream gradients of the statistics, None for those
-without one, any strides (0 too). `out`, where given, takes the gradient, and may be `logits` itself.
+without one, any strides (0 too). `out`, where given, takes the gradient, and may be `logits` itself. With
+`shift_free` the caller says that what it combines from the statistics does not change with m, so that the
+terms of the gradient through m cancel; the backend then leaves them out.
 """
 
 from __future__ import annotations

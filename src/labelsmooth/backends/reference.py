@@ -66,9 +66,11 @@ def backward(
     stats: Parts,  # noqa: ARG001, the others need not reckon these again
     grads: Parts,
     out: Tensor | None = None,
+    *,
+    shift_free: bool = False,  # noqa: ARG001, autograd's terms cancel by themselves
 ) -> Tensor:
     """The gradient of the logits; itself differentiable where grad mode is on."""
-    create_graph = torch.is_grad_enabled()
+    create_graph = torch.is_grad_enabled() and logits.requires_grad
     with torch.enable_grad():
         z = logits if create_graph else logits.detach().requires_grad_()
         parts = forward(z, request)

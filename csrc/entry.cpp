@@ -1,0 +1,83 @@
+// The C interface of the kernels, and the choices made at run time: instruction set, threads, huge pages.
+
+#include <thread>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <dlfcn.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "row_stats.h"
+
+namespace {
+
+int64_t best_isa() {
+#if defined(LS_X86)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+        return 1;
+#endif
+    return 0;
+}
+
+#if defined(__linux__)
+// Fresh pages cost more than the arithmetic; of 2 MiB each they cost a third.
+void advise_huge_pages(char* from, char* to) {
+    const uintptr_t size = uintptr_t(2) << 20;
+    const uintptr_t start = (reinterpret_cast<uintptr_t>(from) + size - 1) / size * size;
+    const uintptr_t end = reinterpret_cast<uintptr_t>(to) / size * size;
+    if (end > start) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+}
+#else
+void advise_huge_pages(char*, char*) {}
+#endif
+
+}  // namespace
+
+void parallel(int64_t threads, void (*work)(void*), void* data) {
+#if defined(__linux__)
+    // The OpenMP threads that torch has already started, whichever library they are of: a second pool beside
+    // them would wait for the same cores.
+    using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+    static const auto openmp = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    if (openmp) return openmp(work, data, unsigned(threads), 0);
+#endif
+    std::vector<std::thread> others;
+    for (int64_t t = 1; t < threads; ++t) others.emplace_back(work, data);
+    work(data);
+    for (auto& other : others) other.join();
+}
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT int64_t labelsmooth_isa() { return best_isa(); }
+
+// Both return -1, or the place of an index that is not in 0..num_classes-1, and then do nothing.
+static int64_t run(const Call& call, bool back) {
+    for (int64_t r = 0; r < call.rows; ++r)
+        for (int64_t j = 0; j < call.picks; ++j) {
+            const int64_t k = call.index[r * call.index_stride + j * call.index_step];
+            if (k < 0 || k >= call.num_classes) return r * call.picks + j;
+        }
+    static const int64_t best = best_isa();
+    const int64_t isa = call.isa < 0 ? best : call.isa;
+#if defined(LS_X86)
+    if (isa == 3) return (back ? avx512bf16::backward : avx512bf16::forward)(call), -1;
+    if (isa == 2) return (back ? avx512::backward : avx512::forward)(call), -1;
+    if (isa == 1) return (back ? avx2::backward : avx2::forward)(call), -1;
+#endif
+    (void)isa;
+    (back ? baseline::backward : baseline::forward)(call);
+    return -1;
+}
+
+EXPORT int64_t labelsmooth_forward(const Call* call) { return run(*call, false); }
+
+EXPORT int64_t labelsmooth_backward(const Call* call) { return run(*call, true); }
+
+EXPORT void labelsmooth_advise(char* from, int64_t bytes) { advise_huge_pages(from, from + bytes); }

@@ -1,0 +1,668 @@
+// One pass over rows of logits: their statistics, and the gradient of any combination of these.
+//
+// Compiled once for each instruction set, LS_ISA being its namespace; entry.cpp chooses among them. Vectors are
+// those of GCC and Clang, as long as the registers.
+//
+// Memory decides the time. The forward reads a row block by block: a block stays in the first-level cache
+// between the pass for its maximum and the pass for its sums. Blocks merge in double, left to right, whoever
+// reckoned them, so that a row's statistics do not depend on the batch or on the threads. The backward reads
+// the logits once and writes the gradient once.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "row_stats.h"
+
+namespace LS_ISA {
+namespace {
+
+constexpr int64_t BLOCK = 4096;        // columns; 16 KiB of float
+constexpr int64_t THREAD_WORTH = 1 << 15;  // elements for which waking a thread pays
+
+#if defined(__AVX512F__)
+#define LS_BYTES 64
+#elif defined(__AVX__)
+#define LS_BYTES 32
+#else
+#define LS_BYTES 16
+#endif
+typedef float floats __attribute__((vector_size(LS_BYTES)));
+typedef double doubles __attribute__((vector_size(LS_BYTES)));
+typedef int32_t ints __attribute__((vector_size(LS_BYTES)));
+typedef int64_t longs __attribute__((vector_size(LS_BYTES)));
+typedef uint32_t words __attribute__((vector_size(LS_BYTES)));
+typedef uint16_t halves __attribute__((vector_size(LS_BYTES / 2)));
+
+template <class To, class From>
+To bits(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+struct bf16 { uint16_t bits; };
+struct f16 { uint16_t bits; };
+
+// Storage type -> the type reckoned in.
+template <class T> struct Wide { using Scalar = float; using Vector = floats; using Mask = ints; };
+template <> struct Wide<double> { using Scalar = double; using Vector = doubles; using Mask = longs; };
+template <class T> using Scalar = typename Wide<T>::Scalar;
+template <class T> using Vector = typename Wide<T>::Vector;
+template <class T> constexpr int64_t LANES = LS_BYTES / sizeof(Scalar<T>);
+
+floats widen(halves from, bf16) {
+    return bits<floats>(__builtin_convertvector(from, words) << 16);
+}
+
+halves narrow(floats from, bf16) {
+#if defined(__AVX512BF16__)
+    return bits<halves>(_mm512_cvtneps_pbh(bits<__m512>(from)));
+#else
+    words w = bits<words>(from);
+    words rounded = (w + 0x7fff + ((w >> 16) & 1)) >> 16;  // to nearest, ties to even
+    rounded = from != from ? (w >> 16) | 0x40 : rounded;
+    return __builtin_convertvector(rounded, halves);
+#endif
+}
+
+floats widen(halves from, f16) {
+#if defined(__AVX512F__)
+    return bits<floats>(_mm512_cvtph_ps(bits<__m256i>(from)));
+#elif defined(__F16C__)
+    return bits<floats>(_mm256_cvtph_ps(bits<__m128i>(from)));
+#else
+    words w = __builtin_convertvector(from, words), size = w & 0x7fff;
+    floats value = bits<floats>(size << 13) * 0x1p112f;  // moves the exponent, subnormals too
+    words special = bits<words>(value) | 0x7f800000;      // infinities and NaN
+    words result = size >= 0x7c00 ? special : bits<words>(value);
+    return bits<floats>(result | (w & 0x8000) << 16);
+#endif
+}
+
+halves narrow(floats from, f16) {
+#if defined(__AVX512F__)
+    return bits<halves>(_mm512_cvtps_ph(bits<__m512>(from), _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    return bits<halves>(_mm256_cvtps_ph(bits<__m256>(from), _MM_FROUND_TO_NEAREST_INT));
+#else
+    words w = bits<words>(from), size = w & 0x7fffffff;
+    words normal = (size + 0xfff + ((size >> 13) & 1) - (112u << 23)) >> 13;
+    // below 2^-14 halves are multiples of 2^-24, the last place of floats in [1/2, 1)
+    words subnormal = bits<words>(bits<floats>(size) + 0.5f) - 0x3f000000;
+    words result = size < (113u << 23) ? subnormal : normal;
+    result = size >= 0x477ff000 ? words{} + 0x7c00 : result;  // rounds to 2^16 or more
+    result = size > 0x7f800000 ? words{} + 0x7e00 : result;
+    return __builtin_convertvector(result | (w >> 16 & 0x8000), halves);
+#endif
+}
+
+template <class T> Vector<T> load(const T* from) {
+    if constexpr (sizeof(T) == 2) {
+        halves h;
+        std::memcpy(&h, from, sizeof h);
+        return widen(h, T{});
+    } else {
+        Vector<T> v;
+        std::memcpy(&v, from, sizeof v);
+        return v;
+    }
+}
+
+template <class T> void store(T* to, Vector<T> v) {
+    if constexpr (sizeof(T) == 2) {
+        halves h = narrow(v, T{});
+        std::memcpy(to, &h, sizeof h);
+    } else {
+        std::memcpy(to, &v, sizeof v);
+    }
+}
+
+// The last lanes of a row shorter than a vector; the others hold 0.
+template <class T> Vector<T> load_some(const T* from, int64_t count) {
+    T room[LANES<T>] = {};
+    std::memcpy(room, from, count * sizeof(T));
+    return load(room);
+}
+
+template <class T> void store_some(T* to, Vector<T> v, int64_t count) {
+    T room[LANES<T>];
+    store(room, v);
+    std::memcpy(to, room, count * sizeof(T));
+}
+
+template <class T> Scalar<T> load_one(const T* from) {
+    if constexpr (sizeof(T) == 2)
+        return widen(halves{from->bits}, T{})[0];
+    else
+        return *from;
+}
+
+template <class T> void store_one(T* to, Scalar<T> value) {
+    if constexpr (sizeof(T) == 2)
+        to->bits = narrow(floats{value}, T{})[0];
+    else
+        *to = value;
+}
+
+// exp of x ≤ 0: 2^n·e^r with |r| ≤ log(2)/2. In float e^r is the polynomial of degree 6 that starts with 1 + r
+// and has the least relative error (3e-9, Remez's exchange), in double its Taylor sum. Results that are not
+// normal numbers are 0; NaN stays NaN.
+floats exponential(floats x) {
+    const float magic = 0x1.8p23f + 127;  // adding it rounds to integers and leaves n + 127 in the last bits
+    floats t = x * 1.44269504f + magic, n = t - magic;
+    floats r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    floats p = r * 0.0013814599f + 0.008368717f;
+    p = p * r + 0.04166839f;
+    p = p * r + 0.16666521f;
+    p = p * r + 0.49999994f;
+    p = p * r + 1.f;
+    p = p * r + 1.f;
+    p *= bits<floats>(bits<ints>(t) << 23);
+    return x < -87.33654f ? floats{} : p;
+}
+
+doubles exponential(doubles x) {
+    const double magic = 0x1.8p52 + 1023;
+    doubles t = x * 1.4426950408889634 + magic, n = t - magic;
+    doubles r = x - n * 0x1.62e42fefap-1;
+    r = r - n * 0x1.cf79abc9e3b39p-40;
+    doubles p = r * (1 / 6227020800.) + 1 / 479001600.;
+    p = p * r + 1 / 39916800.;
+    p = p * r + 1 / 3628800.;
+    p = p * r + 1 / 362880.;
+    p = p * r + 1 / 40320.;
+    p = p * r + 1 / 5040.;
+    p = p * r + 1 / 720.;
+    p = p * r + 1 / 120.;
+    p = p * r + 1 / 24.;
+    p = p * r + 1 / 6.;
+    p = p * r + 0.5;
+    p = p * r + 1.;
+    p = p * r + 1.;
+    p *= bits<doubles>(bits<longs>(t) << 52);
+    return x < -708.39 ? doubles{} : p;
+}
+
+template <class V, class Both> double fold(V v, Both both) {
+    constexpr int W = sizeof(V) / sizeof(v[0]);
+    double lane[W];
+    for (int i = 0; i < W; ++i) lane[i] = v[i];
+    for (int half = W / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) lane[i] = both(lane[i], lane[i + half]);
+    return lane[0];
+}
+
+template <class V> double total(V v) {
+    return fold(v, [](double a, double b) { return a + b; });
+}
+
+template <class V> double largest(V v) {
+    return fold(v, [](double a, double b) { return a > b ? a : b; });
+}
+
+template <class M> bool any(M mask) {
+    longs parts = bits<longs>(mask);
+    int64_t either = 0;
+    for (size_t i = 0; i < LS_BYTES / 8; ++i) either |= parts[i];
+    return either != 0;
+}
+
+template <class V> V numbers() {  // 0, 1, 2, …
+    V v;
+    for (size_t i = 0; i < sizeof(V) / sizeof(v[0]); ++i) v[i] = i;
+    return v;
+}
+
+constexpr double INF = std::numeric_limits<double>::infinity();
+
+// The statistics of some columns of a row, relative to their maximum (to 0 where all are −inf).
+struct Partial {
+    double max = -INF;
+    double sum = 0;      // Σ exp(z−m)
+    double sum_sq = 0;   // Σ exp 2(z−m)
+    double sum_of = 0;   // Σ exp(z−m)·(z−m)
+    double at_prior = 0;
+    double mass = 0;     // Σ π
+    int64_t top_block = 0;
+
+    double origin() const { return max == -INF ? 0 : max; }
+
+    void move_to(double new_max) {
+        double shift = origin() - (new_max == -INF ? 0 : new_max);
+        if (shift == 0) return;
+        double factor = max == -INF ? 0 : std::exp(shift);
+        if (factor == 0)
+            sum_of = 0;
+        else
+            sum_of = factor * (sum_of + sum * shift);
+        sum *= factor;
+        sum_sq *= factor * factor;
+        at_prior += mass == 0 ? 0 : mass * shift;
+    }
+
+    void merge(Partial right) {  // of columns to the right
+        if (right.max > max) {
+            move_to(right.max);
+            max = right.max;
+            top_block = right.top_block;
+        } else {
+            right.move_to(max);
+        }
+        sum += right.sum;
+        sum_sq += right.sum_sq;
+        sum_of += right.sum_of;
+        at_prior += right.at_prior;
+        mass += right.mass;
+    }
+};
+
+template <class T> struct Row {
+    using S = Scalar<T>;
+    const Call& call;
+    int64_t row;
+
+    bool counted() const { return !call.counted || call.counted[row * call.counted_stride]; }
+    const T* logits() const { return static_cast<const T*>(call.logits) + row * call.logits_stride; }
+    const S* prior() const {
+        const S* table = static_cast<const S*>(call.prior);
+        return call.prior_row ? table + call.prior_row[row * call.prior_row_stride] * call.prior_stride : table;
+    }
+    int64_t pick(int64_t j) const {  // its column
+        return call.index[row * call.index_stride + j * call.index_step] - call.first_class;
+    }
+    bool inside(int64_t column) const { return column >= 0 && column < call.columns; }
+};
+
+template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z, const Scalar<T>* prior, int64_t count) {
+    using S = Scalar<T>;
+    using V = Vector<T>;
+    constexpr int64_t W = LANES<T>;
+    const S lowest = -std::numeric_limits<S>::infinity();
+    // What is left after whole vectors is taken as a whole vector too, which reaches back; `live` are the
+    // lanes that were not seen before. A row shorter than a vector is copied to one.
+    const int64_t whole = count - count % W, left = count - whole;
+    V last{};
+    decltype(last < last) live{};
+    if (left && whole) {
+        last = load(z + count - W);
+        live = numbers<V>() >= S(W - left);
+    } else if (left) {
+        last = load_some(z, count);
+        live = numbers<V>() < S(left);
+    }
+    last = live ? last : V{} + lowest;
+
+    V tops[4] = {last, V{} + lowest, V{} + lowest, V{} + lowest};
+    int64_t i = 0;
+    for (; i + 4 * W <= whole; i += 4 * W)
+        for (int u = 0; u < 4; ++u) {
+            V x = load(z + i + u * W);
+            tops[u] = x > tops[u] ? x : tops[u];
+        }
+    for (; i < whole; i += W) {
+        V x = load(z + i);
+        tops[0] = x > tops[0] ? x : tops[0];
+    }
+    for (int u = 1; u < 4; ++u) tops[0] = tops[u] > tops[0] ? tops[u] : tops[0];
+    const S top = S(largest(tops[0]));
+
+    V origin = V{} + (top == lowest ? S(0) : top);
+    struct Sums {
+        V exp{}, sq{}, of{}, at_prior{}, mass{};
+        void operator+=(const Sums& more) {
+            exp += more.exp;
+            if (MORE) sq += more.sq, of += more.of;
+            if (PRIOR != NONE) at_prior += more.at_prior, mass += more.mass;
+        }
+    };
+    auto add = [&](Sums& to, V x, V pi, auto counts) {
+        V d = x - origin, e = exponential(d);
+        to.exp += e;
+        if (MORE) {
+            to.sq += e * e;
+            to.of += e == 0 ? V{} : e * d;
+        }
+        if (PRIOR == UNIFORM) {
+            if (FINITE) {
+                to.at_prior += x > lowest ? d : V{};
+                to.mass += x > lowest ? V{} + S(1) : V{};
+            } else {
+                to.at_prior += counts(d);
+            }
+        }
+        if (PRIOR == VECTORS) {
+            if (FINITE) pi = x > lowest ? pi : V{};
+            to.at_prior += pi == 0 ? V{} : pi * d;
+            to.mass += pi;
+        }
+    };
+    Sums sums;
+    for (i = 0; i < whole;) {
+        Sums some;  // short sums of short sums: a long one would lose digits
+        for (const int64_t end = std::min(whole, i + 16 * W); i < end; i += W) {
+            __builtin_prefetch(z + i + BLOCK);  // the next block, while this one keeps the processor busy
+            add(some, load(z + i), PRIOR == VECTORS ? load(prior + i) : V{}, [](V d) { return d; });
+        }
+        sums += some;
+    }
+    if (left) {
+        V pi{};
+        if (PRIOR == VECTORS) pi = whole ? load(prior + count - W) : load_some(prior, count);
+        add(sums, last, live ? pi : V{}, [live](V d) { return live ? d : V{}; });
+    }
+
+    Partial part;
+    part.max = top;
+    part.sum = total(sums.exp);
+    part.sum_sq = total(sums.sq);
+    part.sum_of = total(sums.of);
+    part.at_prior = total(sums.at_prior);
+    part.mass = PRIOR == UNIFORM && !FINITE ? count : total(sums.mass);
+    return part;
+}
+
+template <class T> Partial block(const Row<T>& row, int64_t number) {
+    const Call& call = row.call;
+    const int64_t from = number * BLOCK, count = std::min(BLOCK, call.columns - from);
+    const T* z = row.logits() + from;
+    const bool more = call.log_sum_sq || call.mean_logit;
+    Partial part;
+    auto choose = [&](auto kind) {
+        constexpr int PRIOR = decltype(kind)::value;
+        const Scalar<T>* prior = PRIOR == VECTORS ? row.prior() + from : nullptr;
+        if (PRIOR != NONE && call.finite_support)
+            part = more ? reckon<T, PRIOR, true, true>(z, prior, count) : reckon<T, PRIOR, true, false>(z, prior, count);
+        else
+            part = more ? reckon<T, PRIOR, false, true>(z, prior, count) : reckon<T, PRIOR, false, false>(z, prior, count);
+    };
+    if (call.prior_kind == NONE) choose(std::integral_constant<int, NONE>{});
+    if (call.prior_kind == UNIFORM) choose(std::integral_constant<int, UNIFORM>{});
+    if (call.prior_kind == VECTORS) choose(std::integral_constant<int, VECTORS>{});
+    part.top_block = number;
+    return part;
+}
+
+template <class T, class Wanted> int64_t first(const T* z, int64_t count, Wanted wanted) {
+    constexpr int64_t W = LANES<T>;
+    int64_t i = 0;
+    auto hits = [&](int64_t u) { return wanted(load(z + i + u * W)); };
+    while (i + 4 * W <= count && !any(hits(0) | hits(1) | hits(2) | hits(3))) i += 4 * W;
+    while (i + W <= count && !any(hits(0))) i += W;
+    while (i < count && !wanted(load_one(z + i))) ++i;
+    return i;
+}
+
+template <class T> void write(const Row<T>& row, Partial part) {
+    using S = Scalar<T>;
+    const Call& call = row.call;
+    const int64_t r = row.row;
+    const T* z = row.counted() ? row.logits() : nullptr;
+    int64_t argmax = 0;
+    if (z && part.sum != part.sum) {  // NaN among the logits, or +inf
+        int64_t at = first(z, call.columns, [](auto x) { return x != x; });
+        if (at < call.columns) {
+            const double nan = std::numeric_limits<double>::quiet_NaN();
+            part.max = part.sum = part.sum_sq = part.sum_of = part.at_prior = nan;
+            argmax = at;
+        }
+    }
+    if (z && call.argmax && part.max == part.max) {
+        const int64_t from = part.top_block * BLOCK;
+        const S top = S(part.max);
+        argmax = from + first(z + from, call.columns - from, [top](auto x) { return x == top; });
+    }
+    const S origin = S(part.origin());
+    auto put = [r](void* to, double value) {
+        if (to) static_cast<S*>(to)[r] = S(value);
+    };
+    put(call.max, part.max);
+    if (call.argmax) call.argmax[r] = argmax + call.first_class;
+    put(call.log_sum, std::log(part.sum));
+    for (int64_t j = 0; j < call.picks; ++j) {
+        const int64_t k = row.pick(j);
+        const bool inside = row.inside(k);
+        if (call.seen) call.seen[r * call.picks + j] = inside;
+        S value = inside ? S(0) : -std::numeric_limits<S>::infinity();
+        if (inside && z) value = load_one(z + k) - origin;
+        static_cast<S*>(call.at_index)[r * call.picks + j] = value;
+    }
+    const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
+    put(call.at_prior, part.at_prior * unit);
+    put(call.prior_mass, part.mass * unit);
+    if (call.log_sum_sq) put(call.log_sum_sq, std::log(part.sum_sq));
+    put(call.mean_logit, part.sum == 0 ? 0 : part.sum_of / part.sum);
+}
+
+// What a row of zeros gives.
+template <class T> Partial uncounted(const Row<T>& row) {
+    const Call& call = row.call;
+    Partial part;
+    part.max = 0;
+    part.sum = part.sum_sq = call.columns;
+    part.mass = call.columns;
+    if (call.prior_kind == VECTORS && call.prior_mass) {
+        part.mass = 0;
+        for (int64_t k = 0; k < call.columns; ++k) part.mass += row.prior()[k];
+    }
+    return part;
+}
+
+// Units of work that threads take in turn.
+template <class Work> void share(int64_t units, int64_t elements, int64_t threads, Work work) {
+    threads = std::min({threads, units, elements / THREAD_WORTH + 1});
+    if (threads <= 1) {
+        for (int64_t u = 0; u < units; ++u) work(u);
+        return;
+    }
+    struct Shared {
+        std::atomic<int64_t> next{0};
+        int64_t units;
+        Work& work;
+    } shared{{}, units, work};
+    parallel(threads, [](void* data) {
+        auto& s = *static_cast<Shared*>(data);
+        for (int64_t u; (u = s.next.fetch_add(1, std::memory_order_relaxed)) < s.units;) s.work(u);
+    }, &shared);
+}
+
+// Rows a unit: enough that taking one costs nothing, and, where that leaves enough units for all threads, that
+// two threads do not wait for each other at the first touch of one huge page. Or blocks of a row, where there
+// are few rows.
+struct Plan {
+    bool whole_rows;
+    int64_t blocks, rows, units;
+
+    explicit Plan(const Call& call) {
+        blocks = (call.columns + BLOCK - 1) / BLOCK;
+        whole_rows = blocks == 1 || call.rows >= 16 * call.threads;
+        rows = std::min((1 << 20) / call.columns, call.rows / (8 * call.threads));
+        rows = std::max({rows, 4 * BLOCK / call.columns, int64_t(1)});
+        units = whole_rows ? (call.rows + rows - 1) / rows : call.rows * blocks;
+    }
+};
+
+template <class T> void forward_rows(const Call& call) {
+    const Plan plan(call);
+    const int64_t elements = call.rows * call.columns;
+    if (plan.whole_rows) {
+        share(plan.units, elements, call.threads, [&](int64_t unit) {
+            const int64_t end = std::min(call.rows, (unit + 1) * plan.rows);
+            for (int64_t r = unit * plan.rows; r < end; ++r) {
+                Row<T> row{call, r};
+                Partial all = row.counted() ? block(row, 0) : uncounted(row);
+                for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(block(row, b));
+                write(row, all);
+            }
+        });
+        return;
+    }
+    std::vector<Partial> parts(plan.units);
+    share(plan.units, elements, call.threads, [&](int64_t unit) {
+        Row<T> row{call, unit / plan.blocks};
+        if (row.counted()) parts[unit] = block(row, unit % plan.blocks);
+    });
+    for (int64_t r = 0; r < call.rows; ++r) {
+        Row<T> row{call, r};
+        Partial all = row.counted() ? parts[r * plan.blocks] : uncounted(row);
+        for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(parts[r * plan.blocks + b]);
+        write(row, all);
+    }
+}
+
+// The gradient of one row: e·(a + b·e + c·d) + prior·π, with d = z−m and e = exp d; then the few classes that
+// have a term of their own.
+template <class T> struct Slope {
+    using S = Scalar<T>;
+    using V = Vector<T>;
+    const Row<T> row;
+    S origin = 0, a = 0, b = 0, c = 0, of_prior = 0, of_max = 0;
+
+    static S at(const void* values, int64_t place) { return values ? static_cast<const S*>(values)[place] : S(0); }
+
+    explicit Slope(const Row<T>& row) : row(row) {
+        const Call& call = row.call;
+        const int64_t r = row.row;
+        const S max = at(call.max, r);
+        const bool nothing = max == -std::numeric_limits<S>::infinity();
+        const double log_sum = at(call.log_sum, r), mean = at(call.mean_logit, r);
+        const double g = at(call.grad_log_sum, r * call.grad_log_sum_stride);
+        const double g_sq = at(call.grad_log_sum_sq, r * call.grad_log_sum_sq_stride);
+        const double g_mean = at(call.grad_mean_logit, r * call.grad_mean_logit_stride);
+        const double g_prior = at(call.grad_at_prior, r * call.grad_at_prior_stride);
+        of_prior = S(call.prior_kind == UNIFORM ? g_prior / call.num_classes : g_prior);
+        double through_max = at(call.grad_max, r * call.grad_max_stride);
+        if (!nothing) {
+            const double scale = std::exp(-log_sum);
+            origin = max;
+            a = S((g + g_mean * (1 - mean)) * scale);
+            c = S(g_mean * scale);
+            if (call.grad_log_sum_sq) b = S(2 * g_sq * std::exp(-double(at(call.log_sum_sq, r))));
+            through_max -= g + 2 * g_sq + g_mean + g_prior * at(call.prior_mass, r * call.prior_mass_stride);
+            for (int64_t j = 0; j < call.picks; ++j)
+                if (row.inside(row.pick(j))) through_max -= of_pick(j);
+        }
+        of_max = call.shift_free ? S(0) : S(through_max);
+    }
+
+    S of_pick(int64_t j) const {
+        const Call& call = row.call;
+        return at(call.grad_at_index, row.row * call.grad_at_index_stride + j * call.grad_at_index_step);
+    }
+
+    template <int PRIOR, bool FINITE, bool MORE> V of(V x, V pi) const {
+        V d = x - origin, e = exponential(d);
+        V slope = V{} + a;
+        if (MORE) slope += b * e + (e == 0 ? V{} : c * d);
+        V result = e * slope;
+        if (PRIOR == UNIFORM) pi = V{} + S(1);
+        if (PRIOR != NONE && FINITE) pi = x > -std::numeric_limits<S>::infinity() ? pi : V{};
+        if (PRIOR != NONE) result += pi * of_prior;
+        return result;
+    }
+
+    template <int PRIOR, bool FINITE, bool MORE> void fill(T* out, int64_t from, int64_t to) const {
+        constexpr int64_t W = LANES<T>;
+        const T* z = row.logits();
+        const S* prior = PRIOR == VECTORS ? row.prior() : nullptr;
+        const Call& call = row.call;
+
+        // the classes of their own are read before anything is written, as `out` may be the logits
+        struct Own { int64_t column; S value; };
+        Own room[8];
+        std::vector<Own> heap;
+        int64_t owns = 0;
+        const int64_t most = call.picks + 1;
+        Own* own = room;
+        if (most > 8) {
+            heap.resize(most);
+            own = heap.data();
+        }
+        auto add = [&](int64_t k, S value) {
+            if (k < from || k >= to) return;
+            for (int64_t o = 0; o < owns; ++o)
+                if (own[o].column == k) {
+                    own[o].value += value;
+                    return;
+                }
+            V base = of<PRIOR, FINITE, MORE>(V{} + load_one(z + k), V{} + (PRIOR == VECTORS ? prior[k] : S(0)));
+            own[owns++] = {k, base[0] + value};
+        };
+        if (call.grad_at_index)
+            for (int64_t j = 0; j < call.picks; ++j) add(row.pick(j), of_pick(j));
+        if (!call.shift_free) add(call.argmax[row.row] - call.first_class, of_max);
+
+        auto some = [&](int64_t i) { return of<PRIOR, FINITE, MORE>(load(z + i), PRIOR == VECTORS ? load(prior + i) : V{}); };
+        if (to - from < W) {
+            V pi = PRIOR == VECTORS ? load_some(prior + from, to - from) : V{};
+            store_some(out + from, of<PRIOR, FINITE, MORE>(load_some(z + from, to - from), pi), to - from);
+        } else {
+            const V last = some(to - W);  // reaches back, and is read before anything is written
+            for (int64_t i = from; i + W <= to; i += W) store(out + i, some(i));
+            store(out + to - W, last);
+        }
+        for (int64_t o = 0; o < owns; ++o) store_one(out + own[o].column, own[o].value);
+    }
+};
+
+template <class T> void fill(const Row<T>& row, int64_t from, int64_t to) {
+    const Call& call = row.call;
+    T* out = static_cast<T*>(call.out) + row.row * call.out_stride;
+    if (!row.counted()) {
+        std::memset(out + from, 0, (to - from) * sizeof(T));
+        return;
+    }
+    const Slope<T> slope(row);
+    const bool more = call.grad_log_sum_sq || call.grad_mean_logit;
+    auto choose = [&](auto kind) {
+        constexpr int PRIOR = decltype(kind)::value;
+        if (PRIOR != NONE && call.finite_support)
+            more ? slope.template fill<PRIOR, true, true>(out, from, to) : slope.template fill<PRIOR, true, false>(out, from, to);
+        else
+            more ? slope.template fill<PRIOR, false, true>(out, from, to) : slope.template fill<PRIOR, false, false>(out, from, to);
+    };
+    const int64_t kind = call.grad_at_prior ? call.prior_kind : int64_t(NONE);
+    if (kind == NONE) choose(std::integral_constant<int, NONE>{});
+    if (kind == UNIFORM) choose(std::integral_constant<int, UNIFORM>{});
+    if (kind == VECTORS) choose(std::integral_constant<int, VECTORS>{});
+}
+
+template <class T> void backward_rows(const Call& call) {
+    const Plan plan(call);
+    share(plan.units, call.rows * call.columns, call.threads, [&](int64_t unit) {
+        if (!plan.whole_rows) {
+            const int64_t from = unit % plan.blocks * BLOCK;
+            fill(Row<T>{call, unit / plan.blocks}, from, std::min(call.columns, from + BLOCK));
+            return;
+        }
+        const int64_t end = std::min(call.rows, (unit + 1) * plan.rows);
+        for (int64_t r = unit * plan.rows; r < end; ++r) fill(Row<T>{call, r}, 0, call.columns);
+    });
+}
+
+}  // namespace
+
+void forward(const Call& call) {
+    if (call.dtype == F32) forward_rows<float>(call);
+    if (call.dtype == BF16) forward_rows<bf16>(call);
+    if (call.dtype == F16) forward_rows<f16>(call);
+    if (call.dtype == F64) forward_rows<double>(call);
+}
+
+void backward(const Call& call) {
+    if (call.dtype == F32) backward_rows<float>(call);
+    if (call.dtype == BF16) backward_rows<bf16>(call);
+    if (call.dtype == F16) backward_rows<f16>(call);
+    if (call.dtype == F64) backward_rows<double>(call);
+}
+
+}  // namespace LS_ISA
