@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:
@@ -21,11 +22,13 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/loss.py
 
-# Rebuilt when the pins or the project's metadata change.
-$(READY): pyproject.toml constraints.txt
+# Rebuilt when the pins, the project's metadata or the C++ sources change. Without build isolation the pins hold for
+# what builds the library too; where there is a compiler, a library that does not build is an error.
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	test -x $(BIN)/pip || python3 -m venv --clear $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check torch
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP_INSTALL) torch cmake ninja scikit-build-core
+	if tools/debian-packages; then export LABELSMOOTH_REQUIRE_CPU=1; fi; \
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
 	touch $@
 
 clean:

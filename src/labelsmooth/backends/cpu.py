@@ -5,36 +5,19 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
-from pathlib import Path
+from importlib import resources
 
 import torch
 from torch import Tensor
 
 from labelsmooth.backends.contract import Parts, Request
 
-LIBRARY = Path(__file__).parent.parent / "_cpu.so"
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 BEST = -1  # the best instruction set that the processor has
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 _CALL = struct.Struct("=47q")  # `Call` of csrc/row_stats.h
 _HUGE = 1 << 22  # bytes from which on fresh memory is asked for in huge pages
-
-
-@functools.cache
-def unavailable() -> str | None:
-    """Why these kernels cannot run here, in words; None where they can."""
-    try:
-        _library()
-    except OSError as error:
-        return f"the package was installed without its C++ kernels ({error})"
-    return None
-
-
-@functools.cache
-def instruction_set() -> str:
-    """The instruction set that the kernels use on this processor."""
-    return INSTRUCTION_SETS[_library().labelsmooth_isa()]
 
 
 def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, C)
@@ -67,7 +50,8 @@ def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, 
         log_sum_sq=room(rows) if request.log_sum_sq else None,
         mean_logit=room(rows) if request.mean_logit else None,
     )
-    bad = _library().labelsmooth_forward(
+    assert _kernels is not None
+    bad = _kernels.labelsmooth_forward(
         _CALL.pack(*question, *_answers(parts._replace(prior_mass=own_mass)), *(0,) * 16)
     )
     if bad >= 0:
@@ -88,6 +72,7 @@ def backward(
     shift_free: bool = False,
     isa: int = BEST,
 ) -> Tensor:
+    assert _kernels is not None
     logits, _, question = _ask(logits, request, isa)
     wide = _wide(logits)
     grads = Parts._make(None if g is None else g.to(wide) for g in grads)
@@ -96,8 +81,8 @@ def backward(
         gradient = torch.empty_like(logits)
     size = gradient.numel() * gradient.element_size()
     if out is None and size >= _HUGE:
-        _library().labelsmooth_advise(gradient.data_ptr(), size)
-    _library().labelsmooth_backward(
+        _kernels.labelsmooth_advise(gradient.data_ptr(), size)
+    _kernels.labelsmooth_backward(
         _CALL.pack(
             *question,
             *_answers(stats),
@@ -175,13 +160,29 @@ def _wide(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-@functools.cache
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(LIBRARY))
+def _load() -> tuple[ctypes.CDLL | None, str | None]:
+    """The kernels, or why there are none."""
+    path = resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so")
+    if not path.is_file():
+        return None, "the package was installed where there was no C++ compiler"
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return None, f"its library does not load: {error}"
     for name in ("labelsmooth_forward", "labelsmooth_backward"):
         function = getattr(library, name)
         function.argtypes, function.restype = (ctypes.c_char_p,), ctypes.c_int64
     library.labelsmooth_isa.restype = ctypes.c_int64
     library.labelsmooth_advise.argtypes = (ctypes.c_void_p, ctypes.c_int64)
     library.labelsmooth_advise.restype = None
-    return library
+    return library, None
+
+
+_kernels, _missing = _load()
+# The instruction set that the kernels use on this processor.
+INSTRUCTION_SET = None if _kernels is None else INSTRUCTION_SETS[_kernels.labelsmooth_isa()]
+
+
+def unavailable(device: torch.device) -> str | None:
+    """Why these kernels cannot serve this device, in words; None where they can."""
+    return _missing if device.type == "cpu" else f"it serves the CPU, not {device.type}"

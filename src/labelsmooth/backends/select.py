@@ -29,20 +29,13 @@ def select(
         return "reference", "asked for"
     if backend not in ("auto", "cpu", "gpu"):
         raise ValueError(f"backend must be 'auto', 'reference', 'cpu' or 'gpu', got {backend!r}")
-    if backend == "cpu" or (backend == "auto" and device.type == "cpu"):
-        missing = cpu.UNAVAILABLE if device.type == "cpu" else f"it serves the CPU, not {device.type}"
-        found: tuple[Literal["cpu"], str] = ("cpu", f"C++ kernels, {cpu.INSTRUCTION_SET}")
-        return found if not (missing or hindrance) else _instead(backend, "cpu", missing or hindrance)
-    missing = gpu.unavailable(device)
-    if not (missing or hindrance):
-        return "gpu", "Triton kernels"
-    return _instead(backend, "gpu", missing or hindrance)
-
-
-def _instead(backend: Backend, wanted: str, why: str | None) -> tuple[Literal["reference"], str]:
-    if backend != "auto":
-        raise ValueError(f"backend {wanted!r} cannot serve this call: {why}")
-    return "reference", f"{wanted} cannot serve: {why}"
+    wanted: Literal["cpu", "gpu"] = backend if backend != "auto" else "cpu" if device.type == "cpu" else "gpu"
+    why_not = (cpu if wanted == "cpu" else gpu).unavailable(device) or hindrance
+    if why_not is None:
+        return wanted, f"C++ kernels, {cpu.INSTRUCTION_SET}" if wanted == "cpu" else "Triton kernels"
+    if backend == "auto":
+        return "reference", f"{wanted} cannot serve: {why_not}"
+    raise ValueError(f"backend {wanted!r} cannot serve this call: {why_not}")
 
 
 def hindrance(logits: Tensor, *others: Tensor | str | None) -> str | None:
