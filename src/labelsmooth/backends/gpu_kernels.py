@@ -22,11 +22,58 @@ def _any(flags):
 @triton.jit
 def _offset(
     row,  # (ROWS,)
-    column,  # (BLOCK,)
+    column,  # (ROWS, BLOCK) or (1, BLOCK)
     row_stride,
     column_stride,
 ):
-    return row.to(tl.int64)[:, None] * row_stride + column.to(tl.int64)[None, :] * column_stride
+    return row.to(tl.int64)[:, None] * row_stride + column.to(tl.int64) * column_stride
+
+
+@triton.jit
+def _read(
+    logits,  # (N, C)
+    row,  # (ROWS,)
+    column,  # (ROWS, BLOCK) or (1, BLOCK)
+    live,  # (ROWS,)
+    valid,  # (ROWS, BLOCK)
+    row_stride,
+    column_stride,
+    SOME_COUNT: tl.constexpr,
+    EVICT: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Logits; −inf beyond the columns, 0 in rows that do not count."""
+    at = _offset(row, column, row_stride, column_stride)
+    mask = valid & live[:, None]
+    z = tl.load(logits + at, mask=mask, other=float("-inf"), eviction_policy=EVICT).to(ACC)
+    if SOME_COUNT:
+        z = tl.where(valid & (live == 0)[:, None], 0.0, z)
+    return z
+
+
+@triton.jit
+def _first_nan(
+    logits,  # (N, C)
+    row,  # (ROWS,)
+    first,
+    last,
+    live,  # (ROWS,)
+    inside,  # (ROWS,)
+    num_columns,
+    row_stride,
+    column_stride,
+    SOME_COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The first of the columns first..last−1 that holds NaN, num_columns without any."""
+    found = tl.zeros_like(row) + num_columns
+    for start in range(first, last, BLOCK):
+        column = (start + tl.arange(0, BLOCK))[None, :]
+        valid = (column < num_columns) & inside[:, None]
+        z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, "", ACC)
+        found = tl.minimum(found, tl.min(tl.where(z != z, column, num_columns), 1))
+    return found
 
 
 @triton.jit
@@ -78,6 +125,31 @@ def _at_index(
     seen = (column >= 0) & (column < num_columns)
     z = tl.load(logits + wide * row_stride + column * column_stride, mask=seen & live[:, None], other=0)
     return z.to(ACC), seen
+
+
+@triton.jit
+def _combine(
+    tops,  # (ROWS, M), of M pieces of each row; as those below
+    totals,  # Σ exp(z−m)
+    total_sqs,  # Σ exp 2(z−m)
+    weighteds,  # Σ exp(z−m)·(z−m)
+    at_priors,
+    masses,
+):
+    """The sums of whole rows from those of their pieces, whose maxima are not NaN."""
+    top = tl.max(tops, 1)
+    shift = tl.where(tops == top[:, None], 0.0, _origin(tops) - _origin(top)[:, None])
+    scale = tl.where(tops == float("-inf"), 0.0, tl.exp(shift))
+    total = tl.sum(totals * scale, 1)
+    total_sq = tl.sum(total_sqs * scale * scale, 1)
+    weighted = tl.sum(scale * (weighteds + tl.where(totals == 0, 0.0, totals * shift)), 1)
+    at_prior = tl.sum(at_priors + tl.where(masses == 0, 0.0, masses * shift), 1)
+    return top, total, total_sq, weighted, at_prior, tl.sum(masses, 1)
+
+
+@triton.jit
+def _by_lane_sum(values):  # (ROWS, REPEATS, LANES, VECTOR)
+    return tl.sum(tl.sum(values, 3), 1)
 
 
 @triton.jit
@@ -170,7 +242,9 @@ def forward(
     J: tl.constexpr,
     J_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,  # REPEATS × lanes × VECTOR
+    REPEATS: tl.constexpr,
+    VECTOR: tl.constexpr,
     STAGES: tl.constexpr,
     EVICT: tl.constexpr,
     ACC: tl.constexpr,
@@ -189,68 +263,78 @@ def forward(
         )
     prior_start = _prior_start(prior_row, prior_stride, row, inside)
 
+    SOME_COUNT: tl.constexpr = counted is not None
     first = split * num_blocks * BLOCK  # a multiple of BLOCK to the compiler too, so that loads are wide
-    top = tl.full([ROWS], float("-inf"), ACC)
-    argmax = tl.full([ROWS], 0, tl.int32) + first
-    nan_at = tl.full([ROWS], 0, tl.int32) + num_columns
-    total = tl.zeros([ROWS], ACC)
-    total_sq = tl.zeros([ROWS], ACC)
-    weighted = tl.zeros([ROWS], ACC)
-    at_prior = tl.zeros([ROWS], ACC)
-    mass = tl.zeros([ROWS], ACC)
-    for start in tl.range(first, tl.minimum(first + num_blocks * BLOCK, num_columns), BLOCK, num_stages=STAGES):
-        column = start + tl.arange(0, BLOCK)
-        valid = (column < num_columns)[None, :] & inside[:, None]
-        z = tl.load(
-            logits + _offset(row, column, row_stride, column_stride),
-            mask=valid & live[:, None],
-            other=float("-inf"),
-            eviction_policy=EVICT,
-        ).to(ACC)
-        if counted is not None:
-            z = tl.where(valid & (live == 0)[:, None], 0.0, z)
+    last = tl.minimum(first + num_blocks * BLOCK, num_columns)
 
-        block_top = tl.max(z, 1)
-        higher = block_top > top
-        if _any(higher):  # seldom after the first blocks, so the index of the maximum is nearly free
-            at_top = tl.min(tl.where(z == block_top[:, None], column[None, :], num_columns), 1)
-            argmax = tl.where(higher, at_top, argmax)
-        new_top = tl.where(higher, block_top, top)
-        origin = _origin(new_top)
-        shift = tl.where(higher, _origin(top) - origin, 0.0)
-        scale = tl.where(top == float("-inf"), 0.0, tl.exp(shift))
-        top = new_top
+    # Each lane keeps sums of its own, so that threads need not wait for each other before the end of the row.
+    LANES: tl.constexpr = BLOCK // (REPEATS * VECTOR)
+    tops = tl.full([ROWS, LANES], float("-inf"), ACC)
+    blocks = tl.full([ROWS, LANES], 0, tl.int32) + first  # where the lane's maximum was seen first
+    totals = tl.zeros([ROWS, LANES], ACC)
+    total_sqs = tl.zeros([ROWS, LANES], ACC)
+    weighteds = tl.zeros([ROWS, LANES], ACC)
+    at_priors = tl.zeros([ROWS, LANES], ACC)
+    masses = tl.zeros([ROWS, LANES], ACC)
+    for start in tl.range(first, last, BLOCK, num_stages=STAGES):
+        column = (start + tl.arange(0, BLOCK))[None, :]
+        valid = (column < num_columns) & inside[:, None]
+        z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, EVICT, ACC)
+        z = tl.reshape(z, [ROWS, REPEATS, LANES, VECTOR])
+        block_tops = tl.max(tl.max(z, 3), 1)
+        higher = block_tops > tops
+        new_tops = tl.where(higher, block_tops, tops)
+        origin = _origin(new_tops)
+        shift = tl.where(higher, _origin(tops) - origin, 0.0)
+        scale = tl.where(tops == float("-inf"), 0.0, tl.exp(shift))
+        tops = new_tops
+        blocks = tl.where(higher, start, blocks)
 
-        x = z - origin[:, None]
+        x = z - origin[:, None, :, None]
         e = tl.exp(x)
-        part = tl.sum(e, 1)
-        if _any(part != part):  # the maximum above passes NaN by
-            nan_at = tl.minimum(nan_at, tl.min(tl.where(z != z, column[None, :], num_columns), 1))
         if mean_logit_out is not None:
-            weighted = scale * (weighted + total * shift) + tl.sum(tl.where(e == 0, 0.0, e * x), 1)
+            moved = tl.where(totals == 0, 0.0, totals * shift)
+            weighteds = scale * (weighteds + moved) + _by_lane_sum(tl.where(e == 0, 0.0, e * x))
         if log_sum_sq_out is not None:
-            total_sq = total_sq * scale * scale + tl.sum(e * e, 1)
-        total = total * scale + part
+            total_sqs = total_sqs * scale * scale + _by_lane_sum(e * e)
+        totals = totals * scale + _by_lane_sum(e)
         if at_prior_out is not None:
-            at_prior += tl.where(mass == 0, 0.0, mass * shift)
+            at_priors += tl.where(masses == 0, 0.0, masses * shift)
             if UNIFORM:
                 if FINITE:
                     covered = x > float("-inf")
-                    mass += tl.sum(covered.to(ACC), 1)
+                    masses += _by_lane_sum(covered.to(ACC))
                 else:
-                    covered = valid
-                    mass += tl.minimum(num_columns - start, BLOCK)
-                at_prior += tl.sum(tl.where(covered, x, 0.0), 1)
+                    covered = tl.reshape(valid, [ROWS, REPEATS, LANES, VECTOR])
+                    masses += REPEATS * VECTOR
+                at_priors += _by_lane_sum(tl.where(covered, x, 0.0))
             else:
-                at = prior_start[:, None] + column.to(tl.int64)[None, :] * prior_column_stride
+                at = prior_start[:, None] + column.to(tl.int64) * prior_column_stride
                 pi = tl.load(prior + at, mask=valid, other=0).to(ACC)
+                pi = tl.reshape(pi, [ROWS, REPEATS, LANES, VECTOR])
                 if FINITE:
                     pi = tl.where(x > float("-inf"), pi, 0.0)
-                mass += tl.sum(pi, 1)
-                at_prior += tl.sum(tl.where(pi == 0, 0.0, pi * x), 1)
+                masses += _by_lane_sum(pi)
+                at_priors += _by_lane_sum(tl.where(pi == 0, 0.0, pi * x))
+    if UNIFORM and not FINITE:  # the last block may not be full
+        beyond = (last - 1) // BLOCK * BLOCK + tl.arange(0, BLOCK) >= num_columns
+        beyond = tl.reshape(beyond.to(ACC), [1, REPEATS, LANES, VECTOR])
+        masses -= _by_lane_sum(beyond)
 
-    argmax = tl.where(nan_at < num_columns, nan_at, argmax)
-    top = tl.where(nan_at < num_columns, float("nan"), top)
+    top, total, total_sq, weighted, at_prior, mass = _combine(
+        tops, totals, total_sqs, weighteds, at_priors, masses
+    )
+    start = tl.min(tl.where(tops == top[:, None], blocks, num_columns), 1)
+    column = tl.arange(0, BLOCK)[None, :] + start[:, None]
+    valid = (column < num_columns) & inside[:, None]
+    z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, EVICT, ACC)
+    argmax = tl.min(tl.where(z == top[:, None], column, num_columns), 1)
+    if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
+        nan_at = _first_nan(
+            logits, row, first, last, live, inside, num_columns, row_stride, column_stride, SOME_COUNT, BLOCK, ACC
+        )
+        argmax = tl.where(nan_at < num_columns, nan_at, argmax)
+        top = tl.where(nan_at < num_columns, float("nan"), top)
     if PARTIAL:
         at = split.to(tl.int64) * num_rows + row
         tl.store(max_out + at, top, mask=inside)
@@ -320,35 +404,30 @@ def merge(
         )
     piece = tl.arange(0, SPLITS)
     valid = (piece < splits)[None, :] & inside[:, None]
-    at = _offset(row, piece, 1, num_rows)
+    at = _offset(row, piece[None, :], 1, num_rows)
     tops = tl.load(max_in + at, mask=valid, other=float("-inf"))
     argmaxes = tl.load(argmax_in + at, mask=valid, other=0)
     totals = tl.load(log_sum_in + at, mask=valid, other=0)
 
+    total_sqs = totals
+    weighteds = totals
+    at_priors = totals
+    masses = totals
+    if log_sum_sq_out is not None:
+        total_sqs = tl.load(log_sum_sq_in + at, mask=valid, other=0)
+    if mean_logit_out is not None:
+        weighteds = tl.load(mean_logit_in + at, mask=valid, other=0)
+    if at_prior_out is not None:
+        at_priors = tl.load(at_prior_in + at, mask=valid, other=0)
+        masses = tl.load(prior_mass_in + at, mask=valid, other=0)
     unknown = tops != tops
+    top, total, total_sq, weighted, at_prior, mass = _combine(
+        tl.where(unknown, float("-inf"), tops), totals, total_sqs, weighteds, at_priors, masses
+    )
     is_nan = tl.max(unknown.to(tl.int32), 1) != 0
-    top = tl.max(tl.where(unknown, float("-inf"), tops), 1)
-    best = tl.where(is_nan[:, None], unknown, tops == top[:, None])
+    best = unknown | ((tops == top[:, None]) & (is_nan == 0)[:, None])
     argmax = tl.min(tl.where(valid & best, argmaxes, num_columns), 1)
     top = tl.where(is_nan, float("nan"), top)
-
-    origin = _origin(top)[:, None]
-    shift = tl.where(tops == top[:, None], 0.0, _origin(tops) - origin)
-    scale = tl.where(tops == float("-inf"), 0.0, tl.exp(shift))
-    total = tl.sum(totals * scale, 1)
-    total_sq = total
-    weighted = total
-    at_prior = total
-    mass = total
-    if log_sum_sq_out is not None:
-        total_sq = tl.sum(tl.load(log_sum_sq_in + at, mask=valid, other=0) * scale * scale, 1)
-    if mean_logit_out is not None:
-        weighted = tl.sum(scale * (tl.load(mean_logit_in + at, mask=valid, other=0) + totals * shift), 1)
-    if at_prior_out is not None:
-        masses = tl.load(prior_mass_in + at, mask=valid, other=0)
-        mass = tl.sum(masses, 1)
-        at_prior = tl.load(at_prior_in + at, mask=valid, other=0)
-        at_prior = tl.sum(at_prior + tl.where(masses == 0, 0.0, masses * shift), 1)
     _finish(
         row, inside, top, argmax, total, total_sq, weighted, at_prior, mass, picked, seen,
         first_class, num_classes,
@@ -436,10 +515,10 @@ def backward(
     """Each tile of the gradient from its logits and the statistics of its rows; no program waits for another."""
     blocks = tl.cdiv(num_columns, BLOCK)
     row = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    column = (tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
     inside = row < num_rows
     live = _live(counted, row, inside)
-    valid = (column < num_columns)[None, :] & inside[:, None]
+    valid = (column < num_columns) & inside[:, None]
     z = tl.load(
         logits + _offset(row, column, row_stride, column_stride),
         mask=valid & live[:, None],
@@ -476,7 +555,7 @@ def backward(
             of_prior = (grad_prior / num_classes)[:, None]
         else:
             at = _prior_start(prior_row, prior_stride, row, inside)[:, None]
-            at += column.to(tl.int64)[None, :] * prior_column_stride
+            at += column.to(tl.int64) * prior_column_stride
             of_prior = grad_prior[:, None] * tl.load(prior + at, mask=valid, other=0).to(ACC)
         if FINITE:
             of_prior = tl.where(x > float("-inf"), of_prior, 0.0)
@@ -489,10 +568,10 @@ def backward(
             at = wide * grad_at_index_stride + j * grad_at_index_column_stride
             grad_index = tl.load(grad_at_index + at, mask=seen, other=0).to(ACC)
             attained += grad_index
-            grad += tl.where(column[None, :] == k[:, None], grad_index[:, None], 0.0)
+            grad += tl.where(column == k[:, None], grad_index[:, None], 0.0)
     at_top = _row_grad(grad_max, grad_max_stride, row, live, ACC)
     at_top -= tl.where(top == float("-inf"), 0.0, attained)
-    grad += tl.where(column[None, :] == argmax[:, None], at_top[:, None], 0.0)
+    grad += tl.where(column == argmax[:, None], at_top[:, None], 0.0)
     tl.store(
         out + _offset(row, column, out_stride, out_column_stride),
         grad.to(out.dtype.element_ty),
