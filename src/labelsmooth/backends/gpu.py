@@ -241,17 +241,17 @@ class _Tile(NamedTuple):
 def _tile(logits: Tensor) -> _Tile:  # (N, C)
     """The logits that a program holds at a time, and how its threads share them.
 
-    A thread holds 16 logits, in loads of 16 bytes where rows are aligned; four warps hold 2048. Six such programs
-    fit a multiprocessor by their registers. With two blocks each on the way these are 48 KiB of bfloat16 in
-    flight, more than the 25 KiB that 4.8 TB/s over 132 multiprocessors take at a latency of 0.7 µs. Short rows
-    share a warp.
+    A thread holds 16 logits, in loads of 16 bytes where rows are aligned; four warps hold 2048. Eight such
+    programs fit a multiprocessor by their registers. With two blocks each on the way these are 64 KiB of
+    bfloat16 in flight, and 4.8 TB/s over 132 multiprocessors at a latency of 0.7 µs take 25 KiB. Short rows
+    share a warp, 8 logits to a thread, as each has an address of its own.
     """
     columns, itemsize = logits.shape[1], logits.element_size()
     block = min(_power_of_2(columns), _WARPS * _PER_WARP)
-    rows = max(1, _PER_WARP // block)
+    rows = max(1, _PER_WARP // 2 // block)
     aligned = logits.stride(1) == 1 and logits.stride(0) % 16 == 0 and columns % 16 == 0
     vector = min(block, 16 // itemsize) if aligned else 1
-    return _Tile(rows, block, min(block, _PER_THREAD) // vector, vector, rows * block // _PER_WARP)
+    return _Tile(rows, block, min(block, _PER_THREAD) // vector, vector, max(1, block // _PER_WARP))
 
 
 class _Device(NamedTuple):

@@ -259,7 +259,18 @@ def forward(
     seen = picked
     if index is not None:  # loaded first, so that the row hides the wait
         picked, seen = _at_index(
-            logits, index, row, inside, live, row_stride, column_stride, num_columns, first_class, J, J_BLOCK, ACC
+            logits,
+            index,
+            row,
+            inside,
+            live,
+            row_stride,
+            column_stride,
+            num_columns,
+            first_class,
+            J,
+            J_BLOCK,
+            ACC,
         )
     prior_start = _prior_start(prior_row, prior_stride, row, inside)
 
@@ -331,7 +342,18 @@ def forward(
     argmax = tl.min(tl.where(z == top[:, None], column, num_columns), 1)
     if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
         nan_at = _first_nan(
-            logits, row, first, last, live, inside, num_columns, row_stride, column_stride, SOME_COUNT, BLOCK, ACC
+            logits,
+            row,
+            first,
+            last,
+            live,
+            inside,
+            num_columns,
+            row_stride,
+            column_stride,
+            SOME_COUNT,
+            BLOCK,
+            ACC,
         )
         argmax = tl.where(nan_at < num_columns, nan_at, argmax)
         top = tl.where(nan_at < num_columns, float("nan"), top)
@@ -400,7 +422,18 @@ def merge(
     seen = picked
     if index is not None:
         picked, seen = _at_index(
-            logits, index, row, inside, live, row_stride, column_stride, num_columns, first_class, J, J_BLOCK, ACC
+            logits,
+            index,
+            row,
+            inside,
+            live,
+            row_stride,
+            column_stride,
+            num_columns,
+            first_class,
+            J,
+            J_BLOCK,
+            ACC,
         )
     piece = tl.arange(0, SPLITS)
     valid = (piece < splits)[None, :] & inside[:, None]
@@ -512,7 +545,7 @@ def backward(
     EVICT: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Each tile of the gradient from its logits and the statistics of its rows; no program waits for another."""
+    """Each tile of the gradient from its logits and the statistics of its rows, in any order."""
     blocks = tl.cdiv(num_columns, BLOCK)
     row = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
     column = (tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
@@ -550,13 +583,15 @@ def backward(
         grad = p * slope
     if grad_at_prior is not None:
         grad_prior = _row_grad(grad_at_prior, grad_at_prior_stride, row, live, ACC)
-        attained += grad_prior * tl.load(prior_mass_in + row.to(tl.int64) * prior_mass_stride, mask=live, other=0)
+        attained += grad_prior * tl.load(
+            prior_mass_in + row.to(tl.int64) * prior_mass_stride, mask=live, other=0
+        )
         if UNIFORM:
             of_prior = (grad_prior / num_classes)[:, None]
         else:
-            at = _prior_start(prior_row, prior_stride, row, inside)[:, None]
-            at += column.to(tl.int64) * prior_column_stride
-            of_prior = grad_prior[:, None] * tl.load(prior + at, mask=valid, other=0).to(ACC)
+            prior_start = _prior_start(prior_row, prior_stride, row, inside)[:, None]
+            pi = tl.load(prior + prior_start + column.to(tl.int64) * prior_column_stride, mask=valid, other=0)
+            of_prior = grad_prior[:, None] * pi.to(ACC)
         if FINITE:
             of_prior = tl.where(x > float("-inf"), of_prior, 0.0)
         grad += of_prior
