@@ -192,7 +192,7 @@ def test_rows_that_do_not_count_are_not_read(prior, finite, columns, num_blocks)
     assert torch.equal(gradient, clean)
 
 
-@pytest.mark.parametrize("columns", [7, 2100])
+@pytest.mark.parametrize("columns", [1, 7, 2100])
 @pytest.mark.parametrize("num_blocks", [None, 1])
 def test_a_block_of_columns(columns, num_blocks):
     logits = logits_of(4, columns, torch.float32)
