@@ -45,8 +45,9 @@ def forward(
     rows, columns = logits.shape
     tile = _tile(logits)
     blocks = _ceil(columns, tile.block)
-    programs = 2 * _device(logits).multi_processors
-    splits = min(blocks, programs // max(1, _ceil(rows, tile.rows)))
+    # few long rows are split, so that eight programs for each multiprocessor hide the wait for memory
+    programs = 8 * _device(logits).multi_processors
+    splits = min(blocks // 4, programs // max(1, _ceil(rows, tile.rows)))
     return _forward(logits, request, _ceil(blocks, max(1, splits)))
 
 
