@@ -1,0 +1,615 @@
+"""Triton kernels of the row statistics and of their gradient; `gpu` launches them.
+
+A program works on tiles of ROWS × BLOCK logits. Pointers that are None, and flags in capitals, are known when
+a kernel is compiled, so what a call does not ask for costs nothing.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _origin(top):
+    """What statistics are relative to: the maximum, or 0 where every logit is −inf."""
+    return tl.where(top == float("-inf"), 0.0, top)
+
+
+@triton.jit
+def _any(flags):
+    return tl.max(flags.to(tl.int32), 0) != 0
+
+
+@triton.jit
+def _offset(
+    row,  # (ROWS,)
+    column,  # (ROWS, BLOCK) or (1, BLOCK)
+    row_stride,
+    column_stride,
+):
+    return row.to(tl.int64)[:, None] * row_stride + column.to(tl.int64) * column_stride
+
+
+@triton.jit
+def _read(
+    logits,  # (N, C)
+    row,  # (ROWS,)
+    column,  # (ROWS, BLOCK) or (1, BLOCK)
+    live,  # (ROWS,)
+    valid,  # (ROWS, BLOCK)
+    row_stride,
+    column_stride,
+    SOME_COUNT: tl.constexpr,
+    EVICT: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Logits; −inf beyond the columns, 0 in rows that do not count."""
+    at = _offset(row, column, row_stride, column_stride)
+    mask = valid & live[:, None]
+    z = tl.load(logits + at, mask=mask, other=float("-inf"), eviction_policy=EVICT).to(ACC)
+    if SOME_COUNT:
+        z = tl.where(valid & (live == 0)[:, None], 0.0, z)
+    return z
+
+
+@triton.jit
+def _first_nan(
+    logits,  # (N, C)
+    row,  # (ROWS,)
+    first,
+    last,
+    live,  # (ROWS,)
+    inside,  # (ROWS,)
+    num_columns,
+    row_stride,
+    column_stride,
+    SOME_COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The first of the columns first..last−1 that holds NaN, num_columns without any."""
+    found = tl.zeros_like(row) + num_columns
+    for start in range(first, last, BLOCK):
+        column = (start + tl.arange(0, BLOCK))[None, :]
+        valid = (column < num_columns) & inside[:, None]
+        z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, "", ACC)
+        found = tl.minimum(found, tl.min(tl.where(z != z, column, num_columns), 1))
+    return found
+
+
+@triton.jit
+def _live(
+    counted,  # (N,) or None
+    row,  # (ROWS,)
+    inside,  # (ROWS,)
+):
+    """Which rows are there and count."""
+    if counted is not None:
+        inside = inside & (tl.load(counted + row, mask=inside, other=0) != 0)
+    return inside
+
+
+@triton.jit
+def _prior_start(
+    prior_row,  # (N,) or None
+    prior_stride,
+    row,  # (ROWS,)
+    inside,  # (ROWS,)
+):
+    """Where each row's prior begins."""
+    start = tl.zeros_like(row).to(tl.int64)
+    if prior_row is not None:
+        start = tl.load(prior_row + row, mask=inside, other=0) * prior_stride
+    return start
+
+
+@triton.jit
+def _at_index(
+    logits,  # (N, C)
+    index,  # (N, J)
+    row,  # (ROWS,)
+    inside,  # (ROWS,)
+    live,  # (ROWS,)
+    row_stride,
+    column_stride,
+    num_columns,
+    first_class,
+    J: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The logits at the indices, (ROWS, J_BLOCK), and whether they lie in the columns."""
+    j = tl.arange(0, J_BLOCK)[None, :]
+    asked = inside[:, None] & (j < J)
+    wide = row.to(tl.int64)[:, None]
+    column = tl.load(index + wide * J + j, mask=asked, other=-1) - first_class
+    seen = (column >= 0) & (column < num_columns)
+    z = tl.load(logits + wide * row_stride + column * column_stride, mask=seen & live[:, None], other=0)
+    return z.to(ACC), seen
+
+
+@triton.jit
+def _combine(
+    tops,  # (ROWS, M), of M pieces of each row; as those below
+    totals,  # Σ exp(z−m)
+    total_sqs,  # Σ exp 2(z−m)
+    weighteds,  # Σ exp(z−m)·(z−m)
+    at_priors,
+    masses,
+):
+    """The sums of whole rows from those of their pieces, whose maxima are not NaN."""
+    top = tl.max(tops, 1)
+    shift = tl.where(tops == top[:, None], 0.0, _origin(tops) - _origin(top)[:, None])
+    scale = tl.where(tops == float("-inf"), 0.0, tl.exp(shift))
+    total = tl.sum(totals * scale, 1)
+    total_sq = tl.sum(total_sqs * scale * scale, 1)
+    weighted = tl.sum(scale * (weighteds + tl.where(totals == 0, 0.0, totals * shift)), 1)
+    at_prior = tl.sum(at_priors + tl.where(masses == 0, 0.0, masses * shift), 1)
+    return top, total, total_sq, weighted, at_prior, tl.sum(masses, 1)
+
+
+@triton.jit
+def _by_lane_sum(values):  # (ROWS, REPEATS, LANES, VECTOR)
+    return tl.sum(tl.sum(values, 3), 1)
+
+
+@triton.jit
+def _finish(
+    row,  # (ROWS,)
+    inside,  # (ROWS,)
+    top,  # (ROWS,), as all sums below
+    argmax,
+    total,
+    total_sq,
+    weighted,
+    at_prior,
+    mass,
+    picked,  # (ROWS, J_BLOCK)
+    seen,  # (ROWS, J_BLOCK)
+    first_class,
+    num_classes,
+    max_out,
+    argmax_out,
+    log_sum_out,
+    at_index_out,
+    seen_out,
+    at_prior_out,
+    prior_mass_out,
+    log_sum_sq_out,
+    mean_logit_out,
+    UNIFORM: tl.constexpr,
+    FINITE: tl.constexpr,
+    J: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+):
+    """Turn the sums of whole rows into statistics and store them."""
+    tl.store(max_out + row, top, mask=inside)
+    tl.store(argmax_out + row, argmax.to(tl.int64) + first_class, mask=inside)
+    tl.store(log_sum_out + row, tl.log(total), mask=inside)
+    if at_index_out is not None:
+        j = tl.arange(0, J_BLOCK)[None, :]
+        at = row.to(tl.int64)[:, None] * J + j
+        asked = inside[:, None] & (j < J)
+        tl.store(at_index_out + at, tl.where(seen, picked - _origin(top)[:, None], float("-inf")), mask=asked)
+        if seen_out is not None:
+            tl.store(seen_out + at, seen, mask=asked)
+    if at_prior_out is not None:
+        if FINITE:  # relative to +inf or NaN no logit is above −inf
+            bounded = top < float("inf")
+            at_prior = tl.where(bounded, at_prior, 0.0)
+            mass = tl.where(bounded, mass, 0.0)
+        else:
+            at_prior = tl.where(top != top, top, at_prior)
+        if UNIFORM:
+            at_prior /= num_classes
+            mass /= num_classes
+        tl.store(at_prior_out + row, at_prior, mask=inside)
+        if prior_mass_out is not None:
+            tl.store(prior_mass_out + row, mass, mask=inside)
+    if log_sum_sq_out is not None:
+        tl.store(log_sum_sq_out + row, tl.log(total_sq), mask=inside)
+    if mean_logit_out is not None:
+        tl.store(mean_logit_out + row, weighted / tl.where(total == 0, 1.0, total), mask=inside)
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_classes", "first_class", "num_blocks"])
+def forward(
+    logits,  # (N, C)
+    index,  # (N, J) or None
+    counted,  # (N,) or None
+    prior,  # (C,) or (P, C) or None
+    prior_row,  # (N,) or None
+    max_out,  # (N,), or (splits, N) where PARTIAL; as those below
+    argmax_out,
+    log_sum_out,  # Σ exp(z−m) where PARTIAL
+    at_index_out,  # (N, J) or None
+    seen_out,  # (N, J) or None
+    at_prior_out,
+    prior_mass_out,
+    log_sum_sq_out,  # Σ exp 2(z−m) where PARTIAL
+    mean_logit_out,  # Σ exp(z−m)·(z−m) where PARTIAL
+    row_stride,
+    column_stride,
+    prior_stride,
+    prior_column_stride,
+    num_rows,
+    num_columns,
+    num_classes,
+    first_class,
+    num_blocks,  # of columns, for each program
+    UNIFORM: tl.constexpr,
+    FINITE: tl.constexpr,
+    PARTIAL: tl.constexpr,
+    J: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,  # REPEATS × lanes × VECTOR
+    REPEATS: tl.constexpr,
+    VECTOR: tl.constexpr,
+    STAGES: tl.constexpr,
+    EVICT: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """One pass over each row: sums relative to the running maximum, rescaled once a block."""
+    splits = tl.cdiv(tl.cdiv(num_columns, BLOCK), num_blocks)
+    split = tl.program_id(0) % splits
+    row = tl.program_id(0) // splits * ROWS + tl.arange(0, ROWS)
+    inside = row < num_rows
+    live = _live(counted, row, inside)
+    picked = live[:, None]
+    seen = picked
+    if index is not None:  # loaded first, so that the row hides the wait
+        picked, seen = _at_index(
+            logits,
+            index,
+            row,
+            inside,
+            live,
+            row_stride,
+            column_stride,
+            num_columns,
+            first_class,
+            J,
+            J_BLOCK,
+            ACC,
+        )
+    prior_start = _prior_start(prior_row, prior_stride, row, inside)
+
+    SOME_COUNT: tl.constexpr = counted is not None
+    first = split * num_blocks * BLOCK  # a multiple of BLOCK to the compiler too, so that loads are wide
+    last = tl.minimum(first + num_blocks * BLOCK, num_columns)
+
+    # Each lane keeps sums of its own, so that threads need not wait for each other before the end of the row.
+    LANES: tl.constexpr = BLOCK // (REPEATS * VECTOR)
+    tops = tl.full([ROWS, LANES], float("-inf"), ACC)
+    blocks = tl.full([ROWS, LANES], 0, tl.int32) + first  # where the lane's maximum was seen first
+    totals = tl.zeros([ROWS, LANES], ACC)
+    total_sqs = tl.zeros([ROWS, LANES], ACC)
+    weighteds = tl.zeros([ROWS, LANES], ACC)
+    at_priors = tl.zeros([ROWS, LANES], ACC)
+    masses = tl.zeros([ROWS, LANES], ACC)
+    for start in tl.range(first, last, BLOCK, num_stages=STAGES):
+        column = (start + tl.arange(0, BLOCK))[None, :]
+        valid = (column < num_columns) & inside[:, None]
+        z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, EVICT, ACC)
+        z = tl.reshape(z, [ROWS, REPEATS, LANES, VECTOR])
+        block_tops = tl.max(tl.max(z, 3), 1)
+        higher = block_tops > tops
+        new_tops = tl.where(higher, block_tops, tops)
+        origin = _origin(new_tops)
+        shift = tl.where(higher, _origin(tops) - origin, 0.0)
+        scale = tl.where(tops == float("-inf"), 0.0, tl.exp(shift))
+        tops = new_tops
+        blocks = tl.where(higher, start, blocks)
+
+        x = z - origin[:, None, :, None]
+        e = tl.exp(x)
+        if mean_logit_out is not None:
+            moved = tl.where(totals == 0, 0.0, totals * shift)
+            weighteds = scale * (weighteds + moved) + _by_lane_sum(tl.where(e == 0, 0.0, e * x))
+        if log_sum_sq_out is not None:
+            total_sqs = total_sqs * scale * scale + _by_lane_sum(e * e)
+        totals = totals * scale + _by_lane_sum(e)
+        if at_prior_out is not None:
+            at_priors += tl.where(masses == 0, 0.0, masses * shift)
+            if UNIFORM:
+                if FINITE:
+                    covered = x > float("-inf")
+                    masses += _by_lane_sum(covered.to(ACC))
+                else:
+                    covered = tl.reshape(valid, [ROWS, REPEATS, LANES, VECTOR])
+                    masses += REPEATS * VECTOR
+                at_priors += _by_lane_sum(tl.where(covered, x, 0.0))
+            else:
+                at = prior_start[:, None] + column.to(tl.int64) * prior_column_stride
+                pi = tl.load(prior + at, mask=valid, other=0).to(ACC)
+                pi = tl.reshape(pi, [ROWS, REPEATS, LANES, VECTOR])
+                if FINITE:
+                    pi = tl.where(x > float("-inf"), pi, 0.0)
+                masses += _by_lane_sum(pi)
+                at_priors += _by_lane_sum(tl.where(pi == 0, 0.0, pi * x))
+    if UNIFORM and not FINITE:  # the last block may not be full
+        beyond = (last - 1) // BLOCK * BLOCK + tl.arange(0, BLOCK) >= num_columns
+        beyond = tl.reshape(beyond.to(ACC), [1, REPEATS, LANES, VECTOR])
+        masses -= _by_lane_sum(beyond)
+
+    top, total, total_sq, weighted, at_prior, mass = _combine(
+        tops, totals, total_sqs, weighteds, at_priors, masses
+    )
+    start = tl.min(tl.where(tops == top[:, None], blocks, num_columns), 1)
+    column = tl.arange(0, BLOCK)[None, :] + start[:, None]
+    valid = (column < num_columns) & inside[:, None]
+    z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, EVICT, ACC)
+    argmax = tl.min(tl.where(z == top[:, None], column, num_columns), 1)
+    if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
+        nan_at = _first_nan(
+            logits,
+            row,
+            first,
+            last,
+            live,
+            inside,
+            num_columns,
+            row_stride,
+            column_stride,
+            SOME_COUNT,
+            BLOCK,
+            ACC,
+        )
+        argmax = tl.where(nan_at < num_columns, nan_at, argmax)
+        top = tl.where(nan_at < num_columns, float("nan"), top)
+    if PARTIAL:
+        at = split.to(tl.int64) * num_rows + row
+        tl.store(max_out + at, top, mask=inside)
+        tl.store(argmax_out + at, argmax.to(tl.int64), mask=inside)
+        tl.store(log_sum_out + at, total, mask=inside)
+        if at_prior_out is not None:
+            tl.store(at_prior_out + at, at_prior, mask=inside)
+            tl.store(prior_mass_out + at, mass, mask=inside)
+        if log_sum_sq_out is not None:
+            tl.store(log_sum_sq_out + at, total_sq, mask=inside)
+        if mean_logit_out is not None:
+            tl.store(mean_logit_out + at, weighted, mask=inside)
+    else:
+        _finish(
+            row, inside, top, argmax, total, total_sq, weighted, at_prior, mass, picked, seen,
+            first_class, num_classes,
+            max_out, argmax_out, log_sum_out, at_index_out, seen_out,
+            at_prior_out, prior_mass_out, log_sum_sq_out, mean_logit_out,
+            UNIFORM, FINITE, J, J_BLOCK,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_columns", "num_classes", "first_class", "splits"])
+def merge(
+    logits,  # (N, C)
+    index,  # (N, J) or None
+    counted,  # (N,) or None
+    max_in,  # (splits, N), what `forward` stored where PARTIAL; as those below
+    argmax_in,
+    log_sum_in,
+    at_prior_in,
+    prior_mass_in,
+    log_sum_sq_in,
+    mean_logit_in,
+    max_out,  # (N,), as those below
+    argmax_out,
+    log_sum_out,
+    at_index_out,  # (N, J) or None
+    seen_out,  # (N, J) or None
+    at_prior_out,
+    prior_mass_out,
+    log_sum_sq_out,
+    mean_logit_out,
+    row_stride,
+    column_stride,
+    num_rows,
+    num_columns,
+    num_classes,
+    first_class,
+    splits,
+    UNIFORM: tl.constexpr,
+    FINITE: tl.constexpr,
+    J: tl.constexpr,
+    J_BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """The statistics of a row from those of its pieces, left to right."""
+    row = tl.program_id(0) + tl.arange(0, 1)
+    inside = row < num_rows
+    live = _live(counted, row, inside)
+    picked = live[:, None]
+    seen = picked
+    if index is not None:
+        picked, seen = _at_index(
+            logits,
+            index,
+            row,
+            inside,
+            live,
+            row_stride,
+            column_stride,
+            num_columns,
+            first_class,
+            J,
+            J_BLOCK,
+            ACC,
+        )
+    piece = tl.arange(0, SPLITS)
+    valid = (piece < splits)[None, :] & inside[:, None]
+    at = _offset(row, piece[None, :], 1, num_rows)
+    tops = tl.load(max_in + at, mask=valid, other=float("-inf"))
+    argmaxes = tl.load(argmax_in + at, mask=valid, other=0)
+    totals = tl.load(log_sum_in + at, mask=valid, other=0)
+
+    total_sqs = totals
+    weighteds = totals
+    at_priors = totals
+    masses = totals
+    if log_sum_sq_out is not None:
+        total_sqs = tl.load(log_sum_sq_in + at, mask=valid, other=0)
+    if mean_logit_out is not None:
+        weighteds = tl.load(mean_logit_in + at, mask=valid, other=0)
+    if at_prior_out is not None:
+        at_priors = tl.load(at_prior_in + at, mask=valid, other=0)
+        masses = tl.load(prior_mass_in + at, mask=valid, other=0)
+    unknown = tops != tops
+    top, total, total_sq, weighted, at_prior, mass = _combine(
+        tl.where(unknown, float("-inf"), tops), totals, total_sqs, weighteds, at_priors, masses
+    )
+    is_nan = tl.max(unknown.to(tl.int32), 1) != 0
+    best = unknown | ((tops == top[:, None]) & (is_nan == 0)[:, None])
+    argmax = tl.min(tl.where(valid & best, argmaxes, num_columns), 1)
+    top = tl.where(is_nan, float("nan"), top)
+    _finish(
+        row, inside, top, argmax, total, total_sq, weighted, at_prior, mass, picked, seen,
+        first_class, num_classes,
+        max_out, argmax_out, log_sum_out, at_index_out, seen_out,
+        at_prior_out, prior_mass_out, log_sum_sq_out, mean_logit_out,
+        UNIFORM, FINITE, J, J_BLOCK,
+    )  # fmt: skip
+
+
+@triton.jit
+def _row_grad(
+    grad,  # (N,) or None
+    stride,
+    row,  # (ROWS,)
+    live,  # (ROWS,)
+    ACC: tl.constexpr,
+):
+    """The upstream gradients of rows that count; 0 for others and without any."""
+    value = tl.zeros(row.shape, ACC)
+    if grad is not None:
+        value = tl.load(grad + row.to(tl.int64) * stride, mask=live, other=0).to(ACC)
+    return value
+
+
+@triton.jit(
+    do_not_specialize=[
+        "num_rows",
+        "num_classes",
+        "first_class",
+        "prior_mass_stride",
+        "grad_max_stride",
+        "grad_log_sum_stride",
+        "grad_at_index_stride",
+        "grad_at_index_column_stride",
+        "grad_at_prior_stride",
+        "grad_log_sum_sq_stride",
+        "grad_mean_logit_stride",
+    ]
+)
+def backward(
+    logits,  # (N, C)
+    out,  # (N, C), may be logits
+    index,  # (N, J) or None
+    counted,  # (N,) or None
+    prior,  # (C,) or (P, C) or None
+    prior_row,  # (N,) or None
+    max_in,  # (N,), as those below
+    argmax_in,
+    log_sum_in,
+    prior_mass_in,  # () or (N,) or None
+    log_sum_sq_in,
+    mean_logit_in,
+    grad_max,  # (N,) or None, as those below
+    grad_log_sum,
+    grad_at_index,  # (N, J) or None
+    grad_at_prior,
+    grad_log_sum_sq,
+    grad_mean_logit,
+    row_stride,
+    column_stride,
+    out_stride,
+    out_column_stride,
+    prior_stride,
+    prior_column_stride,
+    prior_mass_stride,
+    grad_max_stride,
+    grad_log_sum_stride,
+    grad_at_index_stride,
+    grad_at_index_column_stride,
+    grad_at_prior_stride,
+    grad_log_sum_sq_stride,
+    grad_mean_logit_stride,
+    num_rows,
+    num_columns,
+    num_classes,
+    first_class,
+    UNIFORM: tl.constexpr,
+    FINITE: tl.constexpr,
+    J: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EVICT: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Each tile of the gradient from its logits and the statistics of its rows, in any order."""
+    blocks = tl.cdiv(num_columns, BLOCK)
+    row = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
+    column = (tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
+    inside = row < num_rows
+    live = _live(counted, row, inside)
+    valid = (column < num_columns) & inside[:, None]
+    z = tl.load(
+        logits + _offset(row, column, row_stride, column_stride),
+        mask=valid & live[:, None],
+        other=0,
+        eviction_policy="evict_first",
+    ).to(ACC)
+    top = tl.load(max_in + row, mask=live, other=0)
+    argmax = tl.load(argmax_in + row, mask=live, other=0) - first_class
+    x = z - _origin(top)[:, None]
+    grad = tl.zeros([ROWS, BLOCK], ACC)
+    attained = tl.zeros([ROWS], ACC)  # what the maximum that the statistics are relative to takes back
+
+    if grad_log_sum is not None or grad_log_sum_sq is not None or grad_mean_logit is not None:
+        log_sum = _origin(tl.load(log_sum_in + row, mask=live, other=0))
+        p = tl.exp(x) * tl.exp(-log_sum)[:, None]
+        slope = _row_grad(grad_log_sum, grad_log_sum_stride, row, live, ACC)
+        attained += slope
+        slope = slope[:, None]
+        if grad_mean_logit is not None:
+            grad_mean = _row_grad(grad_mean_logit, grad_mean_logit_stride, row, live, ACC)
+            mean = tl.load(mean_logit_in + row, mask=live, other=0)
+            slope = slope + grad_mean[:, None] * (1 + tl.where(p == 0, 0.0, x) - mean[:, None])
+            attained += grad_mean
+        if grad_log_sum_sq is not None:
+            grad_sq = 2 * _row_grad(grad_log_sum_sq, grad_log_sum_sq_stride, row, live, ACC)
+            log_sum_sq = _origin(tl.load(log_sum_sq_in + row, mask=live, other=0))
+            slope = slope + (grad_sq * tl.exp(2 * log_sum - log_sum_sq))[:, None] * p
+            attained += grad_sq
+        grad = p * slope
+    if grad_at_prior is not None:
+        grad_prior = _row_grad(grad_at_prior, grad_at_prior_stride, row, live, ACC)
+        attained += grad_prior * tl.load(
+            prior_mass_in + row.to(tl.int64) * prior_mass_stride, mask=live, other=0
+        )
+        if UNIFORM:
+            of_prior = (grad_prior / num_classes)[:, None]
+        else:
+            prior_start = _prior_start(prior_row, prior_stride, row, inside)[:, None]
+            pi = tl.load(prior + prior_start + column.to(tl.int64) * prior_column_stride, mask=valid, other=0)
+            of_prior = grad_prior[:, None] * pi.to(ACC)
+        if FINITE:
+            of_prior = tl.where(x > float("-inf"), of_prior, 0.0)
+        grad += of_prior
+    if grad_at_index is not None:
+        for j in range(J):
+            wide = row.to(tl.int64)
+            k = tl.load(index + wide * J + j, mask=live, other=-1) - first_class
+            seen = live & (k >= 0) & (k < num_columns)
+            at = wide * grad_at_index_stride + j * grad_at_index_column_stride
+            grad_index = tl.load(grad_at_index + at, mask=seen, other=0).to(ACC)
+            attained += grad_index
+            grad += tl.where(column == k[:, None], grad_index[:, None], 0.0)
+    at_top = _row_grad(grad_max, grad_max_stride, row, live, ACC)
+    at_top -= tl.where(top == float("-inf"), 0.0, attained)
+    grad += tl.where(column == argmax[:, None], at_top[:, None], 0.0)
+    tl.store(
+        out + _offset(row, column, out_stride, out_column_stride),
+        grad.to(out.dtype.element_ty),
+        mask=valid,
+        eviction_policy=EVICT,
+    )
