@@ -244,5 +244,4 @@ def test_no_rows_and_no_indices(prior):
 
 
 def test_unavailable_says_why():
-    assert "float8" in gpu.unavailable(torch.device("cuda"), torch.float8_e4m3fn)
-    assert "not cpu" in gpu.unavailable(torch.device("cpu"), torch.float32)
+    assert "not cpu" in gpu.unavailable(torch.device("cpu"))

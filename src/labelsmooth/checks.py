@@ -18,7 +18,7 @@ def require(holds: Tensor, message: Callable[[], str]) -> None:
     and costs no synchronisation. While a graph is traced or under `torch.func.vmap` values do not exist
     yet, and nothing is checked.
     """
-    if torch.compiler.is_compiling() or _is_batched(holds) or _is_traced(holds):
+    if is_traced(holds) or _is_batched(holds):
         return
     if holds.device.type == "cpu":
         if not bool(holds.all()):
@@ -67,9 +67,13 @@ def require_no_nan(values: Tensor, name: str) -> None:
     require(~values.isnan(), lambda: f"{name} must not contain NaN")
 
 
-def _is_traced(tensor: Tensor) -> bool:
-    # fake and proxy tensors, alone or under the modes that make them
-    return type(tensor) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
+def is_traced(tensor: Tensor) -> bool:
+    """Whether a graph is being made: compiled code, fake and proxy tensors, alone or under their modes."""
+    return (
+        torch.compiler.is_compiling()
+        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 def _is_batched(tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.select import Backend, select
+from labelsmooth.backends.select import Backend, require_backend
 from labelsmooth.checks import (
     as_classes,
     require,
@@ -428,7 +428,7 @@ class _Settings(nn.Module):
         if weight is not None:
             require_tensor(weight, "weight")
             _check_weight("weight", weight, (weight.numel(),))
-        select(backend, torch.device("cpu"), torch.float32)
+        require_backend(backend)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
         self.reduction = reduction

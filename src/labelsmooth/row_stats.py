@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+from labelsmooth.backends import op
 from labelsmooth.backends.contract import Request
-from labelsmooth.backends.select import Backend, select
+from labelsmooth.backends.select import Backend, hindrance, select
 from labelsmooth.checks import as_classes, require_classes, require_logits, require_num_classes
 
 Support = Literal["all", "finite"]
@@ -217,7 +218,7 @@ def row_stats(
         support: "finite" leaves classes whose logit is −inf out of `at_prior` and `prior_mass`.
         log_sum_sq: whether to give log Σ exp 2(z−m), for Σp².
         mean_logit: whether to give Σ p (z−m), for the entropy.
-        backend: "auto" or "reference".
+        backend: "auto", "reference", "cpu" or "gpu"; auto takes the reference where the kernels cannot serve.
 
     Returns:
         `RowStats` of shape (…), float64 for float64 logits, else float32.
@@ -272,7 +273,7 @@ def row_stats(
             f"counted must be bool of shape {tuple(rows)}, got {counted.dtype} {tuple(counted.shape)}"
         )
 
-    chosen, _ = select(backend, logits.device, logits.dtype)
+    chosen, _ = select(backend, logits.device, hindrance(logits, prior))
     request = Request(
         index,
         prior,
@@ -284,7 +285,7 @@ def row_stats(
         log_sum_sq,
         mean_logit,
     )
-    return RowStats(index=index, counted=counted, **chosen.forward(logits, request)._asdict())
+    return RowStats(index=index, counted=counted, **op.row_stats(logits, request, chosen)._asdict())
 
 
 def require_support(support: str) -> None:

@@ -1,9 +1,6 @@
 """What every backend is asked and what it answers.
 
-A backend is a module with two functions over rows that were checked already:
-
-    forward(logits, request) -> Parts
-    backward(logits, request, stats, grads, out=None, *, shift_free=False) -> Tensor  # (N, C), of the logits
+A backend is a module with the two functions of `Backend`, over rows that were checked already.
 
 `logits` are (N, C), any strides, float16, bfloat16, float32 or float64. All values are float64 for float64
 logits, else float32, accumulated at least in that; the gradient has the dtype of the logits, rounded once.
@@ -20,7 +17,7 @@ terms of the gradient through m cancel; the backend then leaves them out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -52,3 +49,20 @@ class Parts(NamedTuple):
     prior_mass: Tensor | None = None  # (N,), or () where it is the same for all rows
     log_sum_sq: Tensor | None = None  # (N,)
     mean_logit: Tensor | None = None  # (N,)
+
+
+class Backend(Protocol):
+    """The two functions of a backend: the statistics, and the gradient of what was made of them."""
+
+    def forward(self, logits: Tensor, request: Request) -> Parts: ...
+
+    def backward(
+        self,
+        logits: Tensor,  # (N, C)
+        request: Request,
+        stats: Parts,
+        grads: Parts,
+        out: Tensor | None = None,
+        *,
+        shift_free: bool = False,
+    ) -> Tensor: ...  # (N, C)

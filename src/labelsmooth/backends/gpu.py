@@ -15,20 +15,17 @@ from torch import Tensor
 from labelsmooth.backends import reference
 from labelsmooth.backends.contract import Parts, Request
 
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PER_THREAD = 16  # logits
 _PER_WARP = 32 * _PER_THREAD
 _WARPS = 4  # at most
 
 
-def unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why this backend cannot serve logits of this dtype on this device; None where it can."""
-    if dtype not in _DTYPES:
-        return f"the GPU backend has no kernel for {dtype}"
+def unavailable(device: torch.device) -> str | None:
+    """Why these kernels cannot serve this device, in words; None where they can."""
     if device.type != "cuda":
-        return f"the GPU backend needs a CUDA or HIP device, not {device.type}"
+        return f"it serves CUDA and HIP devices, not {device.type}"
     if find_spec("triton") is None:
-        return "the GPU backend needs triton, which is not installed"
+        return "triton is not installed"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return "Triton's kernels need a GPU of compute capability 8.0 or more"
     return None
@@ -57,6 +54,8 @@ def backward(
     stats: Parts,
     grads: Parts,
     out: Tensor | None = None,
+    *,
+    shift_free: bool = False,
 ) -> Tensor:
     """The gradient of the logits, by one read of them and one write: 2·N·C·itemsize bytes."""
     from labelsmooth.backends import gpu_kernels
@@ -95,6 +94,7 @@ def backward(
             prior_mass_stride=mass.stride(0) if mass is not None and mass.dim() else 0,
             ROWS=tile.rows,
             BLOCK=tile.block,
+            SHIFT_FREE=shift_free,
             EVICT="" if _fits_in_cache(logits) else "evict_first",
             num_warps=tile.warps,
         )

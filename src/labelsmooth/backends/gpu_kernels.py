@@ -543,6 +543,7 @@ def backward(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     EVICT: tl.constexpr,
+    SHIFT_FREE: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """Each tile of the gradient from its logits and the statistics of its rows, in any order."""
@@ -559,7 +560,6 @@ def backward(
         eviction_policy="evict_first",
     ).to(ACC)
     top = tl.load(max_in + row, mask=live, other=0)
-    argmax = tl.load(argmax_in + row, mask=live, other=0) - first_class
     x = z - _origin(top)[:, None]
     grad = tl.zeros([ROWS, BLOCK], ACC)
     attained = tl.zeros([ROWS], ACC)  # what the maximum that the statistics are relative to takes back
@@ -604,9 +604,11 @@ def backward(
             grad_index = tl.load(grad_at_index + at, mask=seen, other=0).to(ACC)
             attained += grad_index
             grad += tl.where(column == k[:, None], grad_index[:, None], 0.0)
-    at_top = _row_grad(grad_max, grad_max_stride, row, live, ACC)
-    at_top -= tl.where(top == float("-inf"), 0.0, attained)
-    grad += tl.where(column == argmax[:, None], at_top[:, None], 0.0)
+    if not SHIFT_FREE:
+        argmax = tl.load(argmax_in + row, mask=live, other=0) - first_class
+        at_top = _row_grad(grad_max, grad_max_stride, row, live, ACC)
+        at_top -= tl.where(top == float("-inf"), 0.0, attained)
+        grad += tl.where(column == argmax[:, None], at_top[:, None], 0.0)
     tl.store(
         out + _offset(row, column, out_stride, out_column_stride),
         grad.to(out.dtype.element_ty),

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from labelsmooth.backends import cpu, gpu
 
@@ -13,22 +14,21 @@ Backend = Literal["auto", "reference", "cpu", "gpu"]
 
 
 def select(
-    backend: Backend, device: torch.device, dtype: torch.dtype, hindrance: str | None = None
+    backend: Backend, device: torch.device, hindrance: str | None = None
 ) -> tuple[Literal["reference", "cpu", "gpu"], str]:
-    """The backend that serves logits of this dtype on this device, and the reason in words.
+    """The backend that serves logits on this device, and the reason in words.
 
     Args:
         backend: "auto", or the one to insist on.
-        device, dtype: of the logits.
-        hindrance: why the call itself is one for the reference alone, from `hindrance`; None where it is not.
+        device: of the logits. Every backend serves every dtype.
+        hindrance: why the call itself is one for the reference alone, as `hindrance` says; None where not.
 
     Raises:
         ValueError: an unknown backend, or one that cannot serve.
     """
+    require_backend(backend)
     if backend == "reference":
         return "reference", "asked for"
-    if backend not in ("auto", "cpu", "gpu"):
-        raise ValueError(f"backend must be 'auto', 'reference', 'cpu' or 'gpu', got {backend!r}")
     wanted: Literal["cpu", "gpu"] = backend if backend != "auto" else "cpu" if device.type == "cpu" else "gpu"
     why_not = (cpu if wanted == "cpu" else gpu).unavailable(device) or hindrance
     if why_not is None:
@@ -38,25 +38,22 @@ def select(
     raise ValueError(f"backend {wanted!r} cannot serve this call: {why_not}")
 
 
-def hindrance(logits: Tensor, *others: Tensor | str | None) -> str | None:
-    """Why only the reference, made of torch's own operations, can serve these tensors; None where others can.
+def require_backend(backend: str) -> None:
+    """Raise `ValueError` unless it is the name of one."""
+    if backend not in ("auto", "reference", "cpu", "gpu"):
+        raise ValueError(f"backend must be 'auto', 'reference', 'cpu' or 'gpu', got {backend!r}")
 
-    Args:
-        logits: any tensor.
-        others: what else the statistics may be differentiated by.
-    """
+
+def hindrance(logits: Tensor, prior: Tensor | str | None) -> str | None:
+    """Why only the reference, made of torch's own operations, can serve a call; None where others can."""
+    if isinstance(prior, Tensor) and prior.requires_grad and torch.is_grad_enabled():
+        return "the prior needs a gradient"
     if torch.compiler.is_compiling():
-        inside = None
-    elif torch._C._functorch.peek_interpreter_stack() is not None:
-        inside = "inside a torch.func transform"
-    elif torch.autograd.forward_ad._current_level >= 0:
-        inside = "inside forward-mode differentiation"
-    elif not isinstance(logits, FakeTensor) and type(logits) not in (Tensor, torch.nn.Parameter):
-        inside = f"the logits are a {type(logits).__name__}"
-    else:
-        inside = None
-    if inside is None and torch.is_grad_enabled():
-        for other in others:
-            if isinstance(other, Tensor) and other.requires_grad:
-                return "the prior needs a gradient"
-    return inside
+        return None
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "it is inside a torch.func transform"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "it is inside forward-mode differentiation"
+    if type(logits) not in (Tensor, torch.nn.Parameter, FakeTensor):
+        return f"the logits are a {type(logits).__name__}"
+    return None
