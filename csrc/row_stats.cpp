@@ -281,6 +281,11 @@ template <class T> struct Row {
         return call.index[row * call.index_stride + j * call.index_step] - call.first_class;
     }
     bool inside(int64_t column) const { return column >= 0 && column < call.columns; }
+    double slope(const Slope& of, int64_t step = 0) const {
+        const S* values = static_cast<const S*>(of.values);
+        return values ? of.scale * values[row * of.stride + step] : of.scale;
+    }
+    double slope_of_pick(int64_t j) const { return slope(call.of_index, j * call.of_index_step); }
 };
 
 template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z, const Scalar<T>* prior, int64_t count) {
@@ -421,23 +426,28 @@ template <class T> void write(const Row<T>& row, Partial part) {
         const S top = S(part.max);
         argmax = from + first(z + from, call.columns - from, [top](auto x) { return x == top; });
     }
-    const S origin = S(part.origin());
+    const double origin = part.origin(), log_sum = std::log(part.sum);
     auto put = [r](void* to, double value) {
         if (to) static_cast<S*>(to)[r] = S(value);
     };
     put(call.max, part.max);
     if (call.argmax) call.argmax[r] = argmax + call.first_class;
-    put(call.log_sum, std::log(part.sum));
+    put(call.log_sum, log_sum);
+    const auto times = [](double slope, double value) { return slope == 0 ? 0 : slope * value; };
+    double combined = times(row.slope(call.of_log_sum), log_sum);
     for (int64_t j = 0; j < call.picks; ++j) {
         const int64_t k = row.pick(j);
         const bool inside = row.inside(k);
         if (call.seen) call.seen[r * call.picks + j] = inside;
-        S value = inside ? S(0) : -std::numeric_limits<S>::infinity();
+        double value = inside ? 0 : -INF;
         if (inside && z) value = load_one(z + k) - origin;
-        static_cast<S*>(call.at_index)[r * call.picks + j] = value;
+        if (call.at_index) static_cast<S*>(call.at_index)[r * call.picks + j] = S(value);
+        combined += times(row.slope_of_pick(j), value);
     }
     const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
     put(call.at_prior, part.at_prior * unit);
+    combined += times(row.slope(call.of_prior), part.at_prior * unit);
+    put(call.combined, z ? combined : 0);
     put(call.prior_mass, part.mass * unit);
     if (call.log_sum_sq) put(call.log_sum_sq, std::log(part.sum_sq));
     put(call.mean_logit, part.sum == 0 ? 0 : part.sum_of / part.sum);
@@ -519,44 +529,44 @@ template <class T> void forward_rows(const Call& call) {
     }
 }
 
+template <class T> void forward_of(const Call& call) {
+    forward_rows<T>(call);
+    if (!call.total) return;
+    double total = 0;
+    for (int64_t r = 0; r < call.rows; ++r) total += static_cast<const Scalar<T>*>(call.combined)[r];
+    *static_cast<Scalar<T>*>(call.total) = Scalar<T>(total);
+}
+
 // The gradient of one row: e·(a + b·e + c·d) + prior·π, with d = z−m and e = exp d; then the few classes that
 // have a term of their own.
-template <class T> struct Slope {
+template <class T> struct Gradient {
     using S = Scalar<T>;
     using V = Vector<T>;
     const Row<T> row;
     S origin = 0, a = 0, b = 0, c = 0, of_prior = 0, of_max = 0;
 
-    static S at(const void* values, int64_t place) { return values ? static_cast<const S*>(values)[place] : S(0); }
+    static double at(const void* values, int64_t place) { return values ? static_cast<const S*>(values)[place] : 0; }
 
-    explicit Slope(const Row<T>& row) : row(row) {
+    explicit Gradient(const Row<T>& row) : row(row) {
         const Call& call = row.call;
         const int64_t r = row.row;
-        const S max = at(call.max, r);
-        const bool nothing = max == -std::numeric_limits<S>::infinity();
-        const double log_sum = at(call.log_sum, r), mean = at(call.mean_logit, r);
-        const double g = at(call.grad_log_sum, r * call.grad_log_sum_stride);
-        const double g_sq = at(call.grad_log_sum_sq, r * call.grad_log_sum_sq_stride);
-        const double g_mean = at(call.grad_mean_logit, r * call.grad_mean_logit_stride);
-        const double g_prior = at(call.grad_at_prior, r * call.grad_at_prior_stride);
+        const double max = at(call.max, r);
+        const double g_prior = row.slope(call.of_prior);
         of_prior = S(call.prior_kind == UNIFORM ? g_prior / call.num_classes : g_prior);
-        double through_max = at(call.grad_max, r * call.grad_max_stride);
-        if (!nothing) {
-            const double scale = std::exp(-log_sum);
-            origin = max;
+        double through_max = row.slope(call.of_max);
+        if (max != -INF) {
+            const double g = row.slope(call.of_log_sum), g_sq = row.slope(call.of_log_sum_sq);
+            const double g_mean = row.slope(call.of_mean_logit), mean = at(call.mean_logit, r);
+            const double scale = std::exp(-at(call.log_sum, r));
+            origin = S(max);
             a = S((g + g_mean * (1 - mean)) * scale);
             c = S(g_mean * scale);
-            if (call.grad_log_sum_sq) b = S(2 * g_sq * std::exp(-double(at(call.log_sum_sq, r))));
+            if (g_sq != 0) b = S(2 * g_sq * std::exp(-at(call.log_sum_sq, r)));
             through_max -= g + 2 * g_sq + g_mean + g_prior * at(call.prior_mass, r * call.prior_mass_stride);
             for (int64_t j = 0; j < call.picks; ++j)
-                if (row.inside(row.pick(j))) through_max -= of_pick(j);
+                if (row.inside(row.pick(j))) through_max -= row.slope_of_pick(j);
         }
         of_max = call.shift_free ? S(0) : S(through_max);
-    }
-
-    S of_pick(int64_t j) const {
-        const Call& call = row.call;
-        return at(call.grad_at_index, row.row * call.grad_at_index_stride + j * call.grad_at_index_step);
     }
 
     template <int PRIOR, bool FINITE, bool MORE> V of(V x, V pi) const {
@@ -597,8 +607,8 @@ template <class T> struct Slope {
             V base = of<PRIOR, FINITE, MORE>(V{} + load_one(z + k), V{} + (PRIOR == VECTORS ? prior[k] : S(0)));
             own[owns++] = {k, base[0] + value};
         };
-        if (call.grad_at_index)
-            for (int64_t j = 0; j < call.picks; ++j) add(row.pick(j), of_pick(j));
+        if (call.of_index.scale != 0)
+            for (int64_t j = 0; j < call.picks; ++j) add(row.pick(j), S(row.slope_of_pick(j)));
         if (!call.shift_free) add(call.argmax[row.row] - call.first_class, of_max);
 
         auto some = [&](int64_t i) { return of<PRIOR, FINITE, MORE>(load(z + i), PRIOR == VECTORS ? load(prior + i) : V{}); };
@@ -621,16 +631,16 @@ template <class T> void fill(const Row<T>& row, int64_t from, int64_t to) {
         std::memset(out + from, 0, (to - from) * sizeof(T));
         return;
     }
-    const Slope<T> slope(row);
-    const bool more = call.grad_log_sum_sq || call.grad_mean_logit;
+    const Gradient<T> gradient(row);
+    const bool more = call.of_log_sum_sq.scale != 0 || call.of_mean_logit.scale != 0;
     auto choose = [&](auto kind) {
         constexpr int PRIOR = decltype(kind)::value;
         if (PRIOR != NONE && call.finite_support)
-            more ? slope.template fill<PRIOR, true, true>(out, from, to) : slope.template fill<PRIOR, true, false>(out, from, to);
+            more ? gradient.template fill<PRIOR, true, true>(out, from, to) : gradient.template fill<PRIOR, true, false>(out, from, to);
         else
-            more ? slope.template fill<PRIOR, false, true>(out, from, to) : slope.template fill<PRIOR, false, false>(out, from, to);
+            more ? gradient.template fill<PRIOR, false, true>(out, from, to) : gradient.template fill<PRIOR, false, false>(out, from, to);
     };
-    const int64_t kind = call.grad_at_prior ? call.prior_kind : int64_t(NONE);
+    const int64_t kind = call.of_prior.scale != 0 ? call.prior_kind : int64_t(NONE);
     if (kind == NONE) choose(std::integral_constant<int, NONE>{});
     if (kind == UNIFORM) choose(std::integral_constant<int, UNIFORM>{});
     if (kind == VECTORS) choose(std::integral_constant<int, VECTORS>{});
@@ -652,10 +662,10 @@ template <class T> void backward_rows(const Call& call) {
 }  // namespace
 
 void forward(const Call& call) {
-    if (call.dtype == F32) forward_rows<float>(call);
-    if (call.dtype == BF16) forward_rows<bf16>(call);
-    if (call.dtype == F16) forward_rows<f16>(call);
-    if (call.dtype == F64) forward_rows<double>(call);
+    if (call.dtype == F32) forward_of<float>(call);
+    if (call.dtype == BF16) forward_of<bf16>(call);
+    if (call.dtype == F16) forward_of<f16>(call);
+    if (call.dtype == F64) forward_of<double>(call);
 }
 
 void backward(const Call& call) {

@@ -7,6 +7,14 @@ enum DType : int64_t { F32, BF16, F16, F64 };
 enum PriorKind : int64_t { NONE, UNIFORM, VECTORS };
 
 // Values are double for F64 logits, else float. Strides count elements. Null: not asked for.
+
+// A number for each row: scale, times the value of the row where there are values. 0 for all where scale is 0.
+struct Slope {
+    const void* values;
+    int64_t stride;
+    double scale;
+};
+
 struct Call {
     int64_t isa;      // 0 baseline, 1 AVX2, 2 AVX-512, 3 with bfloat16, -1 the best there is
     int64_t threads;  // at most
@@ -43,19 +51,15 @@ struct Call {
     void* log_sum_sq;
     void* mean_logit;
 
+    // What is made of the statistics: Σ slope·statistic. Forward writes it where asked, from the slopes of
+    // log_sum, at_index and at_prior alone; backward makes its gradient.
+    Slope of_max, of_log_sum, of_index;
+    int64_t of_index_step;
+    Slope of_prior, of_log_sum_sq, of_mean_logit;
+    void* combined;  // (rows,)
+    void* total;     // (), the sum of those of the rows that count
+
     // backward alone
-    const void* grad_max;
-    int64_t grad_max_stride;
-    const void* grad_log_sum;
-    int64_t grad_log_sum_stride;
-    const void* grad_at_index;
-    int64_t grad_at_index_stride, grad_at_index_step;
-    const void* grad_at_prior;
-    int64_t grad_at_prior_stride;
-    const void* grad_log_sum_sq;
-    int64_t grad_log_sum_sq_stride;
-    const void* grad_mean_logit;
-    int64_t grad_mean_logit_stride;
     int64_t shift_free;  // the combination of statistics does not depend on m: no gradient through it
     void* out;           // (rows, columns), columns side by side; may be the logits
     int64_t out_stride;

@@ -39,7 +39,9 @@ def require_tensor(value: object, name: str) -> None:
 
 
 def require_num_classes(num_classes: int) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral | torch.SymInt):
+    if type(num_classes) is not int and (  # asking for Integral costs more than all the rest
+        isinstance(num_classes, bool) or not isinstance(num_classes, Integral | torch.SymInt)
+    ):
         raise TypeError(f"num_classes must be an int, got {type(num_classes).__name__}")
     if num_classes < 2:
         raise ValueError(f"there must be at least 2 classes, got {num_classes}")
@@ -56,15 +58,22 @@ def as_classes(index: Tensor, name: str) -> Tensor:
 def require_classes(index: Tensor, num_classes: int, name: str) -> None:
     """Raise unless the int64 `index` lies in 0..num_classes−1."""
 
-    def message() -> str:
-        wrong = index[(index < 0) | (index >= num_classes)].flatten()[0]
-        return f"{name} must lie in 0..{num_classes - 1}, got {int(wrong)}"
-
-    require((index >= 0) & (index < num_classes), message)
+    if can_look(index) and index.numel():
+        least, most = index.aminmax()
+        for extreme in (int(least), int(most)):
+            if not 0 <= extreme < num_classes:
+                raise ValueError(f"{name} must lie in 0..{num_classes - 1}, got {extreme}")
+        return
+    require((index >= 0) & (index < num_classes), lambda: f"{name} must lie in 0..{num_classes - 1}")
 
 
 def require_no_nan(values: Tensor, name: str) -> None:
     require(~values.isnan(), lambda: f"{name} must not contain NaN")
+
+
+def can_look(tensor: Tensor) -> bool:
+    """Whether values can be read at once and for nothing: they exist, and on a CPU."""
+    return tensor.device.type == "cpu" and not is_traced(tensor) and not _is_batched(tensor)
 
 
 def is_traced(tensor: Tensor) -> bool:

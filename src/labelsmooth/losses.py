@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, overload
 
@@ -13,8 +14,10 @@ from labelsmooth.backends.contract import Parts, Request
 from labelsmooth.backends.select import Backend, hindrance, require_backend, select
 from labelsmooth.checks import (
     as_classes,
+    can_look,
     is_traced,
     require,
+    require_classes,
     require_logits,
     require_no_nan,
     require_num_classes,
@@ -22,11 +25,11 @@ from labelsmooth.checks import (
 )
 from labelsmooth.feeds.linear import Layer, linear_losses, rows_of_chunk
 from labelsmooth.mixture import Mixture, finite_scale, take_rows
-from labelsmooth.row_loss import RowLoss, of_logits
+from labelsmooth.row_loss import Reduction, RowLoss, of_logits
 from labelsmooth.row_stats import RowStats, Support, require_support
 from labelsmooth.smoothing import Smoothing, as_smoothing
 
-Reduction = Literal["none", "mean", "sum"]
+ReductionName = Literal["none", "mean", "sum"]
 Denominator = float | Tensor | Literal["rows", "valid"] | None
 
 
@@ -36,7 +39,7 @@ def cross_entropy(
     target: Tensor | Mixture,
     weight: Tensor | None = ...,
     ignore_index: int = ...,
-    reduction: Reduction = ...,
+    reduction: ReductionName = ...,
     label_smoothing: float | Smoothing = ...,
     *,
     row_weight: Tensor | None = ...,
@@ -53,7 +56,7 @@ def cross_entropy(
     target: Tensor | Mixture,
     weight: Tensor | None = ...,
     ignore_index: int = ...,
-    reduction: Reduction = ...,
+    reduction: ReductionName = ...,
     label_smoothing: float | Smoothing = ...,
     *,
     row_weight: Tensor | None = ...,
@@ -69,7 +72,7 @@ def cross_entropy(
     target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
     weight: Tensor | None = None,  # (K,)
     ignore_index: int = -100,
-    reduction: Reduction = "mean",
+    reduction: ReductionName = "mean",
     label_smoothing: float | Smoothing = 0.0,
     *,
     row_weight: Tensor | None = None,  # (N, d1, ...)
@@ -140,7 +143,7 @@ def cross_entropy(
     if input.dim() == 0:
         raise ValueError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
     class_axis = min(1, input.dim() - 1)
-    logits = input.movedim(class_axis, -1)
+    logits = input if class_axis == input.dim() - 1 else input.movedim(class_axis, -1)
     rows, num_classes = logits.shape[:-1], logits.shape[-1]
     require_num_classes(num_classes)
     _check_settings(reduction, z_loss, denominator, ignore_index)
@@ -163,23 +166,20 @@ def cross_entropy(
         dtype,
     )
     request = targets.request(rows, num_classes, everything=return_stats)
-    row_loss = targets.row_loss(z_loss, dtype)
+    row_loss = targets.row_loss(z_loss)
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
-    if chosen == "reference" or is_traced(logits) or row_loss.needs_grad:
-        stats = op.row_stats(logits, request, chosen)
-        losses = row_loss.of(stats)
+    reduce = targets.reduction(reduction, denominator, row_weight, math.prod(rows))
+    if chosen == "reference" or is_traced(logits) or row_loss.needs_grad or reduce.needs_grad:
+        stats: Parts | None = op.row_stats(logits, request, chosen)
+        assert stats is not None
+        losses = reduce(row_loss.of(stats), targets.counted)
     else:
-        losses, stats = of_logits(logits, request, row_loss, chosen, inplace=inplace_backward)
-    if row_weight is not None:
-        losses = losses * row_weight.to(dtype)
-    if targets.counted is not None:
-        losses = torch.where(targets.counted, losses, 0)
-    if reduction == "sum":
-        losses = losses.sum()
-    elif reduction == "mean":
-        losses = _divide(losses.sum(), targets.denominator(denominator, losses.numel()))
+        losses, stats = of_logits(
+            logits, request, row_loss, reduce, chosen, inplace=inplace_backward, keep_stats=return_stats
+        )
     if not return_stats:
         return losses
+    assert stats is not None
     return losses, RowStats(index=request.index, counted=request.counted, **stats._asdict()).detach()
 
 
@@ -192,7 +192,7 @@ def linear_cross_entropy(
     linear_bias: Tensor | None = ...,
     weight: Tensor | None = ...,
     ignore_index: int = ...,
-    reduction: Reduction = ...,
+    reduction: ReductionName = ...,
     label_smoothing: float | Smoothing = ...,
     row_weight: Tensor | None = ...,
     z_loss: float | Tensor = ...,
@@ -210,7 +210,7 @@ def linear_cross_entropy(
     linear_bias: Tensor | None = ...,
     weight: Tensor | None = ...,
     ignore_index: int = ...,
-    reduction: Reduction = ...,
+    reduction: ReductionName = ...,
     label_smoothing: float | Smoothing = ...,
     row_weight: Tensor | None = ...,
     z_loss: float | Tensor = ...,
@@ -227,7 +227,7 @@ def linear_cross_entropy(
     linear_bias: Tensor | None = None,  # (K,)
     weight: Tensor | None = None,  # (K,)
     ignore_index: int = -100,
-    reduction: Reduction = "mean",
+    reduction: ReductionName = "mean",
     label_smoothing: float | Smoothing = 0.0,
     row_weight: Tensor | None = None,  # (...)
     z_loss: float | Tensor = 0.0,
@@ -288,23 +288,13 @@ def linear_cross_entropy(
     targets = _targets(
         target, None, batch, num_classes, len(batch), weight, ignore_index, label_smoothing, row_weight, dtype
     ).flat(batch)
-    row_loss = targets.row_loss(z_loss, dtype)
+    row_loss = targets.row_loss(z_loss)
     chosen, _ = select(backend, input.device, hindrance(input, targets.mixture.prior))
     num_rows = layer.input.shape[0]
-    share: Tensor | None = None
-    if reduction != "none":
-        share = torch.ones((), dtype=dtype, device=input.device)
-        if reduction == "mean":
-            share = _divide(share, targets.denominator(denominator, num_rows))
-        if row_weight is not None:
-            share = share * row_weight.to(dtype).reshape(-1)
-    others = (row_weight, share) if torch.is_grad_enabled() else ()
-    if (
-        hindrance(input, targets.mixture.prior) is not None
-        or is_traced(input)
-        or row_loss.needs_grad
-        or any(tensor is not None and tensor.requires_grad for tensor in others)
-    ):
+    flat_weight = None if row_weight is None else row_weight.reshape(-1)
+    reduce = targets.reduction(reduction, denominator, flat_weight, num_rows)
+    alone = not (row_loss.needs_grad or reduce.needs_grad)  # whether the layer alone asks for gradients
+    if not alone or is_traced(input) or hindrance(input, targets.mixture.prior) is not None:
         class_axis = min(1, len(batch))
         if isinstance(target, Tensor) and target.is_floating_point():
             target = target.movedim(-1, class_axis)
@@ -327,15 +317,13 @@ def linear_cross_entropy(
         layer,
         request,
         row_loss,
+        reduce,
         chosen,
         rows_of_chunk(num_rows) if chunk_rows is None else chunk_rows,
-        share=share,
         keep_stats=return_stats,
     )
-    if share is None:
+    if reduction == "none":
         losses = losses.reshape(batch)
-        if row_weight is not None:
-            losses = losses * row_weight.to(dtype)
     if stats is None:
         return losses
     shaped = Parts._make(
@@ -355,6 +343,7 @@ class _Targets:
     labels: Tensor | None  # (...), where the targets were class indices
     weight: Tensor | None  # (K,), class weights
     support: Support
+    dtype: torch.dtype  # to reckon in
 
     def flat(self, batch: torch.Size) -> _Targets:
         """The same with one batch dimension in place of those of `batch`."""
@@ -366,8 +355,10 @@ class _Targets:
         prior: Tensor | Literal["uniform"] | None = None
         if self.mixture.prior_weight is not None:
             prior = "uniform" if self.mixture.prior is None else self.mixture.prior
+        if index is not None and index.dim() <= len(rows):
+            index = index.expand(*rows, index.shape[-1])
         return Request(
-            None if index is None else index.expand(*rows, index.shape[-1]),
+            index,
             prior,
             None if row is None else row.expand(rows),
             self.counted,
@@ -378,20 +369,41 @@ class _Targets:
             everything,
         )
 
-    def row_loss(self, z_loss: float | Tensor, dtype: torch.dtype) -> RowLoss:
+    def row_loss(self, z_loss: float | Tensor) -> RowLoss:
         if isinstance(z_loss, Tensor):
-            z_loss = z_loss.to(dtype)
+            z_loss = z_loss.to(self.dtype)
         whole = self.mixture.prior is None and self.support == "all"
-        return RowLoss(self.mixture, z_loss, whole, dtype)
+        return RowLoss(self.mixture, z_loss, whole, self.dtype)
 
-    def denominator(self, asked: Denominator, num_rows: int) -> float | Tensor:
-        """What a mean divides by; a 0-d tensor may be 0."""
-        if asked is None and self.labels is not None and self.weight is not None:
+    def reduction(
+        self, reduction: str, denominator: Denominator, row_weight: Tensor | None, num_rows: int
+    ) -> Reduction:
+        factor: float | Tensor = 1.0
+        if reduction == "mean":
+            factor = self._share(denominator, num_rows)
+        if row_weight is not None:
+            factor = row_weight.to(self.dtype) * factor
+        return Reduction(factor, total=reduction != "none")
+
+    def _share(self, denominator: Denominator, num_rows: int) -> float | Tensor:
+        """What a mean multiplies the sum with: 1/denominator, or 0 where that is 0."""
+        if denominator is None and self.labels is not None and self.weight is not None:
             weights = take_rows(self.weight, self.labels)
-            return (weights if self.counted is None else torch.where(self.counted, weights, 0)).sum()
-        if asked is None or asked == "valid":  # without a row that counts the sum is 0 already
-            return max(num_rows, 1) if self.counted is None else self.counted.sum().clamp(min=1)
-        return max(num_rows, 1) if asked == "rows" else asked
+            denominator = (weights if self.counted is None else torch.where(self.counted, weights, 0)).sum()
+        elif denominator is None or denominator == "valid":
+            # without a row that counts the sum is 0 already
+            if self.counted is None:
+                denominator = max(num_rows, 1)
+            elif can_look(self.counted):
+                denominator = max(int(self.counted.sum()), 1)
+            else:
+                return 1 / self.counted.sum(dtype=self.dtype).clamp(min=1)
+        elif denominator == "rows":
+            denominator = max(num_rows, 1)
+        if not isinstance(denominator, Tensor):
+            return 1 / denominator
+        denominator = denominator.to(self.dtype)
+        return torch.where(denominator == 0, 0, 1 / torch.where(denominator == 0, 1, denominator))
 
 
 def _targets(
@@ -440,9 +452,8 @@ def _targets(
             target = as_classes(target, "target")
             if target.shape != rows:
                 raise ValueError(f"class indices must have shape {tuple(rows)}, got {tuple(target.shape)}")
-            counted = target != ignore_index
-            labels = torch.where(counted, target, 0)
-            mixture = smoothing(labels, num_classes)
+            labels, counted = _counting(target, ignore_index, num_classes)
+            mixture = smoothing.of_classes(labels, num_classes)
             if finite is not None:
                 mixture = _onto_finite(mixture, finite, dtype)
     if row_weight is not None:
@@ -451,7 +462,7 @@ def _targets(
     if weight is not None:
         weight = weight.to(dtype)
         mixture = mixture.weighted(weight)
-    return _Targets(mixture, counted, labels, weight, support)
+    return _Targets(mixture, counted, labels, weight, support, dtype)
 
 
 def _as_autocast(layer: Layer) -> Layer:
@@ -470,12 +481,16 @@ def _as_autocast(layer: Layer) -> Layer:
     return layer
 
 
-def _divide(total: Tensor, denominator: float | Tensor) -> Tensor:
-    """total/denominator, and 0 where that is 0."""
-    if not isinstance(denominator, Tensor) or not denominator.is_floating_point():
-        return total / denominator
-    empty = denominator == 0
-    return torch.where(empty, 0, total / torch.where(empty, 1, denominator).to(total.dtype))
+def _counting(target: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, Tensor | None]:
+    """The labels in 0..num_classes−1, with 0 for ignored rows, and which rows count; None where all do."""
+    if can_look(target) and target.numel():
+        least, most = map(int, target.aminmax())
+        if least >= 0 and most < num_classes and not least <= ignore_index <= most:
+            return target, None  # a look saves a batch without ignored rows all that follows from a mask
+    counted = target != ignore_index
+    labels = torch.where(counted, target, 0)
+    require_classes(labels, num_classes, "target")
+    return labels, counted
 
 
 def _onto_finite(mixture: Mixture, finite: Tensor, dtype: torch.dtype) -> Mixture:
@@ -552,7 +567,7 @@ class _Settings(nn.Module):
         self,
         weight: Tensor | None,
         ignore_index: int,
-        reduction: Reduction,
+        reduction: ReductionName,
         label_smoothing: float | Smoothing,
         z_loss: float | Tensor,
         denominator: Denominator,
@@ -600,7 +615,7 @@ class CrossEntropyLoss(_Settings):
         self,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: Reduction = "mean",
+        reduction: ReductionName = "mean",
         label_smoothing: float | Smoothing = 0.0,
         *,
         z_loss: float | Tensor = 0.0,
@@ -660,7 +675,7 @@ class LinearCrossEntropyLoss(_Settings):
         dtype: torch.dtype | None = None,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: Reduction = "mean",
+        reduction: ReductionName = "mean",
         label_smoothing: float | Smoothing = 0.0,
         z_loss: float | Tensor = 0.0,
         denominator: Denominator = None,

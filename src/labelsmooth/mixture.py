@@ -204,5 +204,7 @@ def take_rows(table: Tensor, row: Tensor) -> Tensor:
 
 
 def _broadcast(*shapes: torch.Size) -> torch.Size:
+    if all(shape == shapes[0] for shape in shapes[1:]):
+        return shapes[0] if shapes else torch.Size()
     shape: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     return shape

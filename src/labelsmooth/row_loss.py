@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import op
+from labelsmooth.backends import cpu, op
 from labelsmooth.backends.contract import Parts, Request
 from labelsmooth.mixture import Mixture
 
@@ -51,24 +51,39 @@ class RowLoss:
             loss = loss + self.z_loss * (stats.max + stats.log_sum).square()
         return loss
 
-    def slopes(self, stats: Parts, upstream: Tensor) -> Parts:  # upstream: (…)
+    def numbers(self, factor: float | Tensor) -> cpu.Combination | None:
+        """factor·loss as a combination of statistics by the same numbers in each row, where it is one."""
+        mixture, z_loss = self.mixture, self.z_loss
+        for part in (mixture.weight, mixture.prior_weight, z_loss, factor):
+            if isinstance(part, Tensor):
+                return None
+        if z_loss != 0 or not (self.whole or mixture.prior_weight is None):  # whose mass is of the row
+            return None
+        weight, prior_weight = float(mixture.weight or 0), float(mixture.prior_weight or 0)
+        factor = float(factor)
+        mass = weight * (0 if mixture.index is None else mixture.index.shape[-1]) + prior_weight
+        return cpu.Combination(mass * factor, -weight * factor, -prior_weight * factor)
+
+    def slopes(self, stats: Parts, upstream: Tensor) -> Parts:  # upstream: (…) or ()
         """The gradients of Σ upstream·loss in the statistics, but for those through m."""
+        assert stats.log_sum is not None
         at_index = at_prior = None
         if stats.at_index is not None:
             weight = self._weight()
             if isinstance(weight, Tensor):
                 at_index = -(upstream.unsqueeze(-1) * weight).expand(stats.at_index.shape)
-            else:
+            elif upstream.dim():
                 at_index = (upstream * -weight).unsqueeze(-1).expand(stats.at_index.shape)
+            else:
+                at_index = (upstream * -weight).expand(stats.at_index.shape)
         if stats.at_prior is not None:
-            at_prior = -(upstream * self._prior_weight()).expand(stats.at_prior.shape)
+            at_prior = (upstream * -self._prior_weight()).expand(stats.at_prior.shape)
         mass = self._mass(stats)
         if isinstance(self.z_loss, Tensor) or self.z_loss != 0:
             assert stats.max is not None
-            assert stats.log_sum is not None
             mass = mass + 2 * self.z_loss * (stats.max + stats.log_sum)
         log_sum = upstream if isinstance(mass, float) and mass == 1 else upstream * mass
-        return Parts(log_sum=log_sum, at_index=at_index, at_prior=at_prior)
+        return Parts(log_sum=log_sum.expand(stats.log_sum.shape), at_index=at_index, at_prior=at_prior)
 
     def rows(self, chosen: slice | Tensor) -> RowLoss:
         """The loss of some rows of a batch (N,)."""
@@ -99,43 +114,111 @@ class RowLoss:
         return mass
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduction:
+    """What becomes of the losses of rows: times a factor, 0 where a row does not count, perhaps summed."""
+
+    factor: float | Tensor  # (…) or ()
+    total: bool
+
+    @property
+    def needs_grad(self) -> bool:
+        return isinstance(self.factor, Tensor) and self.factor.requires_grad
+
+    def __call__(self, losses: Tensor, counted: Tensor | None) -> Tensor:
+        per_row = isinstance(self.factor, Tensor) and self.factor.dim() > 0
+        if per_row:
+            losses = losses * self.factor
+        if counted is not None:
+            losses = torch.where(counted, losses, 0)
+        if self.total:
+            losses = losses.sum()
+        plain = per_row or (isinstance(self.factor, float) and self.factor == 1)
+        result: Tensor = losses if plain else losses * self.factor
+        return result
+
+
 def of_logits(
-    logits: Tensor, request: Request, loss: RowLoss, backend: str, *, inplace: bool
-) -> tuple[Tensor, Parts]:
-    """The losses (…), differentiable in the logits alone, and the detached statistics.
+    logits: Tensor,  # (…, K)
+    request: Request,
+    loss: RowLoss,
+    reduction: Reduction,
+    backend: str,
+    *,
+    inplace: bool,
+    keep_stats: bool,
+) -> tuple[Tensor, Parts | None]:
+    """The reduced losses, differentiable in the logits alone, and the detached statistics.
 
     One step of autograd for all of it. With `inplace` the backward writes the gradient over the logits.
     """
+    if backend == "cpu" and not keep_stats:
+        numbers = loss.numbers(reduction.factor)
+        if numbers is not None:
+            flat, flat_request = op.flat(logits, request)
+            losses: Tensor = _Combined.apply(flat, flat_request, loss, reduction, numbers, inplace)  # type: ignore[no-untyped-call]
+            return losses if reduction.total else losses.reshape(logits.shape[:-1]), None
     with torch.no_grad():
         stats = op.forward(logits, request, backend)
-    rows: Tensor = _OfLogits.apply(logits, request, loss, stats, backend, inplace)  # type: ignore[no-untyped-call]
-    return rows, stats
+    losses = _OfLogits.apply(logits, request, loss, reduction, inplace, stats, backend)  # type: ignore[no-untyped-call]
+    return losses, stats
+
+
+class _Combined(torch.autograd.Function):
+    """Where the loss has the same numbers in each row, the CPU's kernels make it in one call each way."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
+        request, _, reduction, numbers, _ = settings
+        losses, origins = cpu.combine(logits, request, numbers, total=reduction.total)
+        ctx.save_for_backward(logits, origins)
+        ctx.settings = settings
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        logits, origins = ctx.saved_tensors
+        request, loss, reduction, numbers, inplace = ctx.settings
+        if torch.is_grad_enabled():
+            return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
+        out = logits if inplace else None
+        gradient = cpu.combine_backward(logits, request, numbers, origins, upstream, out)
+        if inplace:
+            torch.autograd.graph.increment_version(logits)
+        return gradient, None, None, None, None, None
 
 
 class _OfLogits(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, request: Request, loss: RowLoss, stats: Parts, backend: str, inplace: bool
-    ) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
+        request, loss, reduction, _, stats, _ = settings
         ctx.save_for_backward(logits)
-        ctx.rest = request, loss, stats, backend, inplace
-        return loss.of(stats)
+        ctx.settings = settings
+        losses: Tensor = reduction(loss.of(stats), request.counted)
+        return losses
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (logits,) = ctx.saved_tensors
-        request, loss, stats, backend, inplace = ctx.rest
-        if torch.is_grad_enabled() and logits.requires_grad:
-            if inplace:
-                raise RuntimeError("inplace_backward leaves no logits for a second derivative")
-            losses = loss.of(op.row_stats(logits, request, "reference"))
-            (gradient,) = torch.autograd.grad(losses, logits, upstream, create_graph=True)
-        else:
-            slopes = loss.slopes(stats, upstream)
-            gradient = op.backward(logits, request, stats, slopes, backend, shift_free=True, inplace=inplace)
-            if inplace:  # whoever saved the logits for a backward of its own is told so by torch
-                torch.autograd.graph.increment_version(logits)
-        return gradient, None, None, None, None, None
+        request, loss, reduction, inplace, stats, backend = ctx.settings
+        if torch.is_grad_enabled():
+            return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 6
+        slopes = loss.slopes(stats, upstream * reduction.factor)
+        gradient = op.backward(logits, request, stats, slopes, backend, shift_free=True, inplace=inplace)
+        if inplace:  # whoever saved the logits for a backward of its own is told so by torch
+            torch.autograd.graph.increment_version(logits)
+        return gradient, *(None,) * 6
+
+
+def _differentiable(
+    logits: Tensor, request: Request, loss: RowLoss, reduction: Reduction, upstream: Tensor, inplace: bool
+) -> Tensor:
+    """The gradient as a function that can be differentiated again."""
+    if inplace:
+        raise RuntimeError("inplace_backward leaves no logits for a second derivative")
+    losses = reduction(loss.of(op.row_stats(logits, request, "reference")), request.counted)
+    gradients: tuple[Tensor, ...] = torch.autograd.grad(losses, logits, upstream, create_graph=True)
+    return gradients[0]
 
 
 def _minus(loss: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:

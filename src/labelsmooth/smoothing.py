@@ -47,8 +47,13 @@ class Smoothing(ABC):
             return self.of_rows(target, num_classes)
         index = as_classes(target, "target")
         require_classes(index, num_classes, "target")
-        self._check_eps_shape(index.shape)
-        return self._mixture(index, num_classes)
+        return self.of_classes(index, num_classes)
+
+    def of_classes(self, target: Tensor, num_classes: int) -> Mixture:
+        """The smoothed targets of int64 class indices (…,) that were checked already."""
+        self.check_num_classes(num_classes)
+        self._check_eps_shape(target.shape)
+        return self._mixture(target, num_classes)
 
     def of_rows(self, target: Tensor, num_classes: int, finite: Tensor | None = None) -> Mixture:
         """The smoothed targets of dense rows (…, K), with the smoothing mass on the `finite` classes only."""
@@ -531,7 +536,7 @@ def as_eps(eps: float | Tensor, *, signed: bool = False) -> float | Tensor:
             inside = inside & (values >= 0)
         require(inside, lambda: f"eps must be {expected}, got {_first(values[~inside])}")
         return _at_least_float32(eps)
-    if isinstance(eps, bool) or not isinstance(eps, Real | torch.SymFloat):
+    if type(eps) is not float and (isinstance(eps, bool) or not isinstance(eps, Real | torch.SymFloat)):
         raise TypeError(f"eps must be a number or a tensor, got {type(eps).__name__}")
     eps = float(eps)
     if not (eps <= 1 and (eps >= 0 or (signed and eps > -math.inf))):

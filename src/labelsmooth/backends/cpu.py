@@ -6,6 +6,7 @@ import ctypes
 import functools
 import struct
 from importlib import resources
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,11 @@ INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 BEST = -1  # the best instruction set that the processor has
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
-_CALL = struct.Struct("=47q")  # `Call` of csrc/row_stats.h
+_SLOPES = "qqd" * 3 + "q" + "qqd" * 3
+_CALL = struct.Struct("=31q" + _SLOPES + "5q")  # `Call` of csrc/row_stats.h
+_NO_SLOPE = (0, 0, 0.0)
+_NO_SLOPES = (*_NO_SLOPE * 3, 0, *_NO_SLOPE * 3)
+_NO_STATS = (0,) * 10
 _HUGE = 1 << 22  # bytes from which on fresh memory is asked for in huge pages
 
 
@@ -50,15 +55,8 @@ def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, 
         log_sum_sq=room(rows) if request.log_sum_sq else None,
         mean_logit=room(rows) if request.mean_logit else None,
     )
-    assert _kernels is not None
-    bad = _kernels.labelsmooth_forward(
-        _CALL.pack(*question, *_answers(parts._replace(prior_mass=own_mass)), *(0,) * 16)
-    )
-    if bad >= 0:
-        assert request.index is not None
-        raise ValueError(
-            f"index must lie in 0..{request.num_classes - 1}, got {int(request.index.flatten()[bad])}"
-        )
+    answers = _answers(parts._replace(prior_mass=own_mass))
+    _run_forward(request, _CALL.pack(*question, *answers, *_NO_SLOPES, 0, 0, 0, 0, 0))
     return parts
 
 
@@ -72,36 +70,116 @@ def backward(
     shift_free: bool = False,
     isa: int = BEST,
 ) -> Tensor:
-    assert _kernels is not None
-    logits, _, question = _ask(logits, request, isa)
+    logits, _kept, question = _ask(logits, request, isa)
     wide = _wide(logits)
-    grads = Parts._make(None if g is None else g.to(wide) for g in grads)
-    gradient = torch.empty(logits.shape, dtype=logits.dtype) if out is None else out
-    if gradient.stride(1) != 1:
-        gradient = torch.empty_like(logits)
-    size = gradient.numel() * gradient.element_size()
-    if out is None and size >= _HUGE:
-        _kernels.labelsmooth_advise(gradient.data_ptr(), size)
-    _kernels.labelsmooth_backward(
-        _CALL.pack(
-            *question,
-            *_answers(stats),
-            *_strided(grads.max),
-            *_strided(grads.log_sum),
-            *((0, 0, 0) if grads.at_index is None else (grads.at_index.data_ptr(), *grads.at_index.stride())),
-            *_strided(grads.at_prior),
-            *_strided(grads.log_sum_sq),
-            *_strided(grads.mean_logit),
-            shift_free,
-            gradient.data_ptr(),
-            gradient.stride(0),
-        )
+    grads = Parts._make([g if g is None or g.dtype == wide else g.to(wide) for g in grads])
+    slopes = (
+        *_slope(grads.max),
+        *_slope(grads.log_sum),
+        *_slope(grads.at_index),
+        0 if grads.at_index is None else grads.at_index.stride(1),
+        *_slope(grads.at_prior),
+        *_slope(grads.log_sum_sq),
+        *_slope(grads.mean_logit),
     )
+    return _run_backward(logits, question, _answers(stats), slopes, out, shift_free)
+
+
+class Combination(NamedTuple):
+    """The numbers of log_sum·ℓ + Σ_j at_index·a_j + at_prior·b, which does not change with m."""
+
+    log_sum: float
+    at_index: float
+    at_prior: float
+
+    def slopes(self, upstream: Tensor | None) -> tuple[int | float, ...]:
+        values, step = _strided(upstream)
+        return (
+            *_NO_SLOPE,
+            *(values, step, self.log_sum),
+            *(values, step, self.at_index, 0),
+            *(values, step, self.at_prior),
+            *(_NO_SLOPE * 2),
+        )
+
+
+def combine(
+    logits: Tensor,  # (N, C)
+    request: Request,
+    combination: Combination,
+    *,
+    total: bool,
+) -> tuple[Tensor, Tensor]:
+    """The combination in each row (N,), or its sum over the rows that count (), and max and log_sum (2, N).
+
+    What `forward` and arithmetic on its answer give, in one call: in small batches calls are what costs.
+    """
+    logits, _kept, question = _ask(logits, request, BEST)
+    rows, wide = logits.shape[0], _wide(logits)
+    origins, combined = torch.empty(2, rows, dtype=wide), torch.empty(rows, dtype=wide)
+    result = torch.empty((), dtype=wide) if total else combined
+    places = (combined.data_ptr(), result.data_ptr() if total else 0)
+    slopes = combination.slopes(None)
+    _run_forward(request, _CALL.pack(*question, *_origins(origins), *slopes, *places, 0, 0, 0))
+    return result, origins
+
+
+def combine_backward(
+    logits: Tensor,  # (N, C)
+    request: Request,
+    combination: Combination,
+    origins: Tensor,  # (2, N)
+    upstream: Tensor,  # (N,), or () for the sum
+    out: Tensor | None,
+) -> Tensor:
+    """The gradient of the logits, as `backward` gives it."""
+    logits, _kept, question = _ask(logits, request, BEST)
+    if upstream.dtype != origins.dtype:
+        upstream = upstream.to(origins.dtype)
+    return _run_backward(logits, question, _origins(origins), combination.slopes(upstream), out, True)
+
+
+def _origins(origins: Tensor) -> tuple[int, ...]:
+    """`_answers` with nothing but max and log_sum."""
+    first = origins.data_ptr()
+    return (first, 0, first + origins.shape[1] * origins.element_size(), *_NO_STATS[3:])
+
+
+def _run_forward(request: Request, call: bytes) -> None:
+    assert _kernels is not None
+    bad = _kernels.labelsmooth_forward(call)
+    if bad >= 0:
+        assert request.index is not None
+        value = int(request.index.flatten()[bad])
+        raise ValueError(f"class indices must lie in 0..{request.num_classes - 1}, got {value}")
+
+
+def _run_backward(
+    logits: Tensor,
+    question: tuple[int, ...],
+    answers: tuple[int, ...],
+    slopes: tuple[int | float, ...],
+    out: Tensor | None,
+    shift_free: bool,
+) -> Tensor:
+    assert _kernels is not None
+    gradient = (
+        out if out is not None and out.stride(1) == 1 else torch.empty(logits.shape, dtype=logits.dtype)
+    )
+    size = gradient.numel() * gradient.element_size()
+    if size >= _HUGE and gradient is not out:
+        _kernels.labelsmooth_advise(gradient.data_ptr(), size)
+    place = (shift_free, gradient.data_ptr(), gradient.stride(0))
+    _kernels.labelsmooth_backward(_CALL.pack(*question, *answers, *slopes, 0, 0, *place))
     return gradient if out is None or gradient is out else out.copy_(gradient)
 
 
+def _slope(grad: Tensor | None) -> tuple[int, int, float]:
+    return _NO_SLOPE if grad is None else (*_strided(grad), 1.0)
+
+
 def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-    """The first fields of `Call`, and the tensors behind them, to be kept alive."""
+    """The logits and the prior as the kernels take them, to be kept alive, and the first fields of `Call`."""
     rows, columns = logits.shape
     if logits.stride(1) != 1:
         logits = logits.contiguous()

@@ -7,6 +7,7 @@ gradient that has to be differentiated again is made by the reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +25,7 @@ SLOPED = ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")
 
 def forward(logits: Tensor, request: Request, backend: str) -> Parts:  # (…, C)
     """The statistics of shape (…), not differentiable."""
-    flat = BACKENDS[backend].forward(*_flat(logits, request))
-    return _unflat(flat, logits.shape[:-1])
+    return _unflat(BACKENDS[backend].forward(*flat(logits, request)), logits.shape[:-1])
 
 
 def backward(
@@ -41,10 +41,15 @@ def backward(
     """The gradient of the logits; differentiable where grad mode is on, then by the reference's formulas."""
     if torch.is_grad_enabled() and logits.requires_grad:
         return reference.backward(logits, request, stats, grads)
-    flat_stats, flat_grads = (Parts._make(map(_flatter(logits.dim() - 1), parts)) for parts in (stats, grads))
-    flat, request = _flat(logits, request)
+    one = _flatter(logits.dim() - 1)
+    rows, request = flat(logits, request)
     gradient = BACKENDS[backend].backward(
-        flat, request, flat_stats, flat_grads, flat if inplace else None, shift_free=shift_free
+        rows,
+        request,
+        Parts._make(map(one, stats)),
+        Parts._make(map(one, grads)),
+        rows if inplace else None,
+        shift_free=shift_free,
     )
     return gradient.reshape(logits.shape)
 
@@ -54,9 +59,9 @@ def row_stats(logits: Tensor, request: Request, backend: str) -> Parts:  # (…,
     if backend == "reference":
         return reference.forward(logits, request)
     if is_traced(logits):
-        flat, flat_request = _flat(logits, request)
-        values = _row_stats(flat, *_arguments(flat_request), backend)
-        wanted = _wanted(flat, flat_request)
+        rows, request = flat(logits, request)
+        values = _row_stats(rows, *_arguments(request), backend)
+        wanted = _wanted(rows, request)
         return _unflat(
             Parts._make(v if w else None for v, w in zip(values, wanted, strict=True)), logits.shape[:-1]
         )
@@ -224,23 +229,22 @@ def _wanted(logits: Tensor, request: Request) -> Parts:  # (N, C)
     return Parts._make(wanted)
 
 
-def _flat(logits: Tensor, request: Request) -> tuple[Tensor, Request]:
+def flat(logits: Tensor, request: Request) -> tuple[Tensor, Request]:
     """The same with one batch dimension."""
-    batch = logits.dim() - 1
-    if batch == 1:
+    if logits.dim() == 2:
         return logits, request
-    flatter = _flatter(batch)
-    index, row, counted = (flatter(t) for t in (request.index, request.prior_row, request.counted))
+    one = _flatter(logits.dim() - 1)
+    index, row, counted = (one(tensor) for tensor in (request.index, request.prior_row, request.counted))
     return logits.reshape(-1, logits.shape[-1]), replace(request, index=index, prior_row=row, counted=counted)
 
 
-def _flatter(batch: int) -> Any:
-    def flat(tensor: Tensor | None) -> Tensor | None:
+def _flatter(batch: int) -> Callable[[Tensor | None], Tensor | None]:
+    def one(tensor: Tensor | None) -> Tensor | None:
         if tensor is None or batch == 1 or tensor.dim() < batch:
             return tensor  # one value for all rows stays one
         return tensor.reshape(-1, *tensor.shape[batch:])
 
-    return flat
+    return one
 
 
 def _unflat(parts: Parts, batch: torch.Size) -> Parts:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from labelsmooth.backends import op
 from labelsmooth.backends.contract import Parts, Request
-from labelsmooth.row_loss import RowLoss
+from labelsmooth.row_loss import Reduction, RowLoss
 
 # With fewer rows, packing W anew for each chunk costs more than a tenth of its products; more gain little.
 LEAST_ROWS, MOST_ROWS = 256, 512
@@ -41,21 +41,21 @@ def linear_losses(
     layer: Layer,
     request: Request,
     loss: RowLoss,
+    reduction: Reduction,
     backend: str,
     chunk_rows: int,
     *,
-    share: Tensor | None = None,  # (N,) or ()
-    keep_stats: bool = False,
+    keep_stats: bool,
 ) -> tuple[Tensor, Parts | None]:
-    """The loss of each row (N,), or Σ share·loss (), and the statistics.
+    """The reduced losses, differentiable in the layer alone, and the statistics.
 
     Args:
         layer: what makes the logits.
         request: about the N rows of logits; rows that do not count are dropped before any product.
         loss: of the same rows, its mixture with one batch dimension.
+        reduction: of the losses.
         backend: the backend's name.
         chunk_rows: rows in the buffer at once.
-        share: each row's factor in the sum, without a gradient of its own; None for no sum.
         keep_stats: whether to return the detached statistics.
 
     Cost: three products of the size of the logits, as the layer and its backward alone; four without a sum,
@@ -63,18 +63,18 @@ def linear_losses(
         synchronisation where rows may not count.
     """
     kept: list[Parts] = []
-    settings = _Settings(request, loss, backend, chunk_rows, kept if keep_stats else None)
+    settings = _Settings(request, loss, reduction, backend, chunk_rows, kept if keep_stats else None)
     if torch.is_grad_enabled():
-        losses: Tensor = _Losses.apply(*layer, share, settings)  # type: ignore[no-untyped-call]
+        losses: Tensor = _Losses.apply(*layer, settings)  # type: ignore[no-untyped-call]
     else:
-        losses = _pass(layer, settings, None)
-        losses = losses if share is None else (losses * share).sum()
+        losses = reduction(_pass(layer, settings, None), None)
     return losses, kept[0] if keep_stats else None
 
 
 class _Settings(NamedTuple):
     request: Request
     loss: RowLoss
+    reduction: Reduction
     backend: str
     chunk_rows: int
     kept: list[Parts] | None  # takes the statistics, where they are wanted
@@ -82,34 +82,36 @@ class _Settings(NamedTuple):
 
 class _Losses(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        share: Tensor | None,
-        settings: _Settings,
-    ) -> Tensor:
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings) -> Tensor:
         layer = Layer(input, weight, bias)
         slopes = None
-        if share is not None and any(ctx.needs_input_grad):
-            slopes = _Slopes(layer, share, ctx.needs_input_grad)
+        if settings.reduction.total and any(ctx.needs_input_grad):
+            slopes = _Slopes(layer, _factor(layer, settings), ctx.needs_input_grad)
         losses = _pass(layer, settings, slopes)
-        ctx.save_for_backward(input, weight, bias, share)
+        ctx.save_for_backward(input, weight, bias)
         ctx.settings, ctx.slopes = settings._replace(kept=None), slopes
-        return losses if share is None else (losses * share).sum()
+        return settings.reduction(losses, None)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, bias, share = ctx.saved_tensors
-        layer = Layer(input, weight, bias)
+        layer = Layer(*ctx.saved_tensors)
+        settings, total = ctx.settings, ctx.settings.reduction.total
         if torch.is_grad_enabled():
-            return (*_differentiable(layer, ctx.settings, share, upstream), None, None)
+            return (*_differentiable(layer, settings, upstream), None)
         slopes, ctx.slopes = ctx.slopes, None
         if slopes is None:  # losses of rows, or a second backward through a sum
-            slopes = _Slopes(layer, upstream if share is None else share, ctx.needs_input_grad)
-            _pass(layer, ctx.settings, slopes)
-        return (*slopes.finish(None if share is None else upstream), None, None)
+            share = _factor(layer, settings)
+            slopes = _Slopes(layer, share if total else share * upstream, ctx.needs_input_grad)
+            _pass(layer, settings, slopes)
+        return (*slopes.finish(upstream if total else None), None)
+
+
+def _factor(layer: Layer, settings: _Settings) -> Tensor:
+    """What each row's loss is multiplied by, (N,) or ()."""
+    factor = settings.reduction.factor
+    if isinstance(factor, Tensor):
+        return factor
+    return torch.full((), factor, dtype=settings.loss.dtype, device=layer.input.device)
 
 
 class _Slopes:
@@ -164,7 +166,7 @@ class _Slopes:
 def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
     """The losses (N,), 0 for rows that do not count; adds to the slopes, where given."""
     x, weight, bias = layer
-    request, loss, backend, chunk_rows, kept = settings
+    request, loss, _, backend, chunk_rows, kept = settings
     counted = request.counted
     if counted is not None:
         chosen = counted.nonzero().squeeze(-1)
@@ -235,15 +237,11 @@ def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
     return Parts._make(joined)
 
 
-def _differentiable(
-    layer: Layer, settings: _Settings, share: Tensor | None, upstream: Tensor
-) -> list[Tensor | None]:
+def _differentiable(layer: Layer, settings: _Settings, upstream: Tensor) -> list[Tensor | None]:
     """The gradients as functions that can be differentiated again, by way of the full logits."""
     request = settings.request
     losses = settings.loss.of(op.row_stats(nn.functional.linear(*layer), request, "reference"))
-    if request.counted is not None:
-        losses = torch.where(request.counted, losses, 0)
-    result = losses if share is None else (losses * share).sum()
+    result = settings.reduction(losses, request.counted)
     wanted = [tensor for tensor in layer if tensor is not None and tensor.requires_grad]
     gradients = iter(torch.autograd.grad(result, wanted, upstream, create_graph=True))
     return [next(gradients) if tensor is not None and tensor.requires_grad else None for tensor in layer]
