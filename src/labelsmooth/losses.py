@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.select import Backend, require_backend
+from labelsmooth.backends import op
+from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.select import Backend, hindrance, require_backend, select
 from labelsmooth.checks import (
     as_classes,
+    is_traced,
     require,
     require_logits,
     require_no_nan,
     require_num_classes,
     require_tensor,
 )
+from labelsmooth.feeds.linear import Layer, linear_losses, rows_of_chunk
 from labelsmooth.mixture import Mixture, finite_scale, take_rows
-from labelsmooth.row_stats import RowStats, Support, require_support, row_stats
+from labelsmooth.row_loss import RowLoss, of_logits
+from labelsmooth.row_stats import RowStats, Support, require_support
 from labelsmooth.smoothing import Smoothing, as_smoothing
 
 Reduction = Literal["none", "mean", "sum"]
@@ -39,6 +44,7 @@ def cross_entropy(
     denominator: Denominator = ...,
     support: Support = ...,
     return_stats: Literal[False] = ...,
+    inplace_backward: bool = ...,
     backend: Backend = ...,
 ) -> Tensor: ...
 @overload
@@ -55,6 +61,7 @@ def cross_entropy(
     denominator: Denominator = ...,
     support: Support = ...,
     return_stats: Literal[True],
+    inplace_backward: bool = ...,
     backend: Backend = ...,
 ) -> tuple[Tensor, RowStats]: ...
 def cross_entropy(
@@ -70,6 +77,7 @@ def cross_entropy(
     denominator: Denominator = None,
     support: Support = "all",
     return_stats: bool = False,
+    inplace_backward: bool = False,
     backend: Backend = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy of logits against smoothed targets, in nats; a drop-in for `F.cross_entropy`.
@@ -95,7 +103,14 @@ def cross_entropy(
             prior's other classes; where the prior has no other, the row goes without.
         return_stats: also return the detached `RowStats`, from which accuracy, NLL, Brier score, entropy and
             calibration of the batch follow with no second pass.
-        backend: "auto" or "reference".
+        inplace_backward: let the backward write the gradient over the logits, which saves memory of their
+            size. Afterwards the logits hold their gradient: safe where nothing but this loss needs them. The
+            layer that made them may not (a linear or convolutional one does not). A backward that does, a
+            second backward and a second derivative raise. Without effect on the reference backend and in
+            compiled code.
+        backend: "auto", "reference", "cpu" or "gpu". "auto" takes the reference where no kernel can serve:
+            under `torch.func` transforms, in forward-mode differentiation, for a prior that needs a
+            gradient, and on other devices.
 
     Returns:
         The loss: a scalar, or (N, d1, …) for "none", with 0 for rows that do not count. float64 for float64
@@ -104,10 +119,14 @@ def cross_entropy(
 
     Raises:
         TypeError: a dtype that does not fit its meaning.
-        ValueError: fewer than 2 classes, shapes that do not fit, a class or ε out of range, NaN in weights.
+        ValueError: fewer than 2 classes, shapes that do not fit, a class or ε out of range, NaN in weights;
+            `inplace_backward` for logits that are a leaf, or a view of one, or share memory among themselves;
+            a backend that cannot serve.
+        RuntimeError: from the backward, where `inplace_backward` took the logits from someone.
 
-    Cost: that of `row_stats`. Class indices are never made into an N×K target, but on the reference a
-        class-conditional smoothing gathers its N rows.
+    Cost: that of `row_stats`, and a backward that reads the logits once and writes the gradient once. Class
+        indices are never made into an N×K target, but on the reference a class-conditional smoothing gathers
+        its N rows.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -129,8 +148,266 @@ def cross_entropy(
     _check_weight("weight", weight, (num_classes,))
     _check_weight("row_weight", row_weight, rows)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    finite = logits.detach() > -torch.inf if support == "finite" else None
+    if inplace_backward:
+        _require_own_storage(input)
+    targets = _targets(
+        target,
+        logits if support == "finite" else None,
+        rows,
+        num_classes,
+        class_axis,
+        weight,
+        ignore_index,
+        label_smoothing,
+        row_weight,
+        dtype,
+    )
+    request = targets.request(rows, num_classes, everything=return_stats)
+    row_loss = targets.row_loss(z_loss, dtype)
+    chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
+    if chosen == "reference" or is_traced(logits) or row_loss.needs_grad:
+        stats = op.row_stats(logits, request, chosen)
+        losses = row_loss.of(stats)
+    else:
+        losses, stats = of_logits(logits, request, row_loss, chosen, inplace=inplace_backward)
+    if row_weight is not None:
+        losses = losses * row_weight.to(dtype)
+    if targets.counted is not None:
+        losses = torch.where(targets.counted, losses, 0)
+    if reduction == "sum":
+        losses = losses.sum()
+    elif reduction == "mean":
+        losses = _divide(losses.sum(), targets.denominator(denominator, losses.numel()))
+    if not return_stats:
+        return losses
+    return losses, RowStats(index=request.index, counted=request.counted, **stats._asdict()).detach()
 
+
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor | Mixture,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Smoothing = ...,
+    row_weight: Tensor | None = ...,
+    z_loss: float | Tensor = ...,
+    denominator: Denominator = ...,
+    chunk_rows: int | None = ...,
+    return_stats: Literal[False] = ...,
+    backend: Backend = ...,
+) -> Tensor: ...
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor | Mixture,
+    *,
+    linear_bias: Tensor | None = ...,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: Reduction = ...,
+    label_smoothing: float | Smoothing = ...,
+    row_weight: Tensor | None = ...,
+    z_loss: float | Tensor = ...,
+    denominator: Denominator = ...,
+    chunk_rows: int | None = ...,
+    return_stats: Literal[True],
+    backend: Backend = ...,
+) -> tuple[Tensor, RowStats]: ...
+def linear_cross_entropy(
+    input: Tensor,  # (..., H)
+    linear_weight: Tensor,  # (K, H)
+    target: Tensor | Mixture,  # (...), or dense (..., K)
+    *,
+    linear_bias: Tensor | None = None,  # (K,)
+    weight: Tensor | None = None,  # (K,)
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float | Smoothing = 0.0,
+    row_weight: Tensor | None = None,  # (...)
+    z_loss: float | Tensor = 0.0,
+    denominator: Denominator = None,
+    chunk_rows: int | None = None,
+    return_stats: bool = False,
+    backend: Backend = "auto",
+) -> Tensor | tuple[Tensor, RowStats]:
+    """Cross-entropy of a linear layer's logits input·Wᵀ + b against smoothed targets, in nats.
+
+    Args:
+        input: (…, H) features.
+        linear_weight: W, (K, H).
+        target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
+        linear_bias: b, (K,).
+        weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, return_stats,
+            backend: as in `cross_entropy`.
+        chunk_rows: rows whose logits exist at a time, ≥ 1. None takes an eighth of the rows, but at least
+            256, below which the products lose a tenth of their speed and more, and at most 512, above which
+            they gain little.
+
+    Returns:
+        As `cross_entropy`; "none" gives (…).
+
+    Raises:
+        TypeError, ValueError: as `cross_entropy`; or shapes or dtypes of the layer that do not fit.
+
+    Cost: the three products of the layer and its backward, all made in the forward, and chunk_rows·K numbers
+        beside the gradients; never the full logits. Rows that do not count are dropped first (which makes a
+        GPU wait once). For "none" the backward makes the logits again. The full logits are made after all in
+        compiled code, under `torch.func` transforms, where more than the layer needs a gradient, and for a
+        second derivative.
+
+    Example:
+        >>> x, W = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+        >>> linear_cross_entropy(x, W, torch.tensor([0, 1]), label_smoothing=0.1)
+        tensor(0.3729)
+
+    Source: as `torch.nn.functional.linear_cross_entropy` (2.13), with the class axis always last.
+    """
+    if linear_weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != linear_weight.shape[1]:
+        raise ValueError(
+            "input (…, H) and linear_weight (K, H) must share H, "
+            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+        )
+    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:1]:
+        raise ValueError(
+            f"linear_bias must have shape ({linear_weight.shape[0]},), got {tuple(linear_bias.shape)}"
+        )
+    _check_chunk_rows(chunk_rows)
+    batch, num_classes = input.shape[:-1], linear_weight.shape[0]
+    require_num_classes(num_classes)
+    _check_settings(reduction, z_loss, denominator, ignore_index)
+    _check_weight("weight", weight, (num_classes,))
+    _check_weight("row_weight", row_weight, batch)
+    layer = _as_autocast(Layer(input.reshape(-1, input.shape[-1]), linear_weight, linear_bias))
+    dtype = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
+    targets = _targets(
+        target, None, batch, num_classes, len(batch), weight, ignore_index, label_smoothing, row_weight, dtype
+    ).flat(batch)
+    row_loss = targets.row_loss(z_loss, dtype)
+    chosen, _ = select(backend, input.device, hindrance(input, targets.mixture.prior))
+    num_rows = layer.input.shape[0]
+    share: Tensor | None = None
+    if reduction != "none":
+        share = torch.ones((), dtype=dtype, device=input.device)
+        if reduction == "mean":
+            share = _divide(share, targets.denominator(denominator, num_rows))
+        if row_weight is not None:
+            share = share * row_weight.to(dtype).reshape(-1)
+    others = (row_weight, share) if torch.is_grad_enabled() else ()
+    if (
+        hindrance(input, targets.mixture.prior) is not None
+        or is_traced(input)
+        or row_loss.needs_grad
+        or any(tensor is not None and tensor.requires_grad for tensor in others)
+    ):
+        class_axis = min(1, len(batch))
+        if isinstance(target, Tensor) and target.is_floating_point():
+            target = target.movedim(-1, class_axis)
+        result: Tensor | tuple[Tensor, RowStats] = cross_entropy(  # type: ignore[call-overload,misc]
+            nn.functional.linear(input, linear_weight, linear_bias).movedim(-1, class_axis),
+            target,
+            weight,
+            ignore_index,
+            reduction,
+            label_smoothing,
+            row_weight=row_weight,
+            z_loss=z_loss,
+            denominator=denominator,
+            return_stats=return_stats,
+            backend=backend,
+        )
+        return result
+    request = targets.request(torch.Size((num_rows,)), num_classes, everything=return_stats)
+    losses, stats = linear_losses(
+        layer,
+        request,
+        row_loss,
+        chosen,
+        rows_of_chunk(num_rows) if chunk_rows is None else chunk_rows,
+        share=share,
+        keep_stats=return_stats,
+    )
+    if share is None:
+        losses = losses.reshape(batch)
+        if row_weight is not None:
+            losses = losses * row_weight.to(dtype)
+    if stats is None:
+        return losses
+    shaped = Parts._make(
+        part if part is None or part.dim() == 0 else part.reshape(batch + part.shape[1:]) for part in stats
+    )
+    index = None if request.index is None else request.index.reshape(batch + request.index.shape[1:])
+    counted = None if request.counted is None else request.counted.reshape(batch)
+    return losses, RowStats(index=index, counted=counted, **shaped._asdict())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Targets:
+    """Checked targets, whatever they were given as."""
+
+    mixture: Mixture
+    counted: Tensor | None  # (...)
+    labels: Tensor | None  # (...), where the targets were class indices
+    weight: Tensor | None  # (K,), class weights
+    support: Support
+
+    def flat(self, batch: torch.Size) -> _Targets:
+        """The same with one batch dimension in place of those of `batch`."""
+        counted, labels = (None if t is None else t.reshape(-1) for t in (self.counted, self.labels))
+        return replace(self, mixture=self.mixture.flat(batch), counted=counted, labels=labels)
+
+    def request(self, rows: torch.Size, num_classes: int, *, everything: bool) -> Request:
+        index, row = self.mixture.index, self.mixture.prior_row
+        prior: Tensor | Literal["uniform"] | None = None
+        if self.mixture.prior_weight is not None:
+            prior = "uniform" if self.mixture.prior is None else self.mixture.prior
+        return Request(
+            None if index is None else index.expand(*rows, index.shape[-1]),
+            prior,
+            None if row is None else row.expand(rows),
+            self.counted,
+            num_classes,
+            0,
+            self.support == "finite",
+            everything,
+            everything,
+        )
+
+    def row_loss(self, z_loss: float | Tensor, dtype: torch.dtype) -> RowLoss:
+        if isinstance(z_loss, Tensor):
+            z_loss = z_loss.to(dtype)
+        whole = self.mixture.prior is None and self.support == "all"
+        return RowLoss(self.mixture, z_loss, whole, dtype)
+
+    def denominator(self, asked: Denominator, num_rows: int) -> float | Tensor:
+        """What a mean divides by; a 0-d tensor may be 0."""
+        if asked is None and self.labels is not None and self.weight is not None:
+            weights = take_rows(self.weight, self.labels)
+            return (weights if self.counted is None else torch.where(self.counted, weights, 0)).sum()
+        if asked is None or asked == "valid":  # without a row that counts the sum is 0 already
+            return max(num_rows, 1) if self.counted is None else self.counted.sum().clamp(min=1)
+        return max(num_rows, 1) if asked == "rows" else asked
+
+
+def _targets(
+    target: Tensor | Mixture,
+    logits: Tensor | None,  # (..., K), for support="finite"
+    rows: torch.Size,
+    num_classes: int,
+    class_axis: int,  # of dense targets
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float | Smoothing,
+    row_weight: Tensor | None,
+    dtype: torch.dtype,
+) -> _Targets:
+    finite = None if logits is None else logits.detach() > -torch.inf
+    support: Support = "all" if logits is None else "finite"
     counted: Tensor | None = None
     labels: Tensor | None = None
     if isinstance(target, Mixture):
@@ -151,10 +428,10 @@ def cross_entropy(
         require_tensor(target, "target")
         smoothing = as_smoothing(label_smoothing)
         if target.is_floating_point():
-            if target.shape != input.shape:
+            shape = torch.Size((*rows[:class_axis], num_classes, *rows[class_axis:]))
+            if target.shape != shape:
                 raise ValueError(
-                    f"dense targets must have the shape of input {tuple(input.shape)}, "
-                    f"got {tuple(target.shape)}"
+                    f"dense targets must have shape {tuple(shape)}, as the logits, got {tuple(target.shape)}"
                 )
             smoothing.check_num_classes(num_classes)
             mixture = smoothing.of_rows(target.movedim(class_axis, -1), num_classes, finite)
@@ -169,172 +446,36 @@ def cross_entropy(
             if finite is not None:
                 mixture = _onto_finite(mixture, finite, dtype)
     if row_weight is not None:
-        row_weight = row_weight.to(dtype)
-        counted = row_weight != 0 if counted is None else counted & (row_weight != 0)
+        heavy = row_weight.to(dtype) != 0
+        counted = heavy if counted is None else counted & heavy
     if weight is not None:
         weight = weight.to(dtype)
         mixture = mixture.weighted(weight)
-
-    prior: Tensor | Literal["uniform"] | None = None
-    if mixture.prior_weight is not None:
-        prior = "uniform" if mixture.prior is None else mixture.prior
-    stats = row_stats(
-        logits,
-        None if mixture.index is None else mixture.index.expand(*rows, mixture.index.shape[-1]),
-        prior,
-        prior_row=None if mixture.prior_row is None else mixture.prior_row.expand(rows),
-        counted=counted,
-        support=support,
-        log_sum_sq=return_stats,
-        mean_logit=return_stats,
-        backend=backend,
-    )
-    loss = _row_losses(mixture, stats, dtype)
-    if isinstance(z_loss, Tensor):
-        z_loss = z_loss.to(dtype)
-    if isinstance(z_loss, Tensor) or z_loss != 0:
-        loss = loss + z_loss * stats.lse.square()
-    if row_weight is not None:
-        loss = loss * row_weight
-    if counted is not None:
-        loss = torch.where(counted, loss, 0)
-    if reduction == "sum":
-        loss = loss.sum()
-    elif reduction == "mean":
-        loss = _mean(loss, counted, labels, weight, denominator)
-    return (loss, stats.detach()) if return_stats else loss
+    return _Targets(mixture, counted, labels, weight, support)
 
 
-@overload
-def linear_cross_entropy(
-    input: Tensor,
-    linear_weight: Tensor,
-    target: Tensor | Mixture,
-    *,
-    linear_bias: Tensor | None = ...,
-    weight: Tensor | None = ...,
-    ignore_index: int = ...,
-    reduction: Reduction = ...,
-    label_smoothing: float | Smoothing = ...,
-    row_weight: Tensor | None = ...,
-    z_loss: float | Tensor = ...,
-    denominator: Denominator = ...,
-    return_stats: Literal[False] = ...,
-    backend: Backend = ...,
-) -> Tensor: ...
-@overload
-def linear_cross_entropy(
-    input: Tensor,
-    linear_weight: Tensor,
-    target: Tensor | Mixture,
-    *,
-    linear_bias: Tensor | None = ...,
-    weight: Tensor | None = ...,
-    ignore_index: int = ...,
-    reduction: Reduction = ...,
-    label_smoothing: float | Smoothing = ...,
-    row_weight: Tensor | None = ...,
-    z_loss: float | Tensor = ...,
-    denominator: Denominator = ...,
-    return_stats: Literal[True],
-    backend: Backend = ...,
-) -> tuple[Tensor, RowStats]: ...
-def linear_cross_entropy(
-    input: Tensor,  # (..., H)
-    linear_weight: Tensor,  # (K, H)
-    target: Tensor | Mixture,  # (...), or dense (..., K)
-    *,
-    linear_bias: Tensor | None = None,  # (K,)
-    weight: Tensor | None = None,  # (K,)
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-    label_smoothing: float | Smoothing = 0.0,
-    row_weight: Tensor | None = None,  # (...)
-    z_loss: float | Tensor = 0.0,
-    denominator: Denominator = None,
-    return_stats: bool = False,
-    backend: Backend = "auto",
-) -> Tensor | tuple[Tensor, RowStats]:
-    """Cross-entropy of a linear layer's logits input·Wᵀ + b against smoothed targets, in nats.
-
-    Args:
-        input: (…, H) features.
-        linear_weight: W, (K, H).
-        target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
-        linear_bias: b, (K,).
-        weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, return_stats,
-            backend: as in `cross_entropy`.
-
-    Returns:
-        As `cross_entropy`; "none" gives (…).
-
-    Raises:
-        TypeError, ValueError: as `cross_entropy`; or shapes of the layer that do not fit.
-
-    Cost: makes the logits, (…, K), once.
-
-    Example:
-        >>> x, W = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
-        >>> linear_cross_entropy(x, W, torch.tensor([0, 1]), label_smoothing=0.1)
-        tensor(0.3729)
-
-    Source: as `torch.nn.functional.linear_cross_entropy` (2.13), with the class axis always last.
-    """
-    if linear_weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != linear_weight.shape[1]:
-        raise ValueError(
-            "input (…, H) and linear_weight (K, H) must share H, "
-            f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
+def _as_autocast(layer: Layer) -> Layer:
+    """What autocast would give a linear layer of these tensors."""
+    device = layer.input.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        layer = Layer._make(
+            None if t is None else t if t.dtype == torch.float64 else t.to(dtype) for t in layer
         )
-    if linear_bias is not None and linear_bias.shape != linear_weight.shape[:1]:
-        raise ValueError(
-            f"linear_bias must have shape ({linear_weight.shape[0]},), got {tuple(linear_bias.shape)}"
+    dtypes = {t.dtype for t in layer if t is not None}
+    if len(dtypes) > 1:
+        raise TypeError(
+            f"input, linear_weight and linear_bias must have one dtype, got {sorted(map(str, dtypes))}"
         )
-    logits = nn.functional.linear(input, linear_weight, linear_bias)
-    class_axis = min(1, logits.dim() - 1)
-    if isinstance(target, Tensor) and target.is_floating_point() and target.dim() == logits.dim():
-        target = target.movedim(-1, class_axis)
-    result: Tensor | tuple[Tensor, RowStats] = cross_entropy(  # type: ignore[call-overload,misc]
-        logits.movedim(-1, class_axis),
-        target,
-        weight,
-        ignore_index,
-        reduction,
-        label_smoothing,
-        row_weight=row_weight,
-        z_loss=z_loss,
-        denominator=denominator,
-        return_stats=return_stats,
-        backend=backend,
-    )
-    return result
+    return layer
 
 
-def _row_losses(mixture: Mixture, stats: RowStats, dtype: torch.dtype) -> Tensor:
-    """M·ℓ − Σ_j w_j·a_j − β·b of each row."""
-    mass: Tensor | float = 0.0
-    attained: Tensor | float = 0.0
-    if stats.at_index is not None:
-        weight = mixture.weight
-        if not isinstance(weight, Tensor):
-            weight = stats.at_index.new_full((), weight or 0.0)  # made on the device, without a copy to it
-        weight = weight.to(dtype).expand(stats.at_index.shape)
-        mass = weight.sum(-1)
-        attained = _times(weight, stats.at_index).sum(-1)
-    if stats.at_prior is not None and mixture.prior_weight is not None:
-        assert stats.prior_mass is not None
-        prior_weight = mixture.prior_weight
-        if isinstance(prior_weight, Tensor):
-            prior_weight = prior_weight.to(dtype)
-        mass = mass + prior_weight * stats.prior_mass
-        attained = attained + _times(prior_weight, stats.at_prior)
-    return _times(mass, stats.log_sum) - attained
-
-
-def _times(factor: Tensor | float, value: Tensor) -> Tensor:
-    """factor·value, where 0·(±inf) is 0."""
-    if not isinstance(factor, Tensor):
-        return torch.zeros_like(value) if factor == 0 else factor * value
-    return factor * torch.where((factor == 0) & value.isinf(), 0, value)
+def _divide(total: Tensor, denominator: float | Tensor) -> Tensor:
+    """total/denominator, and 0 where that is 0."""
+    if not isinstance(denominator, Tensor) or not denominator.is_floating_point():
+        return total / denominator
+    empty = denominator == 0
+    return torch.where(empty, 0, total / torch.where(empty, 1, denominator).to(total.dtype))
 
 
 def _onto_finite(mixture: Mixture, finite: Tensor, dtype: torch.dtype) -> Mixture:
@@ -345,25 +486,12 @@ def _onto_finite(mixture: Mixture, finite: Tensor, dtype: torch.dtype) -> Mixtur
     return replace(mixture, prior_weight=mixture.prior_weight * finite_scale(prior, finite, dtype))
 
 
-def _mean(
-    loss: Tensor,  # (...)
-    counted: Tensor | None,
-    labels: Tensor | None,
-    class_weight: Tensor | None,
-    denominator: Denominator,
-) -> Tensor:
-    total = loss.sum()
-    if denominator is None and labels is not None and class_weight is not None:
-        weights = take_rows(class_weight, labels)
-        denominator = (weights if counted is None else torch.where(counted, weights, 0)).sum()
-    elif denominator is None or denominator == "valid":
-        denominator = loss.numel() if counted is None else counted.sum()
-    elif denominator == "rows":
-        denominator = loss.numel()
-    if not isinstance(denominator, Tensor):
-        return total / max(denominator, 1) if isinstance(denominator, int) else total / denominator
-    empty = denominator == 0
-    return torch.where(empty, 0, total / torch.where(empty, 1, denominator).to(total.dtype))
+def _require_own_storage(logits: Tensor) -> None:
+    source = logits if logits._base is None else logits._base
+    if source.is_leaf and source.requires_grad:
+        raise ValueError("inplace_backward needs logits that a layer made, got a leaf, or a view of one")
+    if any(step == 0 and size > 1 for step, size in zip(logits.stride(), logits.shape, strict=True)):
+        raise ValueError("inplace_backward needs logits of their own memory each, got an expanded tensor")
 
 
 def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
@@ -376,6 +504,13 @@ def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> No
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
     if value.is_floating_point():
         require_no_nan(value, name)
+
+
+def _check_chunk_rows(chunk_rows: int | None) -> None:
+    if chunk_rows is not None and (isinstance(chunk_rows, bool) or not isinstance(chunk_rows, int)):
+        raise TypeError(f"chunk_rows must be an int or None, got {type(chunk_rows).__name__}")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise ValueError(f"chunk_rows must be at least 1, got {chunk_rows}")
 
 
 def _check_settings(
@@ -504,6 +639,7 @@ class LinearCrossEntropyLoss(_Settings):
         bias: whether the layer has a bias.
         device, dtype: of the layer.
         weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend: as in `cross_entropy`.
+        chunk_rows: as in `linear_cross_entropy`.
 
     Raises:
         TypeError, ValueError: as `cross_entropy`, already when the module is made.
@@ -528,9 +664,12 @@ class LinearCrossEntropyLoss(_Settings):
         label_smoothing: float | Smoothing = 0.0,
         z_loss: float | Tensor = 0.0,
         denominator: Denominator = None,
+        chunk_rows: int | None = None,
         backend: Backend = "auto",
     ) -> None:
         super().__init__(weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend)
+        _check_chunk_rows(chunk_rows)
+        self.chunk_rows = chunk_rows
         require_num_classes(num_classes)
         _check_weight("weight", weight, (num_classes,))
         as_smoothing(label_smoothing).check_num_classes(num_classes)
@@ -549,5 +688,6 @@ class LinearCrossEntropyLoss(_Settings):
             row_weight=row_weight,
             z_loss=self.z_loss,
             denominator=self.denominator,
+            chunk_rows=self.chunk_rows,
             backend=self.backend,
         )

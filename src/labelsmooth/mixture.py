@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -120,6 +121,28 @@ class Mixture:
         if index is not None and self.weight is not None:
             weight = self.weight * take_rows(class_weight, index)
         return replace(self, weight=weight, prior=prior)
+
+    def flat(self, batch: torch.Size) -> Mixture:
+        """The same with one batch dimension in place of the dimensions of `batch`; numbers stay numbers."""
+
+        def one(value: Tensor, shape: torch.Size) -> Tensor:
+            return value.expand(shape).reshape(-1, *shape[len(batch) :])
+
+        picks = batch if self.index is None else batch + self.index.shape[-1:]
+        return self._with(lambda value, per_pick: one(value, picks if per_pick else batch))
+
+    def rows(self, chosen: slice | Tensor) -> Mixture:
+        """Some rows of a mixture with one batch dimension, as `flat` makes it."""
+        return self._with(lambda value, _: value[chosen])
+
+    def _with(self, change: Callable[[Tensor, bool], Tensor]) -> Mixture:
+        """The same with the tensors of rows changed; True goes with those that have a place per index."""
+        parts = {"index": True, "weight": True, "prior_weight": False, "prior_row": False}
+        values = {name: getattr(self, name) for name in parts}
+        changed = {
+            name: change(value, parts[name]) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changed)
 
     def dense(self, num_classes: int, dtype: torch.dtype | None = None) -> Tensor:
         """The targets q as a table, for looking and for tests.

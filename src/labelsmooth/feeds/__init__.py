@@ -1,0 +1,1 @@
+"""Ways to bring logits to the row statistics in pieces."""
