@@ -237,8 +237,8 @@ def bench(*arguments):
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    linear = cases._linear
-    monkeypatch.setattr(cases, "_linear", lambda size: linear(replace(size, classes=1000)))  # a smaller weight
+    linear = cases._linear  # with a smaller weight
+    monkeypatch.setattr(cases, "_linear", lambda size: linear(replace(size, classes=1000)))
     written, page = tmp_path / "cpu.json", tmp_path / "page.md"
     groups = [group for group in GROUPS if group != "compile"]  # which takes its time
     assert bench("--only", *groups, "--json", str(written), "--markdown", str(page)) == 0

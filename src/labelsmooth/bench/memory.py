@@ -36,8 +36,14 @@ def extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: i
     """
     # a fork would inherit the parent's memory and its high-water mark
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_leave_interrupts_to_the_parent) as child:
-        return child.submit(_extra_peak, make, warm_up, threads).result()
+    with ProcessPoolExecutor(1, mp_context=spawn) as child:
+        # An interrupt from the keyboard goes to both; the child inherits this mask and leaves it to us.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            result = child.submit(_extra_peak, make, warm_up, threads)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return result.result()
 
 
 def _extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: int) -> int:
@@ -73,7 +79,3 @@ def _high_water() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
