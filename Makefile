@@ -20,7 +20,8 @@ lint: $(READY)
 	PYTHONPATH=src $(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/loss.py
+	mkdir -p benchmarks/results
+	$(BIN)/labelsmooth bench --json benchmarks/results/cpu.json --markdown docs/benchmarks.md
 
 # Rebuilt when the pins, the project's metadata or the C++ sources change. Without build isolation the pins hold for
 # what builds the library too; where there is a compiler, a library that does not build is an error.

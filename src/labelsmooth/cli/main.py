@@ -20,7 +20,7 @@ from typing import NoReturn
 from labelsmooth import __version__
 from labelsmooth.cli.options import add_options, flag, from_namespace
 
-COMMANDS = ("study", "theory")
+COMMANDS = ("study", "theory", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

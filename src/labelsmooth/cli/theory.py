@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labelsmooth import theory
+from labelsmooth.cli.table import aligned
 
 HELP = "print what a given smoothing and number of classes ask of the logits"
 DESCRIPTION = (
@@ -85,7 +86,7 @@ def table(options: Options) -> str:
         [quantity, unit, *(_shown(value, name) for name in options.convention)]
         for quantity, unit, value in quantities
     ]
-    return f"label smoothing, eps = {eps:g}, K = {k} classes\n\n" + _aligned(
+    return f"label smoothing, eps = {eps:g}, K = {k} classes\n\n" + aligned(
         [["", "unit", *options.convention], *rows]
     )
 
@@ -95,19 +96,6 @@ def _shown(value: Callable[[str], float], convention: str) -> str:
         return f"{value(convention):.6g}"
     except ValueError:
         return "none"  # no eps of the other convention has this target
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Columns of equal width: words to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _draw(options: Options, path: Path) -> None:

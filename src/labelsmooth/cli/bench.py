@@ -1,0 +1,172 @@
+"""`labelsmooth bench`: time the losses against torch's on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+
+from labelsmooth.bench.cases import GROUPS, contests
+from labelsmooth.bench.contest import Row, hold
+from labelsmooth.bench.document import (
+    SCALED,
+    UNFINISHED,
+    Result,
+    cells,
+    from_json,
+    header,
+    markdown,
+    missing,
+    to_json,
+)
+from labelsmooth.bench.hardware import machine
+from labelsmooth.cli.options import flag
+from labelsmooth.cli.table import aligned
+
+HELP = "time the losses against torch's on this machine"
+DESCRIPTION = (
+    "Measure the time, the memory and the accuracy of the losses beside those of torch, in turns within one "
+    "run, and compare them with the figures that this library aims at. For a first impression: "
+    "labelsmooth bench --only loss forward --scale 0.1"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure, how often, and where the result goes.
+
+    Raises:
+        ValueError: a value out of range, an unknown group, or a file in a folder that does not exist.
+    """
+
+    only: tuple[str, ...] = field(
+        default=tuple(GROUPS), metadata={"help": "groups of rows", "choices": tuple(GROUPS)}
+    )
+    repetitions: int = field(
+        default=9, metadata={"help": "of each time, of which the median counts", "metavar": "R"}
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "that both sides use (default: as many as torch takes)", "metavar": "T"},
+    )
+    scale: float = field(
+        default=1.0,
+        metadata={
+            "help": "share of the rows to take, in (0, 1]; below 1 it is quicker, and no target is judged",
+            "metavar": "SHARE",
+        },
+    )
+    json: Path | None = field(
+        default=None, metadata={"help": "write the result with hardware and versions here", "metavar": "FILE"}
+    )
+    markdown: Path | None = field(
+        default=None, metadata={"help": "write the result as a page of tables here", "metavar": "FILE"}
+    )
+
+    def __post_init__(self) -> None:
+        for group in self.only:
+            if group not in GROUPS:
+                raise ValueError(f"there is no group {group!r}, expected one of {', '.join(GROUPS)}")
+        if self.repetitions < 1:
+            raise ValueError(f"repetitions must be at least 1, got {self.repetitions}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"scale must lie in (0, 1], got {self.scale}")
+        for name, path in (("json", self.json), ("markdown", self.markdown)):
+            if path is not None and not path.parent.is_dir():
+                raise ValueError(f"{name} must lie in a folder that exists, got {str(path)!r}")
+
+
+def run(options: Options) -> None:
+    with _threads(options.threads):
+        where = machine()
+        rows: list[Row] = []
+        complete = False
+        try:
+            for row in _measured(options):
+                rows.append(row)
+            complete = True
+        finally:  # what was measured outlives an interrupt and an error
+            result = Result(
+                command=_command(options),
+                repetitions=options.repetitions,
+                scale=options.scale,
+                complete=complete,
+                machine=where,
+                rows=tuple(rows),
+            )
+            if rows:
+                _hand_over(result, options)
+
+
+def _measured(options: Options) -> Iterator[Row]:
+    """The rows one after another; each on stderr too, and in a terminal a bar of contests."""
+    from tqdm import tqdm
+
+    planned = contests(options.only, options.scale)
+    with tqdm(
+        total=len(planned),
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}, {elapsed} so far",
+        disable=True if sys.stderr is None else None,  # None: where stderr is no terminal
+    ) as bar:
+        for contest in planned:
+            bar.set_description_str(contest.group)
+            for row in hold(contest, options.repetitions, full_size=options.scale == 1):
+                bar.write("  ".join(cells(row, options.scale)), file=sys.stderr)
+                yield row
+            bar.update()
+
+
+def _hand_over(result: Result, options: Options) -> None:
+    """The files, and the table on stdout."""
+    text = to_json(result)
+    if options.json is not None:
+        _write(options.json, text)
+    if options.markdown is not None:
+        _write(options.markdown, markdown(from_json(text)))
+    table = [header(result.scale), *(cells(row, result.scale) for row in result.rows)]
+    print(aligned(table))
+    for reason in missing(result.rows):
+        print(f"\n{reason}")
+    if result.scale != 1:
+        print(f"\n{SCALED.format(result.scale)}.")
+    if not result.complete:
+        print(f"\n{UNFINISHED}.")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.partial")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """So many of torch's threads, for a while."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _command(options: Options) -> str:
+    """The command line of these options."""
+    words = ["labelsmooth", "bench"]
+    for setting in fields(Options):
+        value = getattr(options, setting.name)
+        if value != setting.default:
+            words += [flag(setting), *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
