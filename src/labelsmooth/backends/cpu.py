@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -143,6 +144,15 @@ def _origins(origins: Tensor) -> tuple[int, ...]:
     """`_answers` with nothing but max and log_sum."""
     first = origins.data_ptr()
     return (first, 0, first + origins.shape[1] * origins.element_size(), *_NO_STATS[3:])
+
+
+def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """`torch.empty` on the CPU, of huge pages where the system grants them: small ones fault at each 4 KiB."""
+    tensor = torch.empty(shape, dtype=dtype)
+    size = tensor.numel() * tensor.element_size()
+    if size >= _HUGE and _kernels is not None:
+        _kernels.labelsmooth_advise(tensor.data_ptr(), size)
+    return tensor
 
 
 def _run_forward(request: Request, call: bytes) -> None:
