@@ -40,6 +40,7 @@ typedef int32_t ints __attribute__((vector_size(LS_BYTES)));
 typedef int64_t longs __attribute__((vector_size(LS_BYTES)));
 typedef uint32_t words __attribute__((vector_size(LS_BYTES)));
 typedef uint16_t halves __attribute__((vector_size(LS_BYTES / 2)));
+typedef int16_t shorts __attribute__((vector_size(LS_BYTES)));
 
 template <class To, class From>
 To bits(From from) {
@@ -59,9 +60,17 @@ template <class T> using Scalar = typename Wide<T>::Scalar;
 template <class T> using Vector = typename Wide<T>::Vector;
 template <class T> constexpr int64_t LANES = LS_BYTES / sizeof(Scalar<T>);
 
-floats widen(halves from, bf16) {
-    return bits<floats>(__builtin_convertvector(from, words) << 16);
+words widen(halves from) {
+#if defined(__AVX512F__)  // the compiler would do it in two halves
+    return bits<words>(_mm512_cvtepu16_epi32(bits<__m256i>(from)));
+#elif defined(__AVX2__)
+    return bits<words>(_mm256_cvtepu16_epi32(bits<__m128i>(from)));
+#else
+    return __builtin_convertvector(from, words);
+#endif
 }
+
+floats widen(halves from, bf16) { return bits<floats>(widen(from) << 16); }
 
 halves narrow(floats from, bf16) {
 #if defined(__AVX512BF16__)
@@ -80,7 +89,7 @@ floats widen(halves from, f16) {
 #elif defined(__F16C__)
     return bits<floats>(_mm256_cvtph_ps(bits<__m128i>(from)));
 #else
-    words w = __builtin_convertvector(from, words), size = w & 0x7fff;
+    words w = widen(from), size = w & 0x7fff;
     floats value = bits<floats>(size << 13) * 0x1p112f;  // moves the exponent, subnormals too
     words special = bits<words>(value) | 0x7f800000;      // infinities and NaN
     words result = size >= 0x7c00 ? special : bits<words>(value);
@@ -193,21 +202,30 @@ doubles exponential(doubles x) {
     return x < -708.39 ? doubles{} : p;
 }
 
-template <class V, class Both> double fold(V v, Both both) {
-    constexpr int W = sizeof(V) / sizeof(v[0]);
+template <class Both> double fold(doubles v, Both both) {
+    constexpr int W = LS_BYTES / 8;
     double lane[W];
-    for (int i = 0; i < W; ++i) lane[i] = v[i];
+    std::memcpy(lane, &v, sizeof v);
     for (int half = W / 2; half; half /= 2)
         for (int i = 0; i < half; ++i) lane[i] = both(lane[i], lane[i + half]);
     return lane[0];
 }
 
+template <class Both> double fold(floats v, Both both) {
+    typedef float half __attribute__((vector_size(LS_BYTES / 2)));
+    half low, high;
+    std::memcpy(&low, &v, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+    doubles a = __builtin_convertvector(low, doubles), b = __builtin_convertvector(high, doubles);
+    return fold(both(a, b), both);
+}
+
 template <class V> double total(V v) {
-    return fold(v, [](double a, double b) { return a + b; });
+    return fold(v, [](auto a, auto b) { return a + b; });
 }
 
 template <class V> double largest(V v) {
-    return fold(v, [](double a, double b) { return a > b ? a : b; });
+    return fold(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 template <class M> bool any(M mask) {
@@ -288,6 +306,48 @@ template <class T> struct Row {
     double slope_of_pick(int64_t j) const { return slope(call.of_index, j * call.of_index_step); }
 };
 
+// The largest of whole vectors; NaN counts or not.
+template <class T> double top_of(const T* z, int64_t count) {
+    using V = Vector<T>;
+    constexpr int64_t W = LANES<T>;
+    const V lowest = V{} - std::numeric_limits<Scalar<T>>::infinity();
+    V tops[4] = {lowest, lowest, lowest, lowest};
+    int64_t i = 0;
+    if constexpr (sizeof(T) == 2) {
+        // Halves order as integers do once the bits below the sign of the negative ones are flipped: twice as many
+        // a vector, and none to widen.
+        auto key = [](shorts s) { return s ^ ((s >> 15) & 0x7fff); };
+        shorts keys[2];
+        if (count >= 4 * W) {
+            keys[0] = keys[1] = shorts{} + std::numeric_limits<int16_t>::min();
+            for (; i + 4 * W <= count; i += 4 * W)
+                for (int u = 0; u < 2; ++u) {
+                    shorts s;
+                    std::memcpy(&s, z + i + u * 2 * W, sizeof s);
+                    s = key(s);
+                    keys[u] = s > keys[u] ? s : keys[u];
+                }
+            keys[0] = key(keys[0] > keys[1] ? keys[0] : keys[1]);
+            T both[2 * W];
+            std::memcpy(both, keys, sizeof both);
+            V low = load(both), high = load(both + W);
+            tops[0] = low > high ? low : high;
+        }
+    } else {
+        for (; i + 4 * W <= count; i += 4 * W)
+            for (int u = 0; u < 4; ++u) {
+                V x = load(z + i + u * W);
+                tops[u] = x > tops[u] ? x : tops[u];
+            }
+    }
+    for (; i < count; i += W) {
+        V x = load(z + i);
+        tops[0] = x > tops[0] ? x : tops[0];
+    }
+    for (int u = 1; u < 4; ++u) tops[0] = tops[u] > tops[0] ? tops[u] : tops[0];
+    return largest(tops[0]);
+}
+
 template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z, const Scalar<T>* prior, int64_t count) {
     using S = Scalar<T>;
     using V = Vector<T>;
@@ -307,19 +367,7 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     }
     last = live ? last : V{} + lowest;
 
-    V tops[4] = {last, V{} + lowest, V{} + lowest, V{} + lowest};
-    int64_t i = 0;
-    for (; i + 4 * W <= whole; i += 4 * W)
-        for (int u = 0; u < 4; ++u) {
-            V x = load(z + i + u * W);
-            tops[u] = x > tops[u] ? x : tops[u];
-        }
-    for (; i < whole; i += W) {
-        V x = load(z + i);
-        tops[0] = x > tops[0] ? x : tops[0];
-    }
-    for (int u = 1; u < 4; ++u) tops[0] = tops[u] > tops[0] ? tops[u] : tops[0];
-    const S top = S(largest(tops[0]));
+    const S top = S(std::max(largest(last), top_of(z, whole)));
 
     V origin = V{} + (top == lowest ? S(0) : top);
     struct Sums {
@@ -352,7 +400,7 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
         }
     };
     Sums sums;
-    for (i = 0; i < whole;) {
+    for (int64_t i = 0; i < whole;) {
         Sums some;  // short sums of short sums: a long one would lose digits
         for (const int64_t end = std::min(whole, i + 16 * W); i < end; i += W) {
             __builtin_prefetch(z + i + BLOCK);  // the next block, while this one keeps the processor busy
@@ -611,7 +659,10 @@ template <class T> struct Gradient {
             for (int64_t j = 0; j < call.picks; ++j) add(row.pick(j), S(row.slope_of_pick(j)));
         if (!call.shift_free) add(call.argmax[row.row] - call.first_class, of_max);
 
-        auto some = [&](int64_t i) { return of<PRIOR, FINITE, MORE>(load(z + i), PRIOR == VECTORS ? load(prior + i) : V{}); };
+        // a copy, which no store can change: its numbers stay in registers
+        auto some = [z, prior, self = *this](int64_t i) {
+            return self.template of<PRIOR, FINITE, MORE>(load(z + i), PRIOR == VECTORS ? load(prior + i) : V{});
+        };
         if (to - from < W) {
             V pi = PRIOR == VECTORS ? load_some(prior + from, to - from) : V{};
             store_some(out + from, of<PRIOR, FINITE, MORE>(load_some(z + from, to - from), pi), to - from);

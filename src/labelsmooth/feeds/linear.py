@@ -19,8 +19,8 @@ from labelsmooth.backends import cpu, op
 from labelsmooth.backends.contract import Parts, Request
 from labelsmooth.row_loss import Reduction, RowLoss
 
-# Rows whose logits exist at a time where the caller does not say. Each chunk packs W anew for its products: for
-# 512 rows that costs 3 % of them, for 256 rows 8 %, for 128 rows 24 %, whatever H and K are.
+# Rows whose logits exist at a time where the caller does not say. Each chunk packs W anew for its products:
+# with 512 rows that costs 3 % of them, with 256 rows 8 %, with 128 rows 24 %, whatever H and K are.
 CHUNK_ROWS = 512
 # Of W at a time in the product for the logits, on a CPU: what stays in cache while the chunk's rows pass by.
 _CACHED = 1 << 21  # numbers
