@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -284,13 +285,18 @@ struct Partial {
     }
 };
 
+template <class T> T* place(const Rows& rows, int64_t row) {
+    return static_cast<T*>(rows.data) + row / rows.inner * rows.outer_stride + row % rows.inner * rows.stride;
+}
+
+// A row whose logits lie side by side.
 template <class T> struct Row {
     using S = Scalar<T>;
     const Call& call;
     int64_t row;
+    const T* logits;
 
     bool counted() const { return !call.counted || call.counted[row * call.counted_stride]; }
-    const T* logits() const { return static_cast<const T*>(call.logits) + row * call.logits_stride; }
     const S* prior() const {
         const S* table = static_cast<const S*>(call.prior);
         return call.prior_row ? table + call.prior_row[row * call.prior_row_stride] * call.prior_stride : table;
@@ -427,7 +433,7 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
 template <class T> Partial block(const Row<T>& row, int64_t number) {
     const Call& call = row.call;
     const int64_t from = number * BLOCK, count = std::min(BLOCK, call.columns - from);
-    const T* z = row.logits() + from;
+    const T* z = row.logits + from;
     const bool more = call.log_sum_sq || call.mean_logit;
     Partial part;
     auto choose = [&](auto kind) {
@@ -459,7 +465,7 @@ template <class T> void write(const Row<T>& row, Partial part) {
     using S = Scalar<T>;
     const Call& call = row.call;
     const int64_t r = row.row;
-    const T* z = row.counted() ? row.logits() : nullptr;
+    const T* z = row.counted() ? row.logits : nullptr;
     int64_t argmax = 0;
     if (z && part.sum != part.sum) {  // NaN among the logits, or +inf
         int64_t at = first(z, call.columns, [](auto x) { return x != x; });
@@ -533,6 +539,41 @@ template <class Work> void share(int64_t units, int64_t elements, int64_t thread
     }, &shared);
 }
 
+// Neighbouring rows whose columns lie apart, as those of pixels do, copied to rows of their own: a cache line
+// holds a class of all of them.
+template <class T> struct Tile {
+    static constexpr int64_t ROWS = 64 / sizeof(T);
+    const Call& call;
+    const int64_t first, count;
+    const std::unique_ptr<T[]> room;
+
+    static int64_t number(const Call& call) { return (call.rows + ROWS - 1) / ROWS; }
+
+    Tile(const Call& call, int64_t unit)
+        : call(call),
+          first(unit * ROWS),
+          count(std::min(ROWS, call.rows - first)),
+          room(new T[ROWS * call.columns]) {
+        copy(call.logits, [](T& mine, const T& its) { mine = its; });
+    }
+
+    T* row(int64_t l) const { return room.get() + l * call.columns; }
+    void copy_to(const Rows& rows) const {
+        copy(rows, [](const T& mine, T& its) { its = mine; });
+    }
+
+    template <class Copy> void copy(const Rows& rows, Copy one) const {
+        T* its[ROWS];
+        for (int64_t l = 0; l < count; ++l) its[l] = place<T>(rows, first + l);
+        const bool together = rows.stride == 1 && its[count - 1] == its[0] + count - 1;
+        for (int64_t k = 0; k < call.columns; ++k)
+            if (together)
+                for (int64_t l = 0; l < count; ++l) one(room[l * call.columns + k], its[0][k * rows.step + l]);
+            else
+                for (int64_t l = 0; l < count; ++l) one(room[l * call.columns + k], its[l][k * rows.step]);
+    }
+};
+
 // Rows a unit: enough that taking one costs nothing, and, where that leaves enough units for all threads, that
 // two threads do not wait for each other at the first touch of one huge page. Or blocks of a row, where there
 // are few rows.
@@ -552,25 +593,33 @@ struct Plan {
 template <class T> void forward_rows(const Call& call) {
     const Plan plan(call);
     const int64_t elements = call.rows * call.columns;
+    auto whole = [&](const Row<T>& row) {
+        Partial all = row.counted() ? block(row, 0) : uncounted(row);
+        for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(block(row, b));
+        write(row, all);
+    };
+    if (call.logits.step != 1) {
+        share(Tile<T>::number(call), elements, call.threads, [&](int64_t unit) {
+            Tile<T> tile(call, unit);
+            for (int64_t l = 0; l < tile.count; ++l) whole({call, tile.first + l, tile.row(l)});
+        });
+        return;
+    }
     if (plan.whole_rows) {
         share(plan.units, elements, call.threads, [&](int64_t unit) {
             const int64_t end = std::min(call.rows, (unit + 1) * plan.rows);
-            for (int64_t r = unit * plan.rows; r < end; ++r) {
-                Row<T> row{call, r};
-                Partial all = row.counted() ? block(row, 0) : uncounted(row);
-                for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(block(row, b));
-                write(row, all);
-            }
+            for (int64_t r = unit * plan.rows; r < end; ++r) whole({call, r, place<T>(call.logits, r)});
         });
         return;
     }
     std::vector<Partial> parts(plan.units);
     share(plan.units, elements, call.threads, [&](int64_t unit) {
-        Row<T> row{call, unit / plan.blocks};
+        const int64_t r = unit / plan.blocks;
+        Row<T> row{call, r, place<T>(call.logits, r)};
         if (row.counted()) parts[unit] = block(row, unit % plan.blocks);
     });
     for (int64_t r = 0; r < call.rows; ++r) {
-        Row<T> row{call, r};
+        Row<T> row{call, r, place<T>(call.logits, r)};
         Partial all = row.counted() ? parts[r * plan.blocks] : uncounted(row);
         for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(parts[r * plan.blocks + b]);
         write(row, all);
@@ -630,7 +679,7 @@ template <class T> struct Gradient {
 
     template <int PRIOR, bool FINITE, bool MORE> void fill(T* out, int64_t from, int64_t to) const {
         constexpr int64_t W = LANES<T>;
-        const T* z = row.logits();
+        const T* z = row.logits;
         const S* prior = PRIOR == VECTORS ? row.prior() : nullptr;
         const Call& call = row.call;
 
@@ -675,9 +724,8 @@ template <class T> struct Gradient {
     }
 };
 
-template <class T> void fill(const Row<T>& row, int64_t from, int64_t to) {
+template <class T> void fill(const Row<T>& row, T* out, int64_t from, int64_t to) {
     const Call& call = row.call;
-    T* out = static_cast<T*>(call.out) + row.row * call.out_stride;
     if (!row.counted()) {
         std::memset(out + from, 0, (to - from) * sizeof(T));
         return;
@@ -699,14 +747,26 @@ template <class T> void fill(const Row<T>& row, int64_t from, int64_t to) {
 
 template <class T> void backward_rows(const Call& call) {
     const Plan plan(call);
-    share(plan.units, call.rows * call.columns, call.threads, [&](int64_t unit) {
+    const int64_t elements = call.rows * call.columns;
+    if (call.logits.step != 1 || call.out.step != 1) {
+        share(Tile<T>::number(call), elements, call.threads, [&](int64_t unit) {
+            Tile<T> tile(call, unit);
+            for (int64_t l = 0; l < tile.count; ++l)
+                fill({call, tile.first + l, tile.row(l)}, tile.row(l), 0, call.columns);
+            tile.copy_to(call.out);
+        });
+        return;
+    }
+    share(plan.units, elements, call.threads, [&](int64_t unit) {
         if (!plan.whole_rows) {
-            const int64_t from = unit % plan.blocks * BLOCK;
-            fill(Row<T>{call, unit / plan.blocks}, from, std::min(call.columns, from + BLOCK));
+            const int64_t r = unit / plan.blocks, from = unit % plan.blocks * BLOCK;
+            const int64_t to = std::min(call.columns, from + BLOCK);
+            fill({call, r, place<T>(call.logits, r)}, place<T>(call.out, r), from, to);
             return;
         }
         const int64_t end = std::min(call.rows, (unit + 1) * plan.rows);
-        for (int64_t r = unit * plan.rows; r < end; ++r) fill(Row<T>{call, r}, 0, call.columns);
+        for (int64_t r = unit * plan.rows; r < end; ++r)
+            fill({call, r, place<T>(call.logits, r)}, place<T>(call.out, r), 0, call.columns);
     });
 }
 

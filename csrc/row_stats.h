@@ -15,14 +15,20 @@ struct Slope {
     double scale;
 };
 
+// Rows of an array of two or three dimensions, (outer, inner, columns).
+struct Rows {
+    void* data;
+    int64_t inner, outer_stride, stride;
+    int64_t step;  // between columns
+};
+
 struct Call {
     int64_t isa;      // 0 baseline, 1 AVX2, 2 AVX-512, 3 with bfloat16, -1 the best there is
     int64_t threads;  // at most
     int64_t dtype;
     int64_t rows, columns;
 
-    const void* logits;  // (rows, columns), columns side by side
-    int64_t logits_stride;
+    Rows logits;
 
     const int64_t* index;  // (rows, picks)
     int64_t picks, index_stride, index_step;
@@ -61,8 +67,7 @@ struct Call {
 
     // backward alone
     int64_t shift_free;  // the combination of statistics does not depend on m: no gradient through it
-    void* out;           // (rows, columns), columns side by side; may be the logits
-    int64_t out_stride;
+    Rows out;            // may be the logits
 };
 
 // Runs work(data) on up to `threads` threads, which share what there is to do among themselves.

@@ -155,7 +155,7 @@ def of_logits(
     if backend == "cpu" and not keep_stats:
         numbers = loss.numbers(reduction.factor)
         if numbers is not None:
-            flat, flat_request = op.flat(logits, request)
+            flat, flat_request = op.flat(logits, request, "cpu")
             losses: Tensor = _Combined.apply(flat, flat_request, loss, reduction, numbers, inplace)  # type: ignore[no-untyped-call]
             return losses if reduction.total else losses.reshape(logits.shape[:-1]), None
     with torch.no_grad():

@@ -1,4 +1,8 @@
-"""The CPU backend: the C++ kernels of csrc/, called through ctypes."""
+"""The CPU backend: the C++ kernels of csrc/, called through ctypes.
+
+Beyond the contract it takes logits (A, B, C) as well, the A·B rows of which need not have one stride: pixels
+of images are taken where they lie.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +23,19 @@ BEST = -1  # the best instruction set that the processor has
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 _SLOPES = "qqd" * 3 + "q" + "qqd" * 3
-_CALL = struct.Struct("=31q" + _SLOPES + "5q")  # `Call` of csrc/row_stats.h
+_CALL = struct.Struct("=34q" + _SLOPES + "8q")  # `Call` of csrc/row_stats.h
 _NO_SLOPE = (0, 0, 0.0)
 _NO_SLOPES = (*_NO_SLOPE * 3, 0, *_NO_SLOPE * 3)
 _NO_STATS = (0,) * 10
+_NOWHERE = (0,) * 6
 _HUGE = 1 << 22  # bytes from which on fresh memory is asked for in huge pages
 
 
 def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, C)
-    rows, columns = logits.shape
+    rows, columns = _num_rows(logits), logits.shape[-1]
     wide = _wide(logits)
     room = functools.partial(torch.empty, dtype=wide)
-    logits, prior, question = _ask(logits, request, isa)
+    prior, question = _ask(logits, request, isa)
 
     at_index = seen = at_prior = prior_mass = own_mass = None
     if request.index is not None:
@@ -57,7 +62,7 @@ def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, 
         mean_logit=room(rows) if request.mean_logit else None,
     )
     answers = _answers(parts._replace(prior_mass=own_mass))
-    _run_forward(request, _CALL.pack(*question, *answers, *_NO_SLOPES, 0, 0, 0, 0, 0))
+    _run_forward(request, _CALL.pack(*question, *answers, *_NO_SLOPES, 0, 0, *_NOWHERE))
     return parts
 
 
@@ -71,7 +76,7 @@ def backward(
     shift_free: bool = False,
     isa: int = BEST,
 ) -> Tensor:
-    logits, _kept, question = _ask(logits, request, isa)
+    _kept, question = _ask(logits, request, isa)
     wide = _wide(logits)
     grads = Parts._make([g if g is None or g.dtype == wide else g.to(wide) for g in grads])
     slopes = (
@@ -115,13 +120,13 @@ def combine(
 
     What `forward` and arithmetic on its answer give, in one call: in small batches calls are what costs.
     """
-    logits, _kept, question = _ask(logits, request, BEST)
-    rows, wide = logits.shape[0], _wide(logits)
+    _kept, question = _ask(logits, request, BEST)
+    rows, wide = _num_rows(logits), _wide(logits)
     origins, combined = torch.empty(2, rows, dtype=wide), torch.empty(rows, dtype=wide)
     result = torch.empty((), dtype=wide) if total else combined
     places = (combined.data_ptr(), result.data_ptr() if total else 0)
     slopes = combination.slopes(None)
-    _run_forward(request, _CALL.pack(*question, *_origins(origins), *slopes, *places, 0, 0, 0))
+    _run_forward(request, _CALL.pack(*question, *_origins(origins), *slopes, *places, *_NOWHERE))
     return result, origins
 
 
@@ -134,7 +139,7 @@ def combine_backward(
     out: Tensor | None,
 ) -> Tensor:
     """The gradient of the logits, as `backward` gives it."""
-    logits, _kept, question = _ask(logits, request, BEST)
+    _kept, question = _ask(logits, request, BEST)
     if upstream.dtype != origins.dtype:
         upstream = upstream.to(origins.dtype)
     return _run_backward(logits, question, _origins(origins), combination.slopes(upstream), out, True)
@@ -148,7 +153,10 @@ def _origins(origins: Tensor) -> tuple[int, ...]:
 
 def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """`torch.empty` on the CPU, in huge pages where the system grants them: small ones fault every 4 KiB."""
-    tensor = torch.empty(shape, dtype=dtype)
+    return _in_huge_pages(torch.empty(shape, dtype=dtype))
+
+
+def _in_huge_pages(tensor: Tensor) -> Tensor:
     size = tensor.numel() * tensor.element_size()
     if size >= _HUGE and _kernels is not None:
         _kernels.labelsmooth_advise(tensor.data_ptr(), size)
@@ -173,26 +181,18 @@ def _run_backward(
     shift_free: bool,
 ) -> Tensor:
     assert _kernels is not None
-    gradient = (
-        out if out is not None and out.stride(1) == 1 else torch.empty(logits.shape, dtype=logits.dtype)
-    )
-    size = gradient.numel() * gradient.element_size()
-    if size >= _HUGE and gradient is not out:
-        _kernels.labelsmooth_advise(gradient.data_ptr(), size)
-    place = (shift_free, gradient.data_ptr(), gradient.stride(0))
-    _kernels.labelsmooth_backward(_CALL.pack(*question, *answers, *slopes, 0, 0, *place))
-    return gradient if out is None or gradient is out else out.copy_(gradient)
+    gradient = _in_huge_pages(torch.empty_like(logits)) if out is None else out
+    place = _place(gradient)
+    _kernels.labelsmooth_backward(_CALL.pack(*question, *answers, *slopes, 0, 0, shift_free, *place))
+    return gradient
 
 
 def _slope(grad: Tensor | None) -> tuple[int, int, float]:
     return _NO_SLOPE if grad is None else (*_strided(grad), 1.0)
 
 
-def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-    """The logits and the prior as the kernels take them, to be kept alive, and the first fields of `Call`."""
-    rows, columns = logits.shape
-    if logits.stride(1) != 1:
-        logits = logits.contiguous()
+def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tuple[int, ...]]:
+    """The prior as the kernels take it, to be kept alive, and the first fields of `Call`."""
     prior = None
     if isinstance(request.prior, Tensor):
         prior = request.prior.to(_wide(logits))
@@ -203,9 +203,9 @@ def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor, Tensor | N
         isa,
         torch.get_num_threads(),
         _DTYPES[logits.dtype],
-        rows,
-        columns,
-        *_strided(logits),
+        _num_rows(logits),
+        logits.shape[-1],
+        *_place(logits),
         *((0, 0, 0, 0) if index is None else (index.data_ptr(), index.shape[1], *index.stride())),
         request.num_classes,
         request.first_class,
@@ -215,7 +215,18 @@ def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor, Tensor | N
         request.finite_support,
         *_strided(request.counted),
     )
-    return logits, prior, fields
+    return prior, fields
+
+
+def _place(logits: Tensor) -> tuple[int, int, int, int, int]:
+    """`Rows` of csrc/row_stats.h."""
+    inner = max(1, logits.shape[-2])  # the kernels divide by it
+    outer_stride = logits.stride(0) if logits.dim() == 3 else 0
+    return logits.data_ptr(), inner, outer_stride, logits.stride(-2), logits.stride(-1)
+
+
+def _num_rows(logits: Tensor) -> int:
+    return logits.shape[0] if logits.dim() == 2 else logits.shape[0] * logits.shape[1]
 
 
 def _answers(stats: Parts) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ SLOPED = ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")
 
 def forward(logits: Tensor, request: Request, backend: str) -> Parts:  # (…, C)
     """The statistics of shape (…), not differentiable."""
-    return _unflat(BACKENDS[backend].forward(*flat(logits, request)), logits.shape[:-1])
+    return _unflat(BACKENDS[backend].forward(*flat(logits, request, backend)), logits.shape[:-1])
 
 
 def backward(
@@ -42,7 +42,7 @@ def backward(
     if torch.is_grad_enabled() and logits.requires_grad:
         return reference.backward(logits, request, stats, grads)
     one = _flatter(logits.dim() - 1)
-    rows, request = flat(logits, request)
+    rows, request = flat(logits, request, backend)
     gradient = BACKENDS[backend].backward(
         rows,
         request,
@@ -59,7 +59,7 @@ def row_stats(logits: Tensor, request: Request, backend: str) -> Parts:  # (…,
     if backend == "reference":
         return reference.forward(logits, request)
     if is_traced(logits):
-        rows, request = flat(logits, request)
+        rows, request = flat(logits, request, "reference")
         values = _row_stats(rows, *_arguments(request), backend)
         wanted = _wanted(rows, request)
         return _unflat(
@@ -229,13 +229,16 @@ def _wanted(logits: Tensor, request: Request) -> Parts:  # (N, C)
     return Parts._make(wanted)
 
 
-def flat(logits: Tensor, request: Request) -> tuple[Tensor, Request]:
-    """The same with one batch dimension."""
+def flat(logits: Tensor, request: Request, backend: str) -> tuple[Tensor, Request]:
+    """The same with one batch dimension; for the CPU with two, where one would need a copy."""
     if logits.dim() == 2:
         return logits, request
     one = _flatter(logits.dim() - 1)
     index, row, counted = (one(tensor) for tensor in (request.index, request.prior_row, request.counted))
-    return logits.reshape(-1, logits.shape[-1]), replace(request, index=index, prior_row=row, counted=counted)
+    request = replace(request, index=index, prior_row=row, counted=counted)
+    if backend == "cpu" and logits.dim() > 2 and not logits.is_contiguous():
+        return logits.flatten(1, -2), request
+    return logits.reshape(-1, logits.shape[-1]), request
 
 
 def _flatter(batch: int) -> Callable[[Tensor | None], Tensor | None]:
