@@ -695,6 +695,15 @@ def test_out_of_range_labels_are_an_error_where_values_cannot_be_looked_at():
             compiled(logits, target, backend=backend)
 
 
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": ls.others(0.1)}, {"row_weight": torch.rand(6)}])
+def test_targets_changed_before_the_backward_are_noticed(settings):
+    logits, target = problem((6,), 4)
+    loss = ls.cross_entropy(logits, target, **settings)
+    target.add_(0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_checkpointing():
     logits, target = problem((6,), 5)
     plain = ls.cross_entropy(logits, target, label_smoothing=0.1)

@@ -26,11 +26,15 @@ class RowLoss:
     whole: bool  # whether the prior sums to 1 in every row: it is uniform, over all classes
     dtype: torch.dtype  # of the result
 
+    def tensors(self) -> list[Tensor]:
+        """What it is made of beside numbers."""
+        parts = (self.mixture.weight, self.mixture.prior, self.mixture.prior_weight, self.z_loss)
+        return [part for part in parts if isinstance(part, Tensor)]
+
     @property
     def needs_grad(self) -> bool:
         """Whether anything but the logits asks for a gradient."""
-        parts = (self.mixture.weight, self.mixture.prior, self.mixture.prior_weight, self.z_loss)
-        return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
+        return any(tensor.requires_grad for tensor in self.tensors())
 
     def of(self, stats: Parts) -> Tensor:
         """The losses (…), by operations that torch differentiates; 0·(±inf) is 0."""
@@ -121,9 +125,12 @@ class Reduction:
     factor: float | Tensor  # (…) or ()
     total: bool
 
+    def tensors(self) -> list[Tensor]:
+        return [self.factor] if isinstance(self.factor, Tensor) else []
+
     @property
     def needs_grad(self) -> bool:
-        return isinstance(self.factor, Tensor) and self.factor.requires_grad
+        return any(tensor.requires_grad for tensor in self.tensors())
 
     def __call__(self, losses: Tensor, counted: Tensor | None) -> Tensor:
         per_row = isinstance(self.factor, Tensor) and self.factor.dim() > 0
@@ -171,13 +178,13 @@ class _Combined(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
         request, _, reduction, numbers, _ = settings
         losses, origins = cpu.combine(logits, request, numbers, total=reduction.total)
-        ctx.save_for_backward(logits, origins)
+        ctx.save_for_backward(logits, origins, *request.tensors())
         ctx.settings = settings
         return losses
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        logits, origins = ctx.saved_tensors
+        logits, origins, *_ = ctx.saved_tensors
         request, loss, reduction, numbers, inplace = ctx.settings
         if torch.is_grad_enabled():
             return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
@@ -192,14 +199,14 @@ class _OfLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
         request, loss, reduction, _, stats, _ = settings
-        ctx.save_for_backward(logits)
+        ctx.save_for_backward(logits, *request.tensors(), *loss.tensors(), *reduction.tensors())
         ctx.settings = settings
         losses: Tensor = reduction(loss.of(stats), request.counted)
         return losses
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (logits,) = ctx.saved_tensors
+        logits, *_ = ctx.saved_tensors
         request, loss, reduction, inplace, stats, backend = ctx.settings
         if torch.is_grad_enabled():
             return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 6

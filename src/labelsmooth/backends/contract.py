@@ -36,6 +36,11 @@ class Request:
     log_sum_sq: bool
     mean_logit: bool
 
+    def tensors(self) -> list[Tensor]:
+        """What a backward needs as it was, so that autograd can tell when somebody changed it."""
+        values = (self.index, self.prior, self.prior_row, self.counted)
+        return [value for value in values if isinstance(value, Tensor)]
+
 
 class Parts(NamedTuple):
     """The statistics of rows, or their upstream gradients; see `RowStats` for their meaning."""
