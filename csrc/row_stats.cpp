@@ -14,6 +14,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -138,12 +139,24 @@ template <class T> void store(T* to, Vector<T> v) {
 
 // The last lanes of a row shorter than a vector; the others hold 0.
 template <class T> Vector<T> load_some(const T* from, int64_t count) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        return bits<floats>(_mm512_maskz_loadu_ps(__mmask16((1 << count) - 1), from));
+    if constexpr (sizeof(T) == 2)
+        return widen(bits<halves>(_mm256_maskz_loadu_epi16(__mmask16((1 << count) - 1), from)), T{});
+#endif
     T room[LANES<T>] = {};
     std::memcpy(room, from, count * sizeof(T));
     return load(room);
 }
 
 template <class T> void store_some(T* to, Vector<T> v, int64_t count) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        return _mm512_mask_storeu_ps(to, __mmask16((1 << count) - 1), bits<__m512>(v));
+    if constexpr (sizeof(T) == 2)
+        return _mm256_mask_storeu_epi16(to, __mmask16((1 << count) - 1), bits<__m256i>(narrow(v, T{})));
+#endif
     T room[LANES<T>];
     store(room, v);
     std::memcpy(to, room, count * sizeof(T));
@@ -286,6 +299,7 @@ struct Partial {
 };
 
 template <class T> T* place(const Rows& rows, int64_t row) {
+    if (row < rows.inner) return static_cast<T*>(rows.data) + row * rows.stride;  // divisions cost
     return static_cast<T*>(rows.data) + row / rows.inner * rows.outer_stride + row % rows.inner * rows.stride;
 }
 
@@ -373,7 +387,8 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     }
     last = live ? last : V{} + lowest;
 
-    const S top = S(std::max(largest(last), top_of(z, whole)));
+    const double of_last = largest(last);
+    const S top = S(whole ? std::max(of_last, top_of(z, whole)) : of_last);
 
     V origin = V{} + (top == lowest ? S(0) : top);
     struct Sums {
@@ -423,10 +438,10 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     Partial part;
     part.max = top;
     part.sum = total(sums.exp);
-    part.sum_sq = total(sums.sq);
-    part.sum_of = total(sums.of);
-    part.at_prior = total(sums.at_prior);
-    part.mass = PRIOR == UNIFORM && !FINITE ? count : total(sums.mass);
+    if (MORE) part.sum_sq = total(sums.sq), part.sum_of = total(sums.of);
+    if (PRIOR != NONE) part.at_prior = total(sums.at_prior);
+    if (PRIOR == UNIFORM && !FINITE) part.mass = count;
+    if (PRIOR == VECTORS || (PRIOR == UNIFORM && FINITE)) part.mass = total(sums.mass);
     return part;
 }
 
@@ -565,12 +580,14 @@ template <class T> struct Tile {
     template <class Copy> void copy(const Rows& rows, Copy one) const {
         T* its[ROWS];
         for (int64_t l = 0; l < count; ++l) its[l] = place<T>(rows, first + l);
-        const bool together = rows.stride == 1 && its[count - 1] == its[0] + count - 1;
-        for (int64_t k = 0; k < call.columns; ++k)
-            if (together)
-                for (int64_t l = 0; l < count; ++l) one(room[l * call.columns + k], its[0][k * rows.step + l]);
-            else
-                for (int64_t l = 0; l < count; ++l) one(room[l * call.columns + k], its[l][k * rows.step]);
+        T* mine = room.get();
+        if (count == ROWS && rows.stride == 1 && its[ROWS - 1] == its[0] + ROWS - 1) {
+            for (int64_t k = 0; k < call.columns; ++k, ++mine)
+                for (int64_t l = 0; l < ROWS; ++l) one(mine[l * call.columns], its[0][k * rows.step + l]);
+            return;
+        }
+        for (int64_t k = 0; k < call.columns; ++k, ++mine)
+            for (int64_t l = 0; l < count; ++l) one(mine[l * call.columns], its[l][k * rows.step]);
     }
 };
 
@@ -683,7 +700,22 @@ template <class T> struct Gradient {
         const S* prior = PRIOR == VECTORS ? row.prior() : nullptr;
         const Call& call = row.call;
 
-        // the classes of their own are read before anything is written, as `out` may be the logits
+        // f(column, slope) for the classes that have a term of their own
+        auto own_terms = [&](auto f) {
+            if (call.of_index.scale != 0)
+                for (int64_t j = 0; j < call.picks; ++j) f(row.pick(j), S(row.slope_of_pick(j)));
+            if (!call.shift_free) f(call.argmax[row.row] - call.first_class, of_max);
+        };
+        if (to - from < W) {
+            V pi = PRIOR == VECTORS ? load_some(prior + from, to - from) : V{};
+            V result = of<PRIOR, FINITE, MORE>(load_some(z + from, to - from), pi);
+            own_terms([&](int64_t k, S value) {
+                if (k >= from && k < to) result += numbers<V>() == S(k - from) ? V{} + value : V{};
+            });
+            return store_some(out + from, result, to - from);
+        }
+
+        // read before anything is written, as `out` may be the logits
         struct Own { int64_t column; S value; };
         Own room[8];
         std::vector<Own> heap;
@@ -694,7 +726,7 @@ template <class T> struct Gradient {
             heap.resize(most);
             own = heap.data();
         }
-        auto add = [&](int64_t k, S value) {
+        own_terms([&](int64_t k, S value) {
             if (k < from || k >= to) return;
             for (int64_t o = 0; o < owns; ++o)
                 if (own[o].column == k) {
@@ -703,23 +735,15 @@ template <class T> struct Gradient {
                 }
             V base = of<PRIOR, FINITE, MORE>(V{} + load_one(z + k), V{} + (PRIOR == VECTORS ? prior[k] : S(0)));
             own[owns++] = {k, base[0] + value};
-        };
-        if (call.of_index.scale != 0)
-            for (int64_t j = 0; j < call.picks; ++j) add(row.pick(j), S(row.slope_of_pick(j)));
-        if (!call.shift_free) add(call.argmax[row.row] - call.first_class, of_max);
+        });
 
         // a copy, which no store can change: its numbers stay in registers
         auto some = [z, prior, self = *this](int64_t i) {
             return self.template of<PRIOR, FINITE, MORE>(load(z + i), PRIOR == VECTORS ? load(prior + i) : V{});
         };
-        if (to - from < W) {
-            V pi = PRIOR == VECTORS ? load_some(prior + from, to - from) : V{};
-            store_some(out + from, of<PRIOR, FINITE, MORE>(load_some(z + from, to - from), pi), to - from);
-        } else {
-            const V last = some(to - W);  // reaches back, and is read before anything is written
-            for (int64_t i = from; i + W <= to; i += W) store(out + i, some(i));
-            store(out + to - W, last);
-        }
+        const V last = some(to - W);  // reaches back, and is read before anything is written
+        for (int64_t i = from; i + W <= to; i += W) store(out + i, some(i));
+        store(out + to - W, last);
         for (int64_t o = 0; o < owns; ++o) store_one(out + own[o].column, own[o].value);
     }
 };
