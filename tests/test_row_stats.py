@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import labelsmooth as ls
+from labelsmooth.backends import cpu
+from labelsmooth.backends.select import select
 
 VALUES = ("max", "argmax", "log_sum", "at_index", "at_prior", "prior_mass", "log_sum_sq", "mean_logit")
 
@@ -133,6 +135,28 @@ def test_rows_of_minus_infinity_are_neutral():
     z = torch.tensor([[-torch.inf, -torch.inf]])
     stats = ls.row_stats(z, prior=torch.tensor([0.0, 0.0]))
     assert (stats.max, stats.log_sum, stats.at_prior) == (-torch.inf, -torch.inf, 0)
+
+
+def test_the_backend_is_chosen_aloud(monkeypatch):
+    device = torch.device("cpu")
+    assert select("reference", device) == ("reference", "asked for")
+    assert select("auto", device) == ("cpu", f"C++ kernels, {cpu.INSTRUCTION_SET}")
+    assert select("auto", device, "it rains") == ("reference", "cpu cannot serve: it rains")
+    assert select("auto", torch.device("meta"))[0] == "reference"
+    with pytest.raises(
+        ValueError, match="'gpu' cannot serve this call: it serves CUDA and HIP devices, not cpu"
+    ):
+        select("gpu", device)
+    z = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="'cpu' cannot serve this call: it is inside a torch.func transform"):
+        torch.func.vmap(lambda row: ls.row_stats(row, backend="cpu").lse)(z)
+    with pytest.raises(ValueError, match="the prior needs a gradient"):
+        ls.row_stats(z, prior=torch.ones(3, requires_grad=True), backend="cpu")
+    monkeypatch.setattr(cpu, "_missing", "the package was installed where there was no C++ compiler")
+    chosen, reason = select("auto", device)
+    assert chosen == "reference"
+    assert "no C++ compiler" in reason
+    assert ls.row_stats(z).lse.shape == (2,)
 
 
 def test_reasons_and_errors():
