@@ -11,11 +11,16 @@ from labelsmooth.mixture import take_rows
 
 def forward(logits: Tensor, request: Request) -> Parts:  # (..., C)
     """The statistics; here with any batch dimensions, and by operations that torch differentiates."""
+    return _forward(logits, request, through_max=True)
+
+
+def _forward(logits: Tensor, request: Request, *, through_max: bool) -> Parts:
     z = logits if logits.dtype == torch.float64 else logits.float()
     if request.counted is not None:
         z = z.masked_fill(~request.counted.unsqueeze(-1), 0)
     top, argmax = z.max(-1)
-    z = z - torch.where(top == -torch.inf, 0, top).unsqueeze(-1)
+    origin = torch.where(top == -torch.inf, 0, top)
+    z = z - (origin if through_max else origin.detach()).unsqueeze(-1)
     exp_z = z.exp()
     total = exp_z.sum(-1)
 
@@ -67,13 +72,13 @@ def backward(
     grads: Parts,
     out: Tensor | None = None,
     *,
-    shift_free: bool = False,  # noqa: ARG001, autograd's terms cancel by themselves
+    shift_free: bool = False,
 ) -> Tensor:
     """The gradient of the logits; itself differentiable where grad mode is on."""
     create_graph = torch.is_grad_enabled() and logits.requires_grad
     with torch.enable_grad():
         z = logits if create_graph else logits.detach().requires_grad_()
-        parts = forward(z, request)
+        parts = _forward(z, request, through_max=not shift_free)
         wanted = [(part, grad) for part, grad in zip(parts, grads, strict=True) if grad is not None]
         if not wanted:
             return torch.zeros_like(logits)
