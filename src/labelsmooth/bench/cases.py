@@ -165,6 +165,13 @@ def _linear(size: Size) -> list[Contest]:
     chunked = "F.linear_cross_entropy, ε = 0, its choice of chunks"
     in_eight = "F.linear_cross_entropy, ε = 0, 8 chunks"
     ours = partial(_layer_backward, _ours_of_layer)
+    fewer = tuple(
+        Peer(
+            name=f"ours with chunk_rows={rows}",
+            make=partial(_layer_backward, partial(_ours_of_layer, chunk_rows=rows)),
+        )
+        for rows in (256, 128)
+    )
     return [
         Contest(
             group="linear",
@@ -179,6 +186,7 @@ def _linear(size: Size) -> list[Contest]:
                 Peer(name=eager, make=partial(_layer_backward, _through_logits), goal=_faster(1.25)),
                 Peer(name=chunked, make=_chunked, goal=_faster(2)),
                 Peer(name=in_eight, make=partial(_chunked, chunks=8)),
+                *fewer,
             ),
         ),
         Contest(
@@ -196,6 +204,7 @@ def _linear(size: Size) -> list[Contest]:
                 ),
                 Peer(name=chunked, make=_chunked),
                 Peer(name=in_eight, make=partial(_chunked, chunks=8)),
+                *fewer,
             ),
         ),
     ]
