@@ -193,6 +193,20 @@ doubles exponential(doubles x) {
     return x < -708.39 ? doubles{} : p;
 }
 
+// Sums of vectors, held in double.
+struct Long {
+    doubles low{}, high{};
+
+    void operator+=(doubles v) { low += v; }
+    void operator+=(floats v) {
+        typedef float parts __attribute__((vector_size(LS_BYTES / 2)));
+        parts half[2];
+        std::memcpy(half, &v, sizeof v);
+        low += __builtin_convertvector(half[0], doubles);
+        high += __builtin_convertvector(half[1], doubles);
+    }
+};
+
 template <class V, class Both> double fold(V v, Both both) {
     constexpr int W = sizeof(V) / sizeof(v[0]);
     double lane[W];
@@ -202,8 +216,8 @@ template <class V, class Both> double fold(V v, Both both) {
     return lane[0];
 }
 
-template <class V> double total(V v) {
-    return fold(v, [](double a, double b) { return a + b; });
+double total(Long sum) {
+    return fold(sum.low + sum.high, [](double a, double b) { return a + b; });
 }
 
 template <class V> double largest(V v) {
@@ -324,12 +338,15 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     V origin = V{} + (top == lowest ? S(0) : top);
     struct Sums {
         V exp{}, sq{}, of{}, at_prior{}, mass{};
-        void operator+=(const Sums& more) {
-            exp += more.exp;
-            if (MORE) sq += more.sq, of += more.of;
-            if (PRIOR != NONE) at_prior += more.at_prior, mass += more.mass;
-        }
     };
+    struct {
+        Long exp, sq, of, at_prior, mass;
+        void operator+=(const Sums& some) {
+            exp += some.exp;
+            if (MORE) sq += some.sq, of += some.of;
+            if (PRIOR != NONE) at_prior += some.at_prior, mass += some.mass;
+        }
+    } sums;
     auto add = [&](Sums& to, V x, V pi, auto counts) {
         V d = x - origin, e = exponential(d);
         to.exp += e;
@@ -351,9 +368,8 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
             to.mass += pi;
         }
     };
-    Sums sums;
     for (i = 0; i < whole;) {
-        Sums some;  // short sums of short sums: a long one would lose digits
+        Sums some;  // short: a long one would lose digits
         for (const int64_t end = std::min(whole, i + 16 * W); i < end; i += W) {
             __builtin_prefetch(z + i + BLOCK);  // the next block, while this one keeps the processor busy
             add(some, load(z + i), PRIOR == VECTORS ? load(prior + i) : V{}, [](V d) { return d; });
@@ -363,7 +379,9 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     if (left) {
         V pi{};
         if (PRIOR == VECTORS) pi = whole ? load(prior + count - W) : load_some(prior, count);
-        add(sums, last, live ? pi : V{}, [live](V d) { return live ? d : V{}; });
+        Sums some;
+        add(some, last, live ? pi : V{}, [live](V d) { return live ? d : V{}; });
+        sums += some;
     }
 
     Partial part;
