@@ -65,9 +65,9 @@ class RowLoss:
         return cpu.Combination(mass * factor, -weight * factor, -prior_weight * factor)
 
     def slopes(self, stats: Parts, upstream: Tensor) -> Parts:  # upstream: (…) or ()
-        """The gradients of Σ upstream·loss in the statistics, but for those through m."""
+        """The gradients of Σ upstream·loss in the statistics, which together do not change with m."""
         assert stats.log_sum is not None
-        at_index = at_prior = None
+        of_max = at_index = at_prior = None
         if stats.at_index is not None:
             weight = self._weight()
             if isinstance(weight, Tensor):
@@ -81,9 +81,11 @@ class RowLoss:
         mass = self._mass(stats)
         if isinstance(self.z_loss, Tensor) or self.z_loss != 0:
             assert stats.max is not None
-            mass = mass + 2 * self.z_loss * (stats.max + stats.log_sum)
+            of_lse = 2 * self.z_loss * (stats.max + stats.log_sum)
+            of_max, mass = upstream * of_lse, mass + of_lse
         log_sum = upstream if isinstance(mass, float) and mass == 1 else upstream * mass
-        return Parts(log_sum=log_sum.expand(stats.log_sum.shape), at_index=at_index, at_prior=at_prior)
+        log_sum = log_sum.expand(stats.log_sum.shape)
+        return Parts(max=of_max, log_sum=log_sum, at_index=at_index, at_prior=at_prior)
 
     def rows(self, chosen: slice | Tensor) -> RowLoss:
         """The loss of some rows of a batch (N,)."""
@@ -181,6 +183,8 @@ class _Combined(torch.autograd.Function):
         request, loss, reduction, numbers, inplace = ctx.settings
         if torch.is_grad_enabled():
             return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
+        if inplace:
+            logits = logits.detach()  # a gradient is no part of the graph of the logits
         out = logits if inplace else None
         gradient = cpu.combine_backward(logits, request, numbers, origins, upstream, out)
         if inplace:
@@ -203,6 +207,8 @@ class _OfLogits(torch.autograd.Function):
         request, loss, reduction, inplace, stats, backend = ctx.settings
         if torch.is_grad_enabled():
             return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 6
+        if inplace:
+            logits = logits.detach()
         slopes = loss.slopes(stats, upstream * reduction.factor)
         gradient = op.backward(logits, request, stats, slopes, backend, shift_free=True, inplace=inplace)
         if inplace:  # whoever saved the logits for a backward of its own is told so by torch

@@ -147,7 +147,7 @@ def _origins(origins: Tensor) -> tuple[int, ...]:
 
 
 def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """`torch.empty` on the CPU, of huge pages where the system grants them: small ones fault at each 4 KiB."""
+    """`torch.empty` on the CPU, in huge pages where the system grants them: small ones fault each 4 KiB."""
     tensor = torch.empty(shape, dtype=dtype)
     size = tensor.numel() * tensor.element_size()
     if size >= _HUGE and _kernels is not None:

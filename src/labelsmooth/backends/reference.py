@@ -9,12 +9,17 @@ from labelsmooth.backends.contract import Parts, Request
 from labelsmooth.mixture import take_rows
 
 
-def forward(logits: Tensor, request: Request) -> Parts:  # (..., C)
-    """The statistics; here with any batch dimensions, and by operations that torch differentiates."""
+def forward(logits: Tensor, request: Request, *, shift_free: bool = False) -> Parts:  # (..., C)
+    """The statistics; here with any batch dimensions, and by operations that torch differentiates.
+
+    With `shift_free` the row maximum is to autograd a number that nothing changes.
+    """
     z = logits if logits.dtype == torch.float64 else logits.float()
     if request.counted is not None:
         z = z.masked_fill(~request.counted.unsqueeze(-1), 0)
     top, argmax = z.max(-1)
+    if shift_free:
+        top = top.detach()
     z = z - torch.where(top == -torch.inf, 0, top).unsqueeze(-1)
     exp_z = z.exp()
     total = exp_z.sum(-1)
@@ -67,13 +72,15 @@ def backward(
     grads: Parts,
     out: Tensor | None = None,
     *,
-    shift_free: bool = False,  # noqa: ARG001, autograd's terms cancel by themselves
+    shift_free: bool = False,
 ) -> Tensor:
     """The gradient of the logits; itself differentiable where grad mode is on."""
     create_graph = torch.is_grad_enabled() and logits.requires_grad
     with torch.enable_grad():
         z = logits if create_graph else logits.detach().requires_grad_()
-        parts = forward(z, request)
+        parts = forward(z, request, shift_free=shift_free)
+        if shift_free:
+            grads = grads._replace(max=None)
         wanted = [(part, grad) for part, grad in zip(parts, grads, strict=True) if grad is not None]
         if not wanted:
             return torch.zeros_like(logits)
