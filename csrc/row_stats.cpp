@@ -234,8 +234,27 @@ template <class Both> double fold(floats v, Both both) {
     return fold(both(a, b), both);
 }
 
+// Sums of vectors in double: what shorter vectors need, as more of them follow each other.
+struct Long {
+    doubles low{}, high{};
+
+    void operator+=(doubles v) { low += v; }
+    void operator+=(floats v) {
+        typedef float half __attribute__((vector_size(LS_BYTES / 2)));
+        half parts[2];
+        std::memcpy(parts, &v, sizeof v);
+        low += __builtin_convertvector(parts[0], doubles);
+        high += __builtin_convertvector(parts[1], doubles);
+    }
+};
+template <class V> using Sum = std::conditional_t<LS_BYTES == 64, V, Long>;
+
 template <class V> double total(V v) {
-    return fold(v, [](auto a, auto b) { return a + b; });
+    const auto plus = [](auto a, auto b) { return a + b; };
+    if constexpr (std::is_same_v<V, Long>)
+        return fold(v.low + v.high, plus);
+    else
+        return fold(v, plus);
 }
 
 template <class V> double largest(V v) {
@@ -393,12 +412,15 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     V origin = V{} + (top == lowest ? S(0) : top);
     struct Sums {
         V exp{}, sq{}, of{}, at_prior{}, mass{};
-        void operator+=(const Sums& more) {
-            exp += more.exp;
-            if (MORE) sq += more.sq, of += more.of;
-            if (PRIOR != NONE) at_prior += more.at_prior, mass += more.mass;
-        }
     };
+    struct {
+        Sum<V> exp{}, sq{}, of{}, at_prior{}, mass{};
+        void operator+=(const Sums& some) {
+            exp += some.exp;
+            if (MORE) sq += some.sq, of += some.of;
+            if (PRIOR != NONE) at_prior += some.at_prior, mass += some.mass;
+        }
+    } sums;
     auto add = [&](Sums& to, V x, V pi, auto counts) {
         V d = x - origin, e = exponential(d);
         to.exp += e;
@@ -420,7 +442,6 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
             to.mass += pi;
         }
     };
-    Sums sums;
     for (int64_t i = 0; i < whole;) {
         Sums some;  // short sums of short sums: a long one would lose digits
         for (const int64_t end = std::min(whole, i + 16 * W); i < end; i += W) {
@@ -432,7 +453,9 @@ template <class T, int PRIOR, bool FINITE, bool MORE> Partial reckon(const T* z,
     if (left) {
         V pi{};
         if (PRIOR == VECTORS) pi = whole ? load(prior + count - W) : load_some(prior, count);
-        add(sums, last, live ? pi : V{}, [live](V d) { return live ? d : V{}; });
+        Sums some;
+        add(some, last, live ? pi : V{}, [live](V d) { return live ? d : V{}; });
+        sums += some;
     }
 
     Partial part;

@@ -504,8 +504,11 @@ def _require_own_storage(logits: Tensor) -> None:
     source = logits if logits._base is None else logits._base
     if source.is_leaf and source.requires_grad:
         raise ValueError("inplace_backward needs logits that a layer made, got a leaf, or a view of one")
-    if any(step == 0 and size > 1 for step, size in zip(logits.stride(), logits.shape, strict=True)):
-        raise ValueError("inplace_backward needs logits of their own memory each, got an expanded tensor")
+    reach = 0  # of the dimensions so far, from the smallest step on
+    for step, size in sorted(zip(logits.stride(), logits.shape, strict=True)):
+        if size > 1 and step <= reach:
+            raise ValueError("inplace_backward needs logits of their own memory each, got some that share it")
+        reach += step * (size - 1)
 
 
 def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:

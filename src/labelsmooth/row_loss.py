@@ -188,6 +188,8 @@ class _Combined(torch.autograd.Function):
         request, loss, reduction, numbers, inplace = ctx.settings
         if torch.is_grad_enabled():
             return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
+        if inplace:
+            logits = logits.detach()  # a gradient is no part of the graph of the logits
         out = logits if inplace else None
         gradient = cpu.combine_backward(logits, request, numbers, origins, upstream, out)
         if inplace:
@@ -210,6 +212,8 @@ class _OfLogits(torch.autograd.Function):
         request, loss, reduction, inplace, stats, backend = ctx.settings
         if torch.is_grad_enabled():
             return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 6
+        if inplace:
+            logits = logits.detach()
         slopes = loss.slopes(stats, upstream * reduction.factor)
         gradient = op.backward(logits, request, stats, slopes, backend, shift_free=True, inplace=inplace)
         if inplace:  # whoever saved the logits for a backward of its own is told so by torch

@@ -79,6 +79,8 @@ def backward(
     with torch.enable_grad():
         z = logits if create_graph else logits.detach().requires_grad_()
         parts = _forward(z, request, through_max=not shift_free)
+        if shift_free:
+            grads = grads._replace(max=None)
         wanted = [(part, grad) for part, grad in zip(parts, grads, strict=True) if grad is not None]
         if not wanted:
             return torch.zeros_like(logits)

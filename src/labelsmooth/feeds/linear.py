@@ -149,11 +149,12 @@ class _Slopes:
         """The gradients times the factor, each in the dtype of its tensor."""
         if self.empty and self.weight is not None:
             self.weight.zero_()
-        for scale in (factor, self.unit):
-            if scale is not None and not (scale.device.type == "cpu" and scale == 1):
-                for gradient in (self.input, self.weight, self.bias):
-                    if gradient is not None:
-                        gradient *= scale
+        # as one, since each alone may take float16 out of its range
+        scale = self.unit if factor is None else factor if self.unit is None else factor * self.unit
+        if scale is not None and not (scale.device.type == "cpu" and scale == 1):
+            for gradient in (self.input, self.weight, self.bias):
+                if gradient is not None:
+                    gradient *= scale.reshape(1)  # 0-d, it would be rounded to the gradient's dtype first
         return [
             None if gradient is None or tensor is None else gradient.to(tensor.dtype)
             for gradient, tensor in zip((self.input, self.weight, self.bias), self.layer, strict=True)
