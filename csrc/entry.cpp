@@ -57,13 +57,20 @@ void parallel(int64_t threads, void (*work)(void*), void* data) {
 
 EXPORT int64_t labelsmooth_isa() { return best_isa(); }
 
-// Both return -1, or the place of an index that is not in 0..num_classes-1, and then do nothing.
+EXPORT int64_t labelsmooth_call_size() { return sizeof(Call); }
+
+// Both do nothing and return the place of an index that is not in 0..num_classes-1, or -2 where a prior_row is
+// not in 0..P-1; else -1.
 static int64_t run(const Call& call, bool back) {
     for (int64_t r = 0; r < call.rows; ++r)
         for (int64_t j = 0; j < call.picks; ++j) {
             const int64_t k = call.index[r * call.index_stride + j * call.index_step];
             if (k < 0 || k >= call.num_classes) return r * call.picks + j;
         }
+    for (int64_t r = 0; call.prior_row && r < call.rows; ++r) {
+        const int64_t p = call.prior_row[r * call.prior_row_stride];
+        if (p < 0 || p >= call.prior_rows) return -2;
+    }
     static const int64_t best = best_isa();
     const int64_t isa = call.isa < 0 ? best : call.isa;
 #if defined(LS_X86)

@@ -38,7 +38,7 @@ struct Call {
     const void* prior;  // (columns,), or (P, columns) beside prior_row
     int64_t prior_stride;
     const int64_t* prior_row;
-    int64_t prior_row_stride;
+    int64_t prior_row_stride, prior_rows;  // P
     int64_t finite_support;
 
     const uint8_t* counted;

@@ -41,12 +41,15 @@ OPTIONS = {
 @needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_opcheck(options, dtype):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_opcheck(options, dtype, transposed):
     """Schema, fake tensors and autograd of both operators, also with a number of rows that is not known.
 
     The operator of the gradient has no gradient of its own: a second derivative is the reference's.
     """
     logits, arguments = draw(4, 7, dtype=torch.float64).to(dtype), (*OPTIONS[options], "cpu")
+    if transposed:
+        logits = logits.t().contiguous().t()
     torch.library.opcheck(torch.ops.labelsmooth.row_stats, (logits.requires_grad_(), *arguments))
 
     logits = logits.detach()
@@ -58,6 +61,22 @@ def test_opcheck(options, dtype):
         for name, s in zip(wanted._fields, stats, strict=True)
     ]
     torch.library.opcheck(torch.ops.labelsmooth.row_stats_backward, (logits, *arguments, stats, grads))
+
+
+@needs_kernels
+def test_rows_of_a_table_that_do_not_exist_are_refused_in_a_graph():
+    """Nothing is checked while tracing; the kernel must not read where there is nothing."""
+    table = torch.full((10, 10), 0.1)
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def loss(logits, row):
+        return ls.cross_entropy(logits, ls.Mixture(prior=table, prior_weight=1.0, prior_row=row))
+
+    row = torch.arange(8)
+    torch.testing.assert_close(loss(draw(8, 10), row), ls.cross_entropy(draw(8, 10), table[row]))
+    row[3] = 10**12
+    with pytest.raises(ValueError, match="prior_row must lie in 0..9"):
+        loss(draw(8, 10), row)
 
 
 # --- numerical gradients

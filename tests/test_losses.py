@@ -704,6 +704,57 @@ def test_targets_changed_before_the_backward_are_noticed(settings):
         loss.backward()
 
 
+def test_targets_on_another_device_are_refused():
+    logits, target = problem((4,), 5)
+    table = torch.full((5, 5), 0.2, device="meta")
+    for call in (
+        lambda: ls.cross_entropy(logits, target.to("meta")),
+        lambda: ls.cross_entropy(logits, ls.Mixture(prior=table, prior_weight=1.0, prior_row=target)),
+        lambda: ls.cross_entropy(logits, target, row_weight=torch.ones(4, device="meta")),
+        lambda: ls.linear_cross_entropy(logits.detach(), torch.ones(7, 5, device="meta").double(), target),
+        lambda: ls.row_stats(logits, target[:, None].to("meta")),
+        lambda: ls.row_stats(logits, counted=torch.ones(4, dtype=torch.bool, device="meta")),
+    ):
+        with pytest.raises(ValueError, match="must be on the device of the logits, cpu, got meta"):
+            call()
+
+
+def test_a_default_device_changes_nothing():
+    logits, target = problem((4,), 5)
+    expected = ls.cross_entropy(logits, target, label_smoothing=0.1)
+    with torch.device("meta"):
+        plain = ls.cross_entropy(logits, target, label_smoothing=0.1)
+        full, _ = ls.cross_entropy(logits, target, label_smoothing=0.1, return_stats=True)
+    assert_same(plain, expected, logits)
+    assert_same(full, expected, logits)
+
+
+@pytest.mark.parametrize("settings", [{}, {"return_stats": True}, {"z_loss": 0.1}])
+def test_many_gradients_at_once(settings):
+    logits, target = problem((4,), 5)
+
+    def losses(z):
+        loss = ls.cross_entropy(z, target, reduction="none", label_smoothing=0.1, **settings)
+        return loss[0] if "return_stats" in settings else loss
+
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(losses, logits, vectorize=True), jacobian(losses, logits))
+    weight = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
+    for reduction in ("none", "mean"):
+
+        def of_layer(w, reduction=reduction):
+            return ls.linear_cross_entropy(logits.detach(), w, target, reduction=reduction)
+
+        torch.testing.assert_close(jacobian(of_layer, weight, vectorize=True), jacobian(of_layer, weight))
+
+
+def test_lazily_negated_logits():
+    logits = torch.randn(4, 5, dtype=torch.complex128).conj().imag
+    assert logits.is_neg()
+    target = torch.randint(5, (4,))
+    torch.testing.assert_close(ls.cross_entropy(logits, target), F.cross_entropy(logits, target))
+
+
 def test_checkpointing():
     logits, target = problem((6,), 5)
     plain = ls.cross_entropy(logits, target, label_smoothing=0.1)

@@ -18,7 +18,7 @@ def require(holds: Tensor, message: Callable[[], str]) -> None:
     and costs no synchronisation. While a graph is traced or under `torch.func.vmap` values do not exist
     yet, and nothing is checked.
     """
-    if is_traced(holds) or _is_batched(holds):
+    if is_traced(holds) or is_batched(holds):
         return
     if holds.device.type == "cpu":
         if not bool(holds.all()):
@@ -73,7 +73,7 @@ def require_no_nan(values: Tensor, name: str) -> None:
 
 def can_look(tensor: Tensor) -> bool:
     """Whether values can be read at once and for nothing: they exist, and on a CPU."""
-    return tensor.device.type == "cpu" and not is_traced(tensor) and not _is_batched(tensor)
+    return tensor.device.type == "cpu" and not is_traced(tensor) and not is_batched(tensor)
 
 
 def is_traced(tensor: Tensor) -> bool:
@@ -85,9 +85,10 @@ def is_traced(tensor: Tensor) -> bool:
     )
 
 
-def _is_batched(tensor: Tensor) -> bool:
+def is_batched(tensor: Tensor) -> bool:
+    """Whether `torch.func.vmap`, or a batched backward, has put many tensors into one."""
     # torch.func has no public question for this
     functorch = torch._C._functorch
     while functorch.is_gradtrackingtensor(tensor):
         tensor = functorch.get_unwrapped(tensor)
-    return functorch.is_batchedtensor(tensor)
+    return functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor)

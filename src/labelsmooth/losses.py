@@ -143,15 +143,18 @@ def cross_entropy(
     if input.dim() == 0:
         raise ValueError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
     class_axis = min(1, input.dim() - 1)
-    logits = input if class_axis == input.dim() - 1 else input.movedim(class_axis, -1)
+    logits = input.resolve_neg()
+    if class_axis < input.dim() - 1:
+        logits = logits.movedim(class_axis, -1)
     rows, num_classes = logits.shape[:-1], logits.shape[-1]
     require_num_classes(num_classes)
     _check_settings(reduction, z_loss, denominator, ignore_index)
     require_support(support)
     _check_weight("weight", weight, (num_classes,))
     _check_weight("row_weight", row_weight, rows)
+    _check_device(input.device, target, weight=weight, row_weight=row_weight)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    if inplace_backward:
+    if inplace_backward and not is_traced(input):
         _require_own_storage(input)
     targets = _targets(
         target,
@@ -282,7 +285,9 @@ def linear_cross_entropy(
     _check_settings(reduction, z_loss, denominator, ignore_index)
     _check_weight("weight", weight, (num_classes,))
     _check_weight("row_weight", row_weight, batch)
-    layer = _as_autocast(Layer(input.reshape(-1, input.shape[-1]), linear_weight, linear_bias))
+    layer_parts = {"linear_weight": linear_weight, "linear_bias": linear_bias}
+    _check_device(input.device, target, weight=weight, row_weight=row_weight, **layer_parts)
+    layer = _as_autocast(Layer(input.reshape(math.prod(batch), input.shape[-1]), linear_weight, linear_bias))
     dtype = torch.float64 if layer.input.dtype == torch.float64 else torch.float32
     targets = _targets(
         target, None, batch, num_classes, len(batch), weight, ignore_index, label_smoothing, row_weight, dtype
@@ -509,6 +514,20 @@ def _require_own_storage(logits: Tensor) -> None:
         if size > 1 and step <= reach:
             raise ValueError("inplace_backward needs logits of their own memory each, got some that share it")
         reach += step * (size - 1)
+
+
+def _check_device(device: torch.device, target: Tensor | Mixture, **weights: Tensor | None) -> None:
+    parts = (
+        {"target": target}
+        if isinstance(target, Tensor)
+        else vars(target)
+        if isinstance(target, Mixture)
+        else {}
+    )
+    for name, value in (parts | weights).items():
+        # as in torch, a 0-d tensor on the CPU is as good as a number
+        if isinstance(value, Tensor) and value.device != device and (value.dim() or not value.is_cpu):
+            raise ValueError(f"{name} must be on the device of the logits, {device}, got {value.device}")
 
 
 def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from labelsmooth.backends import cpu, op
 from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.checks import is_batched
 from labelsmooth.mixture import Mixture
 
 
@@ -186,8 +187,8 @@ class _Combined(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, origins, *_ = ctx.saved_tensors
         request, loss, reduction, numbers, inplace = ctx.settings
-        if torch.is_grad_enabled():
-            return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
+        if torch.is_grad_enabled() or is_batched(upstream):
+            return _by_reference(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
         if inplace:
             logits = logits.detach()  # a gradient is no part of the graph of the logits
         out = logits if inplace else None
@@ -210,8 +211,8 @@ class _OfLogits(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, *_ = ctx.saved_tensors
         request, loss, reduction, inplace, stats, backend = ctx.settings
-        if torch.is_grad_enabled():
-            return _differentiable(logits, request, loss, reduction, upstream, inplace), *(None,) * 6
+        if torch.is_grad_enabled() or is_batched(upstream):
+            return _by_reference(logits, request, loss, reduction, upstream, inplace), *(None,) * 6
         if inplace:
             logits = logits.detach()
         slopes = loss.slopes(stats, upstream * reduction.factor)
@@ -221,14 +222,16 @@ class _OfLogits(torch.autograd.Function):
         return gradient, *(None,) * 6
 
 
-def _differentiable(
+def _by_reference(
     logits: Tensor, request: Request, loss: RowLoss, reduction: Reduction, upstream: Tensor, inplace: bool
 ) -> Tensor:
-    """The gradient as a function that can be differentiated again."""
+    """The gradient as a function that can be differentiated again, and for many upstreams at once."""
     if inplace:
-        raise RuntimeError("inplace_backward leaves no logits for a second derivative")
-    losses = reduction(loss.of(op.row_stats(logits, request, "reference")), request.counted)
-    gradients: tuple[Tensor, ...] = torch.autograd.grad(losses, logits, upstream, create_graph=True)
+        raise RuntimeError("inplace_backward leaves no logits for a second derivative or for many gradients")
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        losses = reduction(loss.of(op.row_stats(logits, request, "reference")), request.counted)
+    gradients: tuple[Tensor, ...] = torch.autograd.grad(losses, logits, upstream, create_graph=create_graph)
     return gradients[0]
 
 

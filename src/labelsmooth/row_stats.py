@@ -227,9 +227,9 @@ def row_stats(
         TypeError: a dtype that is not one of those above.
         ValueError: shapes that do not fit, or an index out of range (on a GPU the device reports it later).
 
-    Cost: on the reference, about six passes over the logits and three tensors of their size, one more where
-        rows may not count; two more for a prior vector, four for a table, as it gathers a row of it for each
-        row of logits.
+    Cost: on a CPU and a GPU one read of the logits, and in the backward one more and a write of the gradient.
+        On the reference about six passes and three tensors of the size of the logits, one more where rows may
+        not count; two more for a prior vector, four for a table, of which it gathers a row for each row.
 
     Example:
         >>> stats = row_stats(torch.tensor([[2.0, 0.0, 0.0]]), index=torch.tensor([[0]]))
@@ -273,6 +273,12 @@ def row_stats(
             f"counted must be bool of shape {tuple(rows)}, got {counted.dtype} {tuple(counted.shape)}"
         )
 
+    for name, value in (("index", index), ("prior", prior), ("prior_row", prior_row), ("counted", counted)):
+        if isinstance(value, Tensor) and value.device != logits.device:
+            raise ValueError(
+                f"{name} must be on the device of the logits, {logits.device}, got {value.device}"
+            )
+    logits = logits.resolve_neg()
     chosen, _ = select(backend, logits.device, hindrance(logits, prior))
     request = Request(
         index,

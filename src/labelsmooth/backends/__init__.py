@@ -1,1 +1,1 @@
-"""Ways to compute row statistics; each module has the same function, and `reference` defines it."""
+"""Ways to compute row statistics; `contract` says what they share."""

@@ -23,7 +23,7 @@ BEST = -1  # the best instruction set that the processor has
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 _SLOPES = "qqd" * 3 + "q" + "qqd" * 3
-_CALL = struct.Struct("=34q" + _SLOPES + "8q")  # `Call` of csrc/row_stats.h
+_CALL = struct.Struct("=35q" + _SLOPES + "8q")  # `Call` of csrc/row_stats.h
 _NO_SLOPE = (0, 0, 0.0)
 _NO_SLOPES = (*_NO_SLOPE * 3, 0, *_NO_SLOPE * 3)
 _NO_STATS = (0,) * 10
@@ -34,14 +34,14 @@ _HUGE = 1 << 22  # bytes from which on fresh memory is asked for in huge pages
 def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, C)
     rows, columns = _num_rows(logits), logits.shape[-1]
     wide = _wide(logits)
-    room = functools.partial(torch.empty, dtype=wide)
+    room = functools.partial(torch.empty, dtype=wide, device="cpu")
     prior, question = _ask(logits, request, isa)
 
     at_index = seen = at_prior = prior_mass = own_mass = None
     if request.index is not None:
         at_index = room(request.index.shape)
         if columns < request.num_classes:
-            seen = torch.empty(request.index.shape, dtype=torch.bool)
+            seen = torch.empty(request.index.shape, dtype=torch.bool, device="cpu")
     if request.prior is not None:
         at_prior = room(rows)
         if request.finite_support or request.prior_row is not None:
@@ -49,10 +49,10 @@ def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, 
         elif prior is not None:
             prior_mass = prior.sum()
         else:
-            prior_mass = torch.full((), columns / request.num_classes, dtype=wide)
+            prior_mass = torch.full((), columns / request.num_classes, dtype=wide, device="cpu")
     parts = Parts(
         max=room(rows),
-        argmax=torch.empty(rows, dtype=torch.int64),
+        argmax=torch.empty(rows, dtype=torch.int64, device="cpu"),
         log_sum=room(rows),
         at_index=at_index,
         seen=seen,
@@ -88,7 +88,7 @@ def backward(
         *_slope(grads.log_sum_sq),
         *_slope(grads.mean_logit),
     )
-    return _run_backward(logits, question, _answers(stats), slopes, out, shift_free)
+    return _run_backward(logits, request, question, _answers(stats), slopes, out, shift_free)
 
 
 class Combination(NamedTuple):
@@ -122,8 +122,9 @@ def combine(
     """
     _kept, question = _ask(logits, request, BEST)
     rows, wide = _num_rows(logits), _wide(logits)
-    origins, combined = torch.empty(2, rows, dtype=wide), torch.empty(rows, dtype=wide)
-    result = torch.empty((), dtype=wide) if total else combined
+    room = functools.partial(torch.empty, dtype=wide, device="cpu")
+    origins, combined = room(2, rows), room(rows)
+    result = room(()) if total else combined
     places = (combined.data_ptr(), result.data_ptr() if total else 0)
     slopes = combination.slopes(None)
     _run_forward(request, _CALL.pack(*question, *_origins(origins), *slopes, *places, *_NOWHERE))
@@ -142,7 +143,9 @@ def combine_backward(
     _kept, question = _ask(logits, request, BEST)
     if upstream.dtype != origins.dtype:
         upstream = upstream.to(origins.dtype)
-    return _run_backward(logits, question, _origins(origins), combination.slopes(upstream), out, True)
+    return _run_backward(
+        logits, request, question, _origins(origins), combination.slopes(upstream), out, True
+    )
 
 
 def _origins(origins: Tensor) -> tuple[int, ...]:
@@ -153,7 +156,7 @@ def _origins(origins: Tensor) -> tuple[int, ...]:
 
 def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """`torch.empty` on the CPU, in huge pages where the system grants them: small ones fault every 4 KiB."""
-    return _in_huge_pages(torch.empty(shape, dtype=dtype))
+    return _in_huge_pages(torch.empty(shape, dtype=dtype, device="cpu"))
 
 
 def _in_huge_pages(tensor: Tensor) -> Tensor:
@@ -165,15 +168,21 @@ def _in_huge_pages(tensor: Tensor) -> Tensor:
 
 def _run_forward(request: Request, call: bytes) -> None:
     assert _kernels is not None
-    bad = _kernels.labelsmooth_forward(call)
-    if bad >= 0:
-        assert request.index is not None
-        value = int(request.index.flatten()[bad])
+    _refuse(_kernels.labelsmooth_forward(call), request)
+
+
+def _refuse(place: int, request: Request) -> None:
+    """Raise `ValueError` for what a kernel would not take."""
+    if place >= 0 and request.index is not None:
+        value = int(request.index.flatten()[place])
         raise ValueError(f"class indices must lie in 0..{request.num_classes - 1}, got {value}")
+    if place == -2 and isinstance(request.prior, Tensor):
+        raise ValueError(f"prior_row must lie in 0..{len(request.prior) - 1}, got one that does not")
 
 
 def _run_backward(
     logits: Tensor,
+    request: Request,
     question: tuple[int, ...],
     answers: tuple[int, ...],
     slopes: tuple[int | float, ...],
@@ -183,7 +192,10 @@ def _run_backward(
     assert _kernels is not None
     gradient = _in_huge_pages(torch.empty_like(logits)) if out is None else out
     place = _place(gradient)
-    _kernels.labelsmooth_backward(_CALL.pack(*question, *answers, *slopes, 0, 0, shift_free, *place))
+    _refuse(
+        _kernels.labelsmooth_backward(_CALL.pack(*question, *answers, *slopes, 0, 0, shift_free, *place)),
+        request,
+    )
     return gradient
 
 
@@ -193,6 +205,9 @@ def _slope(grad: Tensor | None) -> tuple[int, int, float]:
 
 def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tuple[int, ...]]:
     """The prior as the kernels take it, to be kept alive, and the first fields of `Call`."""
+    for tensor in request.tensors():
+        if not tensor.is_cpu:  # its address would mean nothing here
+            raise ValueError(f"targets must be where the logits are, on the CPU, got one on {tensor.device}")
     prior = None
     if isinstance(request.prior, Tensor):
         prior = request.prior.to(_wide(logits))
@@ -212,6 +227,7 @@ def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tup
         0 if request.prior is None else 1 if prior is None else 2,
         *_strided(prior),
         *_strided(request.prior_row),
+        0 if prior is None else prior.shape[0],
         request.finite_support,
         *_strided(request.counted),
     )
@@ -271,7 +287,9 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     for name in ("labelsmooth_forward", "labelsmooth_backward"):
         function = getattr(library, name)
         function.argtypes, function.restype = (ctypes.c_char_p,), ctypes.c_int64
-    library.labelsmooth_isa.restype = ctypes.c_int64
+    library.labelsmooth_isa.restype = library.labelsmooth_call_size.restype = ctypes.c_int64
+    if library.labelsmooth_call_size() != _CALL.size:
+        return None, "its library was built from other sources; install the package again"
     library.labelsmooth_advise.argtypes = (ctypes.c_void_p, ctypes.c_int64)
     library.labelsmooth_advise.restype = None
     return library, None

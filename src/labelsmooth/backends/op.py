@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labelsmooth.backends import cpu, gpu, reference
 from labelsmooth.backends.contract import Backend, Parts, Request
-from labelsmooth.checks import is_traced
+from labelsmooth.checks import is_batched, is_traced
 
 BACKENDS: dict[str, Backend] = {"reference": reference, "cpu": cpu, "gpu": gpu}
 # the parts that have a gradient
@@ -38,9 +38,10 @@ def backward(
     shift_free: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """The gradient of the logits; differentiable where grad mode is on, then by the reference's formulas."""
-    if torch.is_grad_enabled() and logits.requires_grad:
-        return reference.backward(logits, request, stats, grads)
+    """The gradient of the logits; by the reference where it is differentiated again, or many at once."""
+    again = torch.is_grad_enabled() and logits.requires_grad
+    if again or any(grad is not None and is_batched(grad) for grad in grads):
+        return reference.backward(logits, request, stats, grads, shift_free=shift_free)
     one = _flatter(logits.dim() - 1)
     rows, request = flat(logits, request, backend)
     gradient = BACKENDS[backend].backward(
@@ -170,7 +171,7 @@ def _row_stats_backward(
 
 @_row_stats_backward.register_fake
 def _(logits: Tensor, *_: Any) -> Tensor:
-    return logits.new_empty(logits.shape)
+    return torch.empty_like(logits)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

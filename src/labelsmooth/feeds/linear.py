@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from labelsmooth.backends import cpu, op
 from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.checks import is_batched
 from labelsmooth.row_loss import Reduction, RowLoss
 
 # Rows whose logits exist at a time where the caller does not say. Each chunk packs W anew for its products:
@@ -85,16 +86,17 @@ class _Losses(torch.autograd.Function):
         if settings.reduction.total and any(ctx.needs_input_grad):
             slopes = _Slopes(layer, _factor(layer, settings), ctx.needs_input_grad)
         losses = _pass(layer, settings, slopes)
-        ctx.save_for_backward(input, weight, bias)
+        used = (settings.request, settings.loss, settings.reduction)
+        ctx.save_for_backward(input, weight, bias, *(tensor for part in used for tensor in part.tensors()))
         ctx.settings, ctx.slopes = settings._replace(kept=None), slopes
         return settings.reduction(losses, None)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        layer = Layer(*ctx.saved_tensors)
+        layer = Layer(*ctx.saved_tensors[:3])
         settings, total = ctx.settings, ctx.settings.reduction.total
-        if torch.is_grad_enabled():
-            return (*_differentiable(layer, settings, upstream), None)
+        if torch.is_grad_enabled() or is_batched(upstream):
+            return (*_through_logits(layer, settings, upstream), None)
         slopes, ctx.slopes = ctx.slopes, None
         if slopes is None:  # losses of rows, or a second backward through a sum
             share = _factor(layer, settings)
@@ -195,7 +197,7 @@ def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
 
 
 def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
-    step = max(1, _CACHED // weight.shape[1]) if x.device.type == "cpu" else weight.shape[0]
+    step = max(1, _CACHED // max(1, weight.shape[1])) if x.device.type == "cpu" else weight.shape[0]
     for start in range(0, weight.shape[0], step):
         columns = slice(start, start + step)
         if bias is None:
@@ -241,11 +243,12 @@ def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
     return Parts._make(joined)
 
 
-def _differentiable(layer: Layer, settings: _Settings, upstream: Tensor) -> list[Tensor | None]:
-    """The gradients as functions that can be differentiated again, by way of the full logits."""
-    request = settings.request
-    losses = settings.loss.of(op.row_stats(nn.functional.linear(*layer), request, "reference"))
-    result = settings.reduction(losses, request.counted)
+def _through_logits(layer: Layer, settings: _Settings, upstream: Tensor) -> list[Tensor | None]:
+    """The gradients by way of the full logits: differentiable again, and for many upstreams at once."""
+    request, create_graph = settings.request, torch.is_grad_enabled()
+    with torch.enable_grad():
+        losses = settings.loss.of(op.row_stats(nn.functional.linear(*layer), request, "reference"))
+        result = settings.reduction(losses, request.counted)
     wanted = [tensor for tensor in layer if tensor is not None and tensor.requires_grad]
-    gradients = iter(torch.autograd.grad(result, wanted, upstream, create_graph=True))
+    gradients = iter(torch.autograd.grad(result, wanted, upstream, create_graph=create_graph))
     return [next(gradients) if tensor is not None and tensor.requires_grad else None for tensor in layer]
