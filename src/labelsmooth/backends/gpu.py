@@ -26,6 +26,8 @@ def unavailable(device: torch.device) -> str | None:
         return f"it serves CUDA and HIP devices, not {device.type}"
     if find_spec("triton") is None:
         return "triton is not installed"
+    if not torch.cuda.is_available():
+        return "torch sees no such device"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return "Triton's kernels need a GPU of compute capability 8.0 or more"
     return None
