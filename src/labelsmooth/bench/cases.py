@@ -18,6 +18,8 @@ from labelsmooth.bench.timing import Call
 EPS = 0.1
 GROUPS = {
     "loss": "The mean loss at ε = 0.1 and the gradient of its logits, which are a leaf.",
+    "classes": "The same for few classes, once as rows of a table and once as images of 128×128 pixels, whose "
+    "class axis is the second. No figure is aimed at.",
     "inplace": "The same with `inplace_backward=True`, where the gradient takes the place of the logits; "
     "these are not a leaf, and are restored between the runs, off the clock.",
     "forward": "The mean loss at ε = 0.1 alone, under `torch.no_grad`.",
@@ -73,6 +75,18 @@ def _all() -> list[Contest]:
                 *((size, 9, True) for size in vocabulary),
                 *((_half(size), 6, False) for size in vocabulary),
             ]
+        ),
+        *(
+            Contest(
+                group="classes",
+                work=both + (", pixels of images" if inputs is _pixels else ""),
+                size=Size(rows=131072, classes=classes),
+                inputs=inputs,
+                ours=partial(_backward, _ours),
+                peers=(Peer(name=cross_entropy, make=partial(_backward, F.cross_entropy)),),
+            )
+            for inputs in (_logits, _pixels)
+            for classes in (2, 21)
         ),
         *(
             Contest(
@@ -223,6 +237,14 @@ def _logits(size: Size) -> tuple[Tensor, Tensor]:  # (N, K), (N,)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(size.rows, size.classes, generator=generator).to(size.dtype)
     return logits.requires_grad_(), torch.randint(size.classes, (size.rows,), generator=generator)
+
+
+def _pixels(size: Size) -> tuple[Tensor, Tensor]:  # (B, K, 128, 128), (B, 128, 128)
+    """Logits, a leaf, and target of whole images, at least one."""
+    images = -(-size.rows // 128**2)
+    logits, target = _logits(replace(size, rows=images * 128**2))
+    square = (images, 128, 128)
+    return logits.detach().reshape(images, size.classes, 128, 128).requires_grad_(), target.reshape(square)
 
 
 def _layer(size: Size) -> tuple[Tensor, Tensor, Tensor]:  # (N, H), (K, H), (N,)
