@@ -750,15 +750,19 @@ template <class T> struct Gradient {
             own = heap.data();
         }
         own_terms([&](int64_t k, S value) {
-            if (k < from || k >= to) return;
-            for (int64_t o = 0; o < owns; ++o)
-                if (own[o].column == k) {
-                    own[o].value += value;
-                    return;
-                }
-            V base = of<PRIOR, FINITE, MORE>(V{} + load_one(z + k), V{} + (PRIOR == VECTORS ? prior[k] : S(0)));
-            own[owns++] = {k, base[0] + value};
+            if (k >= from && k < to) own[owns++] = {k, value};
         });
+        std::sort(own, own + owns, [](const Own& a, const Own& b) { return a.column < b.column; });
+        int64_t distinct = 0;
+        for (int64_t o = 0; o < owns; ++o) {
+            const int64_t k = own[o].column;
+            if (distinct && own[distinct - 1].column == k) {
+                own[distinct - 1].value += own[o].value;
+                continue;
+            }
+            V base = of<PRIOR, FINITE, MORE>(V{} + load_one(z + k), V{} + (PRIOR == VECTORS ? prior[k] : S(0)));
+            own[distinct++] = {k, base[0] + own[o].value};
+        }
 
         // a copy, which no store can change: its numbers stay in registers
         auto some = [z, prior, self = *this](int64_t i) {
@@ -767,7 +771,7 @@ template <class T> struct Gradient {
         const V last = some(to - W);  // reaches back, and is read before anything is written
         for (int64_t i = from; i + W <= to; i += W) store(out + i, some(i));
         store(out + to - W, last);
-        for (int64_t o = 0; o < owns; ++o) store_one(out + own[o].column, own[o].value);
+        for (int64_t o = 0; o < distinct; ++o) store_one(out + own[o].column, own[o].value);
     }
 };
 
