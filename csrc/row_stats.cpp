@@ -15,6 +15,7 @@
 #include <limits>
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -216,6 +217,25 @@ doubles exponential(doubles x) {
     return x < -708.39 ? doubles{} : p;
 }
 
+// log of x ≥ 1: n·log 2 + 2·artanh((f−1)/(f+1)) with x = 2^n·f and f between √½ and √2, by its Taylor sum.
+doubles logarithm(doubles x) {
+    const longs half = bits<longs>(doubles{} + 0x1.6a09e667f3bcdp-1);
+    const longs n = (bits<longs>(x) - half) >> 52;
+    const doubles f = bits<doubles>(bits<longs>(x) - (n << 52)), s = (f - 1.) / (f + 1.), q = s * s;
+    doubles p = q * (1 / 23.) + 1 / 21.;
+    p = p * q + 1 / 19.;
+    p = p * q + 1 / 17.;
+    p = p * q + 1 / 15.;
+    p = p * q + 1 / 13.;
+    p = p * q + 1 / 11.;
+    p = p * q + 1 / 9.;
+    p = p * q + 1 / 7.;
+    p = p * q + 1 / 5.;
+    p = p * q + 1 / 3.;
+    const doubles number = bits<doubles>(n + bits<longs>(doubles{} + 0x1.8p52)) - 0x1.8p52;  // n as a double
+    return number * 0x1.62e42fefa39efp-1 + 2. * (s + s * q * p);
+}
+
 template <class Both> double fold(doubles v, Both both) {
     constexpr int W = LS_BYTES / 8;
     double lane[W];
@@ -272,6 +292,31 @@ template <class V> V numbers() {  // 0, 1, 2, …
     V v;
     for (size_t i = 0; i < sizeof(V) / sizeof(v[0]); ++i) v[i] = i;
     return v;
+}
+
+#if defined(__clang__)
+#define LS_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define LS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, decltype(a < b){__VA_ARGS__})
+#endif
+
+// Vectors as the rows of a square: the quarters of APART × APART beside the diagonal change places, then those
+// within all four.
+template <int APART, class V, size_t... lane> void transpose(V* square, std::index_sequence<lane...> all) {
+    constexpr int W = sizeof...(lane);
+    if constexpr (APART > 0) {
+        for (int i = 0; i < W; ++i) {
+            if (i & APART) continue;
+            const V a = square[i], b = square[i + APART];
+            square[i] = LS_SHUFFLE(a, b, (lane & APART ? W + lane - APART : lane)...);
+            square[i + APART] = LS_SHUFFLE(a, b, (lane & APART ? W + lane : lane + APART)...);
+        }
+        transpose<APART / 2>(square, all);
+    }
+}
+
+template <class V, size_t W> void transpose(V (&square)[W]) {
+    transpose<W / 2>(square, std::make_index_sequence<W>{});
 }
 
 constexpr double INF = std::numeric_limits<double>::infinity();
@@ -499,26 +544,13 @@ template <class T, class Wanted> int64_t first(const T* z, int64_t count, Wanted
     return i;
 }
 
-template <class T> void write(const Row<T>& row, Partial part) {
+// Writes what was asked for; at(k) is the logit of column k.
+template <class T, class At>
+void answer(const Row<T>& row, const Partial& part, double log_sum, int64_t argmax, At at) {
     using S = Scalar<T>;
     const Call& call = row.call;
     const int64_t r = row.row;
-    const T* z = row.counted() ? row.logits : nullptr;
-    int64_t argmax = 0;
-    if (z && part.sum != part.sum) {  // NaN among the logits, or +inf
-        int64_t at = first(z, call.columns, [](auto x) { return x != x; });
-        if (at < call.columns) {
-            const double nan = std::numeric_limits<double>::quiet_NaN();
-            part.max = part.sum = part.sum_sq = part.sum_of = part.at_prior = nan;
-            argmax = at;
-        }
-    }
-    if (z && call.argmax && part.max == part.max) {
-        const int64_t from = part.top_block * BLOCK;
-        const S top = S(part.max);
-        argmax = from + first(z + from, call.columns - from, [top](auto x) { return x == top; });
-    }
-    const double origin = part.origin(), log_sum = std::log(part.sum);
+    const double origin = part.origin();
     auto put = [r](void* to, double value) {
         if (to) static_cast<S*>(to)[r] = S(value);
     };
@@ -531,18 +563,37 @@ template <class T> void write(const Row<T>& row, Partial part) {
         const int64_t k = row.pick(j);
         const bool inside = row.inside(k);
         if (call.seen) call.seen[r * call.picks + j] = inside;
-        double value = inside ? 0 : -INF;
-        if (inside && z) value = load_one(z + k) - origin;
+        const double value = inside ? at(k) - origin : -INF;
         if (call.at_index) static_cast<S*>(call.at_index)[r * call.picks + j] = S(value);
         combined += times(row.slope_of_pick(j), value);
     }
     const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
     put(call.at_prior, part.at_prior * unit);
     combined += times(row.slope(call.of_prior), part.at_prior * unit);
-    put(call.combined, z ? combined : 0);
+    put(call.combined, row.counted() ? combined : 0);
     put(call.prior_mass, part.mass * unit);
     if (call.log_sum_sq) put(call.log_sum_sq, std::log(part.sum_sq));
     put(call.mean_logit, part.sum == 0 ? 0 : part.sum_of / part.sum);
+}
+
+template <class T> void write(const Row<T>& row, Partial part) {
+    const Call& call = row.call;
+    const T* z = row.counted() ? row.logits : nullptr;
+    int64_t argmax = 0;
+    if (z && part.sum != part.sum) {  // NaN among the logits, or +inf
+        int64_t at = first(z, call.columns, [](auto x) { return x != x; });
+        if (at < call.columns) {
+            const double nan = std::numeric_limits<double>::quiet_NaN();
+            part.max = part.sum = part.sum_sq = part.sum_of = part.at_prior = nan;
+            argmax = at;
+        }
+    }
+    if (z && call.argmax && part.max == part.max) {
+        const int64_t from = part.top_block * BLOCK;
+        const Scalar<T> top = Scalar<T>(part.max);
+        argmax = from + first(z + from, call.columns - from, [top](auto x) { return x == top; });
+    }
+    answer(row, part, std::log(part.sum), argmax, [z](int64_t k) { return z ? double(load_one(z + k)) : 0; });
 }
 
 // What a row of zeros gives.
@@ -629,50 +680,6 @@ struct Plan {
         units = whole_rows ? (call.rows + rows - 1) / rows : call.rows * blocks;
     }
 };
-
-template <class T> void forward_rows(const Call& call) {
-    const Plan plan(call);
-    const int64_t elements = call.rows * call.columns;
-    auto whole = [&](const Row<T>& row) {
-        Partial all = row.counted() ? block(row, 0) : uncounted(row);
-        for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(block(row, b));
-        write(row, all);
-    };
-    if (call.logits.step != 1) {
-        share(Tile<T>::number(call), elements, call.threads, [&](int64_t unit) {
-            Tile<T> tile(call, unit);
-            for (int64_t l = 0; l < tile.count; ++l) whole({call, tile.first + l, tile.row(l)});
-        });
-        return;
-    }
-    if (plan.whole_rows) {
-        share(plan.units, elements, call.threads, [&](int64_t unit) {
-            const int64_t end = std::min(call.rows, (unit + 1) * plan.rows);
-            for (int64_t r = unit * plan.rows; r < end; ++r) whole({call, r, place<T>(call.logits, r)});
-        });
-        return;
-    }
-    std::vector<Partial> parts(plan.units);
-    share(plan.units, elements, call.threads, [&](int64_t unit) {
-        const int64_t r = unit / plan.blocks;
-        Row<T> row{call, r, place<T>(call.logits, r)};
-        if (row.counted()) parts[unit] = block(row, unit % plan.blocks);
-    });
-    for (int64_t r = 0; r < call.rows; ++r) {
-        Row<T> row{call, r, place<T>(call.logits, r)};
-        Partial all = row.counted() ? parts[r * plan.blocks] : uncounted(row);
-        for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(parts[r * plan.blocks + b]);
-        write(row, all);
-    }
-}
-
-template <class T> void forward_of(const Call& call) {
-    forward_rows<T>(call);
-    if (!call.total) return;
-    double total = 0;
-    for (int64_t r = 0; r < call.rows; ++r) total += static_cast<const Scalar<T>*>(call.combined)[r];
-    *static_cast<Scalar<T>*>(call.total) = Scalar<T>(total);
-}
 
 // The gradient of one row: e·(a + b·e + c·d) + prior·π, with d = z−m and e = exp d; then the few classes that
 // have a term of their own.
@@ -796,7 +803,281 @@ template <class T> void fill(const Row<T>& row, T* out, int64_t from, int64_t to
     if (kind == VECTORS) choose(std::integral_constant<int, VECTORS>{});
 }
 
+// Rows of few columns: their lanes would stay empty, and folding the lanes costs more than the columns. Here
+// each row has a lane of its own instead, as many rows at a time as fill a cache line where they lie side by
+// side.
+
+constexpr int64_t FEW = 64;  // columns
+
+template <class T> struct Lanes {
+    using S = Scalar<T>;
+    using V = Vector<T>;
+    static constexpr int64_t W = LANES<T>, ROWS = 64 / sizeof(T);
+    const Call& call;
+    const int64_t first, count;  // lanes past the last row repeat the first
+    alignas(64) S values[FEW][ROWS];
+
+    Lanes(const Call& call, int64_t first) : call(call), first(first), count(std::min(ROWS, call.rows - first)) {
+        read(Places(*this, call.logits));
+        if (!call.counted) return;
+        S keep[ROWS];
+        bool all = true;
+        for (int64_t l = 0; l < ROWS; ++l) {
+            keep[l] = row(l).counted();
+            all = all && keep[l] != 0;
+        }
+        if (all) return;
+        for (int64_t l = 0; l < ROWS; l += W) {
+            const V kept = load(keep + l);
+            for (int64_t k = 0; k < call.columns; ++k) store(values[k] + l, kept != 0 ? at(k, l) : V{});
+        }
+    }
+
+    Row<T> row(int64_t l) const { return {call, first + (l < count ? l : 0), nullptr}; }
+    V at(int64_t k, int64_t l) const { return load(values[k] + l); }
+
+    // Where the rows lie.
+    struct Places {
+        T* row[ROWS];
+        int64_t step;
+        bool side_by_side;
+
+        Places(const Lanes& lanes, const Rows& rows) : step(rows.step) {
+            const int64_t first = lanes.first, within = first < rows.inner ? first : first % rows.inner;
+            const bool even = lanes.count == ROWS && within + ROWS <= rows.inner;
+            row[0] = place<T>(rows, first);
+            for (int64_t l = 1; l < ROWS; ++l)
+                row[l] = even ? row[0] + l * rows.stride : place<T>(rows, lanes.row(l).row);
+            side_by_side = even && rows.stride == 1;
+        }
+    };
+
+    // f(columns, from) for squares of W columns, the last of which reaches back; or for the columns there are.
+    template <class F> void squares(F f) const {
+        const int64_t columns = call.columns;
+        if (columns < W) return f(columns, 0);
+        for (int64_t k = 0; k < columns; k += W) f(W, std::min(k, columns - W));
+    }
+
+    void read(const Places& places) {
+        const int64_t columns = call.columns;
+        if (places.side_by_side) {
+            for (int64_t k = 0; k < columns; ++k)
+                for (int64_t l = 0; l < ROWS; l += W) store(values[k] + l, load(places.row[0] + k * places.step + l));
+        } else if (places.step == 1) {
+            squares([&](int64_t wide, int64_t from) {
+                for (int64_t l = 0; l < ROWS; l += W) {
+                    V square[W];
+                    for (int64_t i = 0; i < W; ++i) {
+                        const T* z = places.row[l + i] + from;
+                        square[i] = wide == W ? load(z) : load_some(z, wide);
+                    }
+                    transpose(square);
+                    for (int64_t i = 0; i < wide; ++i) store(values[from + i] + l, square[i]);
+                }
+            });
+        } else {
+            for (int64_t k = 0; k < columns; ++k)
+                for (int64_t l = 0; l < ROWS; ++l) values[k][l] = load_one(places.row[l] + k * places.step);
+        }
+    }
+
+    void write(const Places& places) const {
+        const int64_t columns = call.columns;
+        if (places.side_by_side) {
+            for (int64_t k = 0; k < columns; ++k)
+                for (int64_t l = 0; l < ROWS; l += W) store(places.row[0] + k * places.step + l, at(k, l));
+        } else if (places.step == 1) {
+            squares([&](int64_t wide, int64_t from) {
+                for (int64_t l = 0; l < count; l += W) {
+                    V square[W] = {};
+                    for (int64_t i = 0; i < wide; ++i) square[i] = at(from + i, l);
+                    transpose(square);
+                    for (int64_t i = 0; i < std::min(W, count - l); ++i) {
+                        T* out = places.row[l + i] + from;
+                        wide == W ? store(out, square[i]) : store_some(out, square[i], wide);
+                    }
+                }
+            });
+        } else {
+            for (int64_t k = 0; k < columns; ++k)
+                for (int64_t l = 0; l < count; ++l) store_one(places.row[l] + k * places.step, values[k][l]);
+        }
+    }
+
+    // Row l as the functions for single rows take it, which know what infinities and NaN mean.
+    Row<T> alone(int64_t l, T* room) const {
+        const T* z = place<T>(call.logits, first + l);
+        for (int64_t k = 0; k < call.columns; ++k) room[k] = z[k * call.logits.step];
+        return {call, first + l, room};
+    }
+
+    template <int PRIOR> void forward() const {
+        const int64_t columns = call.columns;
+        const S* prior = static_cast<const S*>(call.prior);
+        S tops[ROWS], ties[ROWS], rests[ROWS], at_priors[ROWS], argmaxes[ROWS];
+        for (int64_t l = 0; l < ROWS; l += W) {
+            V top = V{} - std::numeric_limits<S>::infinity();
+            for (int64_t k = 0; k < columns; ++k) top = at(k, l) > top ? at(k, l) : top;
+            // those at the top apart, so that a small rest keeps its digits
+            V tie{}, rest{}, at_prior{}, argmax{};
+            for (int64_t k = 0; k < columns;) {
+                V some{}, some_at_prior{};  // short sums of short sums, as for long rows
+                for (const int64_t end = std::min(columns, k + 16); k < end; ++k) {
+                    const V x = at(k, l), d = x - top, e = exponential(d);
+                    tie += x == top ? V{} + S(1) : V{};
+                    some += x == top ? V{} : e;
+                    if (PRIOR == UNIFORM) some_at_prior += d;
+                    if (PRIOR == VECTORS && prior[k] != 0) some_at_prior += d * prior[k];
+                }
+                rest += some;
+                at_prior += some_at_prior;
+            }
+            if (call.argmax)
+                for (int64_t k = columns; k--;) argmax = at(k, l) == top ? V{} + S(k) : argmax;
+            store(tops + l, top);
+            store(ties + l, tie);
+            store(rests + l, rest);
+            store(at_priors + l, at_prior);
+            store(argmaxes + l, argmax);
+        }
+        double log_sums[ROWS];
+        for (int64_t l = 0; l < ROWS; ++l) log_sums[l] = double(ties[l]) + double(rests[l]);
+        for (int64_t l = 0; l < ROWS; l += LANES<double>) store(log_sums + l, logarithm(load(log_sums + l)));
+        for (int64_t l = 0; l < count; ++l) {
+            if (!std::isfinite(tops[l]) || !std::isfinite(rests[l])) {
+                T room[FEW];
+                const Row<T> row = alone(l, room);
+                LS_ISA::write(row, block(row, 0));
+                continue;
+            }
+            Partial part;
+            part.max = tops[l];
+            part.at_prior = at_priors[l];
+            answer(row(l), part, log_sums[l], int64_t(argmaxes[l]), [&](int64_t k) { return double(values[k][l]); });
+        }
+    }
+
+    template <int PRIOR> void backward() {
+        const int64_t columns = call.columns;
+        const S *prior = static_cast<const S*>(call.prior), *max = static_cast<const S*>(call.max);
+        const S* log_sum = static_cast<const S*>(call.log_sum);
+        const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
+        S origins[ROWS], slopes[ROWS], of_priors[ROWS];
+        double scales[ROWS];
+        for (int64_t l = 0; l < ROWS; ++l) scales[l] = -double(log_sum[row(l).row]);
+        for (int64_t l = 0; l < ROWS; l += LANES<double>) store(scales + l, exponential(load(scales + l)));
+        for (int64_t l = 0; l < ROWS; ++l) {
+            const Row<T> row = this->row(l);
+            const bool counted = row.counted();
+            origins[l] = max[row.row];
+            slopes[l] = counted ? S(row.slope(call.of_log_sum) * scales[l]) : S(0);
+            of_priors[l] = counted ? S(row.slope(call.of_prior) * unit) : S(0);
+        }
+        for (int64_t l = 0; l < ROWS; l += W) {
+            const V origin = load(origins + l), slope = load(slopes + l), of_prior = load(of_priors + l);
+            for (int64_t k = 0; k < columns; ++k) {
+                V result = exponential(at(k, l) - origin) * slope;
+                if (PRIOR == UNIFORM) result += of_prior;
+                if (PRIOR == VECTORS) result += of_prior * prior[k];
+                store(values[k] + l, result);
+            }
+        }
+        for (int64_t l = 0; l < count; ++l) {
+            const Row<T> row = this->row(l);
+            if (!row.counted()) continue;
+            if (!std::isfinite(max[row.row]) || !std::isfinite(log_sum[row.row])) {
+                T room[FEW];
+                fill(alone(l, room), room, 0, columns);
+                for (int64_t k = 0; k < columns; ++k) values[k][l] = load_one(room + k);
+                continue;
+            }
+            if (call.of_index.scale == 0) continue;
+            for (int64_t j = 0; j < call.picks; ++j)
+                if (row.inside(row.pick(j))) values[row.pick(j)][l] += S(row.slope_of_pick(j));
+        }
+        write(Places(*this, call.out));
+    }
+};
+
+// Whether rows in lanes serve this call; whatever its rows and threads are, so that no bit depends on these.
+bool in_lanes(const Call& call, bool of_prior, bool more) {
+    return call.columns <= FEW && !more && !(of_prior && (call.finite_support || call.prior_row));
+}
+
+template <class T, class Work> void share_lanes(const Call& call, int64_t prior_kind, Work work) {
+    constexpr int64_t R = Lanes<T>::ROWS;
+    const int64_t rows = (Plan(call).rows + R - 1) / R * R;
+    share((call.rows + rows - 1) / rows, call.rows * call.columns, call.threads, [&](int64_t unit) {
+        const int64_t end = std::min(call.rows, (unit + 1) * rows);
+        for (int64_t r = unit * rows; r < end; r += R) {
+            Lanes<T> lanes(call, r);
+            if (prior_kind == NONE) work(lanes, std::integral_constant<int, NONE>{});
+            if (prior_kind == UNIFORM) work(lanes, std::integral_constant<int, UNIFORM>{});
+            if (prior_kind == VECTORS) work(lanes, std::integral_constant<int, VECTORS>{});
+        }
+    });
+}
+
+template <class T> void forward_rows(const Call& call) {
+    if (in_lanes(call, call.prior_kind != NONE, call.log_sum_sq || call.mean_logit || call.prior_mass)) {
+        share_lanes<T>(call, call.prior_kind, [](const Lanes<T>& lanes, auto prior_kind) {
+            lanes.template forward<decltype(prior_kind)::value>();
+        });
+        return;
+    }
+    const Plan plan(call);
+    const int64_t elements = call.rows * call.columns;
+    auto whole = [&](const Row<T>& row) {
+        Partial all = row.counted() ? block(row, 0) : uncounted(row);
+        for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(block(row, b));
+        write(row, all);
+    };
+    if (call.logits.step != 1) {
+        share(Tile<T>::number(call), elements, call.threads, [&](int64_t unit) {
+            Tile<T> tile(call, unit);
+            for (int64_t l = 0; l < tile.count; ++l) whole({call, tile.first + l, tile.row(l)});
+        });
+        return;
+    }
+    if (plan.whole_rows) {
+        share(plan.units, elements, call.threads, [&](int64_t unit) {
+            const int64_t end = std::min(call.rows, (unit + 1) * plan.rows);
+            for (int64_t r = unit * plan.rows; r < end; ++r) whole({call, r, place<T>(call.logits, r)});
+        });
+        return;
+    }
+    std::vector<Partial> parts(plan.units);
+    share(plan.units, elements, call.threads, [&](int64_t unit) {
+        const int64_t r = unit / plan.blocks;
+        Row<T> row{call, r, place<T>(call.logits, r)};
+        if (row.counted()) parts[unit] = block(row, unit % plan.blocks);
+    });
+    for (int64_t r = 0; r < call.rows; ++r) {
+        Row<T> row{call, r, place<T>(call.logits, r)};
+        Partial all = row.counted() ? parts[r * plan.blocks] : uncounted(row);
+        for (int64_t b = 1; b < plan.blocks && row.counted(); ++b) all.merge(parts[r * plan.blocks + b]);
+        write(row, all);
+    }
+}
+
+template <class T> void forward_of(const Call& call) {
+    forward_rows<T>(call);
+    if (!call.total) return;
+    double total = 0;
+    for (int64_t r = 0; r < call.rows; ++r) total += static_cast<const Scalar<T>*>(call.combined)[r];
+    *static_cast<Scalar<T>*>(call.total) = Scalar<T>(total);
+}
+
 template <class T> void backward_rows(const Call& call) {
+    const bool of_prior = call.of_prior.scale != 0;
+    const bool more = call.of_log_sum_sq.scale != 0 || call.of_mean_logit.scale != 0 || !call.shift_free;
+    if (in_lanes(call, of_prior, more)) {
+        share_lanes<T>(call, of_prior ? call.prior_kind : int64_t(NONE), [](Lanes<T>& lanes, auto prior_kind) {
+            lanes.template backward<decltype(prior_kind)::value>();
+        });
+        return;
+    }
     const Plan plan(call);
     const int64_t elements = call.rows * call.columns;
     if (call.logits.step != 1 || call.out.step != 1) {
