@@ -1,5 +1,8 @@
 """What torch builds on operators and losses: its own checks of an operator, compilation, autocast, several processes."""
 
+import os
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -228,6 +231,9 @@ class Trained(nn.Module):
 
 def one_of_two(rank, meeting, results):
     torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = (
+        "lo" if sys.platform == "linux" else "lo0"
+    )  # nothing leaves the machine
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     try:
         x, target = (t[rank * ROWS : (rank + 1) * ROWS] for t in batch())
