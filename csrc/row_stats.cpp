@@ -800,8 +800,9 @@ template <class T> void fill(const Row<T>& row, T* out, int64_t from, int64_t to
 // each row has a lane of its own instead, and as many rows go at a time as fill a cache line where they lie side
 // by side.
 
-// Columns side by side, up to where whole rows are as fast; and apart, where those would be copied first.
-constexpr int64_t FEW = 128, FEW_APART = 256;
+// Columns side by side, up to where whole rows are as fast in memory that is not cached; and apart, where those
+// would be copied first.
+constexpr int64_t FEW = 64, FEW_APART = 256;
 
 template <class T> struct Lanes {
     using S = Scalar<T>;
