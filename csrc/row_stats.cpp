@@ -7,6 +7,8 @@
 // between the pass for its maximum and the pass for its sums. Blocks merge in double, left to right, whoever
 // reckoned them, so that a row's statistics do not depend on the batch or on the threads. The backward reads
 // the logits once and writes the gradient once.
+//
+// Where columns are few, what is done once a row decides it: `Lanes` takes many rows at a time.
 
 #include <algorithm>
 #include <atomic>
@@ -217,11 +219,12 @@ doubles exponential(doubles x) {
     return x < -708.39 ? doubles{} : p;
 }
 
-// log of x ≥ 1: n·log 2 + 2·artanh((f−1)/(f+1)) with x = 2^n·f and f between √½ and √2, by its Taylor sum.
-doubles logarithm(doubles x) {
-    const longs half = bits<longs>(doubles{} + 0x1.6a09e667f3bcdp-1);
-    const longs n = (bits<longs>(x) - half) >> 52;
-    const doubles f = bits<doubles>(bits<longs>(x) - (n << 52)), s = (f - 1.) / (f + 1.), q = s * s;
+// log(1+y) of y ≥ 0: n·log 2 + 2·artanh((f−1)/(f+1)) with 1+y = 2^n·f and f between √½ and √2, by its Taylor
+// sum. Where n is 0, y itself is f−1, which 1+y has rounded.
+doubles logarithm_beyond_1(doubles y) {
+    const longs least = bits<longs>(doubles{} + 0x1.6a09e667f3bcdp-1), x = bits<longs>(1. + y);
+    const longs n = (x - least) >> 52;
+    const doubles f = bits<doubles>(x - (n << 52)), less = n == 0 ? y : f - 1., s = less / (f + 1.), q = s * s;
     doubles p = q * (1 / 23.) + 1 / 21.;
     p = p * q + 1 / 19.;
     p = p * q + 1 / 17.;
@@ -544,40 +547,10 @@ template <class T, class Wanted> int64_t first(const T* z, int64_t count, Wanted
     return i;
 }
 
-// Writes what was asked for; at(k) is the logit of column k.
-template <class T, class At>
-void answer(const Row<T>& row, const Partial& part, double log_sum, int64_t argmax, At at) {
+template <class T> void write(const Row<T>& row, Partial part) {
     using S = Scalar<T>;
     const Call& call = row.call;
     const int64_t r = row.row;
-    const double origin = part.origin();
-    auto put = [r](void* to, double value) {
-        if (to) static_cast<S*>(to)[r] = S(value);
-    };
-    put(call.max, part.max);
-    if (call.argmax) call.argmax[r] = argmax + call.first_class;
-    put(call.log_sum, log_sum);
-    const auto times = [](double slope, double value) { return slope == 0 ? 0 : slope * value; };
-    double combined = times(row.slope(call.of_log_sum), log_sum);
-    for (int64_t j = 0; j < call.picks; ++j) {
-        const int64_t k = row.pick(j);
-        const bool inside = row.inside(k);
-        if (call.seen) call.seen[r * call.picks + j] = inside;
-        const double value = inside ? at(k) - origin : -INF;
-        if (call.at_index) static_cast<S*>(call.at_index)[r * call.picks + j] = S(value);
-        combined += times(row.slope_of_pick(j), value);
-    }
-    const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
-    put(call.at_prior, part.at_prior * unit);
-    combined += times(row.slope(call.of_prior), part.at_prior * unit);
-    put(call.combined, row.counted() ? combined : 0);
-    put(call.prior_mass, part.mass * unit);
-    if (call.log_sum_sq) put(call.log_sum_sq, std::log(part.sum_sq));
-    put(call.mean_logit, part.sum == 0 ? 0 : part.sum_of / part.sum);
-}
-
-template <class T> void write(const Row<T>& row, Partial part) {
-    const Call& call = row.call;
     const T* z = row.counted() ? row.logits : nullptr;
     int64_t argmax = 0;
     if (z && part.sum != part.sum) {  // NaN among the logits, or +inf
@@ -590,10 +563,34 @@ template <class T> void write(const Row<T>& row, Partial part) {
     }
     if (z && call.argmax && part.max == part.max) {
         const int64_t from = part.top_block * BLOCK;
-        const Scalar<T> top = Scalar<T>(part.max);
+        const S top = S(part.max);
         argmax = from + first(z + from, call.columns - from, [top](auto x) { return x == top; });
     }
-    answer(row, part, std::log(part.sum), argmax, [z](int64_t k) { return z ? double(load_one(z + k)) : 0; });
+    const double origin = part.origin(), log_sum = std::log(part.sum);
+    auto put = [r](void* to, double value) {
+        if (to) static_cast<S*>(to)[r] = S(value);
+    };
+    put(call.max, part.max);
+    if (call.argmax) call.argmax[r] = argmax + call.first_class;
+    put(call.log_sum, log_sum);
+    const auto times = [](double slope, double value) { return slope == 0 ? 0 : slope * value; };
+    double combined = times(row.slope(call.of_log_sum), log_sum);
+    for (int64_t j = 0; j < call.picks; ++j) {
+        const int64_t k = row.pick(j);
+        const bool inside = row.inside(k);
+        if (call.seen) call.seen[r * call.picks + j] = inside;
+        double value = inside ? 0 : -INF;
+        if (inside && z) value = load_one(z + k) - origin;
+        if (call.at_index) static_cast<S*>(call.at_index)[r * call.picks + j] = S(value);
+        combined += times(row.slope_of_pick(j), value);
+    }
+    const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
+    put(call.at_prior, part.at_prior * unit);
+    combined += times(row.slope(call.of_prior), part.at_prior * unit);
+    put(call.combined, z ? combined : 0);
+    put(call.prior_mass, part.mass * unit);
+    if (call.log_sum_sq) put(call.log_sum_sq, std::log(part.sum_sq));
+    put(call.mean_logit, part.sum == 0 ? 0 : part.sum_of / part.sum);
 }
 
 // What a row of zeros gives.
@@ -803,11 +800,13 @@ template <class T> void fill(const Row<T>& row, T* out, int64_t from, int64_t to
     if (kind == VECTORS) choose(std::integral_constant<int, VECTORS>{});
 }
 
-// Rows of few columns: their lanes would stay empty, and folding the lanes costs more than the columns. Here
-// each row has a lane of its own instead, as many rows at a time as fill a cache line where they lie side by
-// side.
+// Rows of few columns: what is done once a row, folding the lanes above all, costs more than the columns. Here
+// each row has a lane of its own instead, and as many rows go at a time as fill a cache line where they lie side
+// by side.
 
-constexpr int64_t FEW = 64;  // columns
+// Columns side by side, up to where whole rows are as fast in memory that is not cached; and apart, where those
+// would be copied first.
+constexpr int64_t FEW = 64, FEW_APART = 256;
 
 template <class T> struct Lanes {
     using S = Scalar<T>;
@@ -815,16 +814,18 @@ template <class T> struct Lanes {
     static constexpr int64_t W = LANES<T>, ROWS = 64 / sizeof(T);
     const Call& call;
     const int64_t first, count;  // lanes past the last row repeat the first
-    alignas(64) S values[FEW][ROWS];
+    bool counted[ROWS];
+    alignas(64) S values[FEW_APART][ROWS];
 
     Lanes(const Call& call, int64_t first) : call(call), first(first), count(std::min(ROWS, call.rows - first)) {
         read(Places(*this, call.logits));
+        for (int64_t l = 0; l < ROWS; ++l) counted[l] = true;
         if (!call.counted) return;
         S keep[ROWS];
         bool all = true;
         for (int64_t l = 0; l < ROWS; ++l) {
-            keep[l] = row(l).counted();
-            all = all && keep[l] != 0;
+            keep[l] = counted[l] = Row<T>{call, row(l), nullptr}.counted();
+            all = all && counted[l];
         }
         if (all) return;
         for (int64_t l = 0; l < ROWS; l += W) {
@@ -833,8 +834,33 @@ template <class T> struct Lanes {
         }
     }
 
-    Row<T> row(int64_t l) const { return {call, first + (l < count ? l : 0), nullptr}; }
+    int64_t row(int64_t l) const { return first + (l < count ? l : 0); }
     V at(int64_t k, int64_t l) const { return load(values[k] + l); }
+
+    // A number for each lane.
+    struct Numbers {
+        double of[ROWS];
+
+        template <class F> explicit Numbers(F f) {
+            for (int64_t l = 0; l < ROWS; ++l) of[l] = f(l);
+        }
+        template <class F> void become(F f) {
+            for (int64_t l = 0; l < ROWS; l += LANES<double>) store(of + l, f(load(of + l)));
+        }
+        double operator[](int64_t l) const { return of[l]; }
+    };
+
+    Numbers slope(const Slope& of, int64_t step = 0) const {  // 0 in rows that do not count
+        if (of.values && of.stride)
+            return Numbers([&](int64_t l) { return counted[l] ? Row<T>{call, row(l), nullptr}.slope(of, step) : 0; });
+        const double same = Row<T>{call, 0, nullptr}.slope(of, step);
+        return Numbers([&](int64_t l) { return counted[l] ? same : 0; });
+    }
+
+    // f(lane, column) for pick j of each row.
+    template <class F> void picks(int64_t j, F f) const {
+        for (int64_t l = 0; l < count; ++l) f(l, Row<T>{call, first + l, nullptr}.pick(j));
+    }
 
     // Where the rows lie.
     struct Places {
@@ -847,7 +873,7 @@ template <class T> struct Lanes {
             const bool even = lanes.count == ROWS && within + ROWS <= rows.inner;
             row[0] = place<T>(rows, first);
             for (int64_t l = 1; l < ROWS; ++l)
-                row[l] = even ? row[0] + l * rows.stride : place<T>(rows, lanes.row(l).row);
+                row[l] = even ? row[0] + l * rows.stride : place<T>(rows, lanes.row(l));
             side_by_side = even && rows.stride == 1;
         }
     };
@@ -941,20 +967,41 @@ template <class T> struct Lanes {
             store(at_priors + l, at_prior);
             store(argmaxes + l, argmax);
         }
-        double log_sums[ROWS];
-        for (int64_t l = 0; l < ROWS; ++l) log_sums[l] = double(ties[l]) + double(rests[l]);
-        for (int64_t l = 0; l < ROWS; l += LANES<double>) store(log_sums + l, logarithm(load(log_sums + l)));
+        Numbers log_sum([&](int64_t l) { return double(ties[l]) - 1 + rests[l]; });
+        log_sum.become(logarithm_beyond_1);
+        const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
+        const Numbers at_prior([&](int64_t l) { return at_priors[l] * unit; });
+        const auto times = [](double slope, double value) { return slope == 0 ? 0 : slope * value; };
+
+        const Numbers of_log_sum = slope(call.of_log_sum), of_prior = slope(call.of_prior);
+        Numbers combined([&](int64_t l) { return of_log_sum[l] * log_sum[l] + times(of_prior[l], at_prior[l]); });
+        for (int64_t j = 0; j < call.picks; ++j) {
+            const Numbers of_pick = slope(call.of_index, j * call.of_index_step);
+            picks(j, [&](int64_t l, int64_t k) {
+                const bool inside = k >= 0 && k < columns;
+                const double value = inside ? double(values[k][l]) - tops[l] : -INF;
+                const int64_t to = (first + l) * call.picks + j;
+                if (call.seen) call.seen[to] = inside;
+                if (call.at_index) static_cast<S*>(call.at_index)[to] = S(value);
+                combined.of[l] += times(of_pick[l], value);
+            });
+        }
+        auto put = [this](void* to, const auto& numbers) {
+            if (!to) return;
+            for (int64_t l = 0; l < count; ++l) static_cast<S*>(to)[first + l] = S(numbers[l]);
+        };
+        put(call.max, tops);
+        put(call.log_sum, log_sum);
+        put(call.at_prior, at_prior);
+        put(call.combined, combined);
+        if (call.argmax)
+            for (int64_t l = 0; l < count; ++l) call.argmax[first + l] = int64_t(argmaxes[l]) + call.first_class;
+
         for (int64_t l = 0; l < count; ++l) {
-            if (!std::isfinite(tops[l]) || !std::isfinite(rests[l])) {
-                T room[FEW];
-                const Row<T> row = alone(l, room);
-                LS_ISA::write(row, block(row, 0));
-                continue;
-            }
-            Partial part;
-            part.max = tops[l];
-            part.at_prior = at_priors[l];
-            answer(row(l), part, log_sums[l], int64_t(argmaxes[l]), [&](int64_t k) { return double(values[k][l]); });
+            if (std::isfinite(tops[l]) && std::isfinite(rests[l])) continue;
+            T room[FEW_APART];
+            const Row<T> row = alone(l, room);
+            LS_ISA::write(row, block(row, 0));
         }
     }
 
@@ -963,38 +1010,35 @@ template <class T> struct Lanes {
         const S *prior = static_cast<const S*>(call.prior), *max = static_cast<const S*>(call.max);
         const S* log_sum = static_cast<const S*>(call.log_sum);
         const double unit = call.prior_kind == UNIFORM ? 1. / call.num_classes : 1;
-        S origins[ROWS], slopes[ROWS], of_priors[ROWS];
-        double scales[ROWS];
-        for (int64_t l = 0; l < ROWS; ++l) scales[l] = -double(log_sum[row(l).row]);
-        for (int64_t l = 0; l < ROWS; l += LANES<double>) store(scales + l, exponential(load(scales + l)));
+        const Numbers of_log_sum = slope(call.of_log_sum), of_prior = slope(call.of_prior);
+        Numbers scale([&](int64_t l) { return -double(log_sum[row(l)]); });
+        scale.become([](doubles x) { return exponential(x); });
+        S origins[ROWS], slopes[ROWS], prior_slopes[ROWS];
         for (int64_t l = 0; l < ROWS; ++l) {
-            const Row<T> row = this->row(l);
-            const bool counted = row.counted();
-            origins[l] = max[row.row];
-            slopes[l] = counted ? S(row.slope(call.of_log_sum) * scales[l]) : S(0);
-            of_priors[l] = counted ? S(row.slope(call.of_prior) * unit) : S(0);
+            origins[l] = max[row(l)];
+            slopes[l] = S(of_log_sum[l] * scale[l]);
+            prior_slopes[l] = S(of_prior[l] * unit);
         }
         for (int64_t l = 0; l < ROWS; l += W) {
-            const V origin = load(origins + l), slope = load(slopes + l), of_prior = load(of_priors + l);
+            const V origin = load(origins + l), a = load(slopes + l), b = load(prior_slopes + l);
             for (int64_t k = 0; k < columns; ++k) {
-                V result = exponential(at(k, l) - origin) * slope;
-                if (PRIOR == UNIFORM) result += of_prior;
-                if (PRIOR == VECTORS) result += of_prior * prior[k];
+                V result = exponential(at(k, l) - origin) * a;
+                if (PRIOR == UNIFORM) result += b;
+                if (PRIOR == VECTORS) result += b * prior[k];
                 store(values[k] + l, result);
             }
         }
+        for (int64_t j = 0; j < call.picks && call.of_index.scale != 0; ++j) {
+            const Numbers of_pick = slope(call.of_index, j * call.of_index_step);
+            picks(j, [&](int64_t l, int64_t k) {
+                if (k >= 0 && k < columns) values[k][l] += S(of_pick[l]);
+            });
+        }
         for (int64_t l = 0; l < count; ++l) {
-            const Row<T> row = this->row(l);
-            if (!row.counted()) continue;
-            if (!std::isfinite(max[row.row]) || !std::isfinite(log_sum[row.row])) {
-                T room[FEW];
-                fill(alone(l, room), room, 0, columns);
-                for (int64_t k = 0; k < columns; ++k) values[k][l] = load_one(room + k);
-                continue;
-            }
-            if (call.of_index.scale == 0) continue;
-            for (int64_t j = 0; j < call.picks; ++j)
-                if (row.inside(row.pick(j))) values[row.pick(j)][l] += S(row.slope_of_pick(j));
+            if (!counted[l] || (std::isfinite(max[first + l]) && std::isfinite(log_sum[first + l]))) continue;
+            T room[FEW_APART];
+            fill(alone(l, room), room, 0, columns);
+            for (int64_t k = 0; k < columns; ++k) values[k][l] = load_one(room + k);
         }
         write(Places(*this, call.out));
     }
@@ -1002,7 +1046,8 @@ template <class T> struct Lanes {
 
 // Whether rows in lanes serve this call; whatever its rows and threads are, so that no bit depends on these.
 bool in_lanes(const Call& call, bool of_prior, bool more) {
-    return call.columns <= FEW && !more && !(of_prior && (call.finite_support || call.prior_row));
+    const int64_t most = call.logits.step == 1 ? FEW : FEW_APART;
+    return call.columns <= most && !more && !(of_prior && (call.finite_support || call.prior_row));
 }
 
 template <class T, class Work> void share_lanes(const Call& call, int64_t prior_kind, Work work) {
@@ -1064,9 +1109,13 @@ template <class T> void forward_rows(const Call& call) {
 template <class T> void forward_of(const Call& call) {
     forward_rows<T>(call);
     if (!call.total) return;
-    double total = 0;
-    for (int64_t r = 0; r < call.rows; ++r) total += static_cast<const Scalar<T>*>(call.combined)[r];
-    *static_cast<Scalar<T>*>(call.total) = Scalar<T>(total);
+    const auto* combined = static_cast<const Scalar<T>*>(call.combined);
+    double totals[4] = {};  // each addition waits for the one before it
+    int64_t r = 0;
+    for (; r + 4 <= call.rows; r += 4)
+        for (int64_t i = 0; i < 4; ++i) totals[i] += combined[r + i];
+    for (; r < call.rows; ++r) totals[0] += combined[r];
+    *static_cast<Scalar<T>*>(call.total) = Scalar<T>(totals[0] + totals[1] + (totals[2] + totals[3]));
 }
 
 template <class T> void backward_rows(const Call& call) {
