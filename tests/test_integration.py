@@ -1,6 +1,7 @@
 """What torch builds on operators and losses: its own checks of an operator, compilation, autocast, several processes."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -243,6 +244,7 @@ def one_of_two(rank, meeting, results):
             model = DistributedDataParallel(Trained(kind))
             model(x, target, count / 2).backward()  # DDP takes the mean over the processes
             torch.save([p.grad for p in model.parameters()], f"{results}/{kind}{rank}.pt")
+        dist.barrier()  # neither leaves while the other still talks to it
     finally:
         dist.destroy_process_group()
 
@@ -250,7 +252,9 @@ def one_of_two(rank, meeting, results):
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     """With the number of rows that count in all of the batch for a denominator."""
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    # from an interpreter of its own, to which no other test has done anything
+    done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     x, target = batch()
     for kind in ("logits", "linear"):
         model = Trained(kind)
@@ -258,3 +262,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
         for rank in (0, 1):
             for theirs, p in zip(torch.load(tmp_path / f"{kind}{rank}.pt"), model.parameters(), strict=True):
                 torch.testing.assert_close(theirs, p.grad, rtol=1e-5, atol=1e-7)
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(one_of_two, (f"{sys.argv[1]}/meeting", sys.argv[1]), nprocs=2)
