@@ -18,8 +18,8 @@ from labelsmooth.bench.timing import Call
 EPS = 0.1
 GROUPS = {
     "loss": "The mean loss at ε = 0.1 and the gradient of its logits, which are a leaf.",
-    "classes": "The same for few classes, once as rows of a table and once as images of 128×128 pixels, whose "
-    "class axis is the second. No figure is aimed at.",
+    "classes": "The same for few classes, once as rows of a table and once as images of 128×128 pixels, "
+    "whose class axis is the second. No figure is aimed at.",
     "inplace": "The same with `inplace_backward=True`, where the gradient takes the place of the logits; "
     "these are not a leaf, and are restored between the runs, off the clock.",
     "forward": "The mean loss at ε = 0.1 alone, under `torch.no_grad`.",
