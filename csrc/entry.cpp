@@ -59,14 +59,27 @@ EXPORT int64_t labelsmooth_isa() { return best_isa(); }
 
 EXPORT int64_t labelsmooth_call_size() { return sizeof(Call); }
 
+// The place of an index that is not in 0..num_classes-1; else -1.
+static int64_t out_of_range(const Call& call) {
+    const uint64_t classes = uint64_t(call.num_classes);  // beside it a negative index is large
+    for (int64_t j = 0; j < call.picks; ++j) {
+        const int64_t* index = call.index + j * call.index_step;
+        bool any = false;  // a loop without a way out can be made one of vectors
+        if (call.index_stride == 1)
+            for (int64_t r = 0; r < call.rows; ++r) any |= uint64_t(index[r]) >= classes;
+        else
+            for (int64_t r = 0; r < call.rows; ++r) any |= uint64_t(index[r * call.index_stride]) >= classes;
+        for (int64_t r = 0; any && r < call.rows; ++r)
+            if (uint64_t(index[r * call.index_stride]) >= classes) return r * call.picks + j;
+    }
+    return -1;
+}
+
 // Both do nothing and return the place of an index that is not in 0..num_classes-1, or -2 where a prior_row is
 // not in 0..P-1; else -1.
 static int64_t run(const Call& call, bool back) {
-    for (int64_t r = 0; r < call.rows; ++r)
-        for (int64_t j = 0; j < call.picks; ++j) {
-            const int64_t k = call.index[r * call.index_stride + j * call.index_step];
-            if (k < 0 || k >= call.num_classes) return r * call.picks + j;
-        }
+    const int64_t place = out_of_range(call);
+    if (place >= 0) return place;
     for (int64_t r = 0; call.prior_row && r < call.rows; ++r) {
         const int64_t p = call.prior_row[r * call.prior_row_stride];
         if (p < 0 || p >= call.prior_rows) return -2;

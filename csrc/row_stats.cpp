@@ -1138,7 +1138,8 @@ template <class T> void backward_rows(const Call& call) {
         });
         return;
     }
-    share(plan.units, elements, call.threads, [&](int64_t unit) {
+    share(plan.units, elements, call.threads, [&](int64_t turn) {
+        const int64_t unit = plan.units - 1 - turn;  // the forward's last rows may still be in a cache
         if (!plan.whole_rows) {
             const int64_t r = unit / plan.blocks, from = unit % plan.blocks * BLOCK;
             const int64_t to = std::min(call.columns, from + BLOCK);
