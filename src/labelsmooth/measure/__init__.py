@@ -2,6 +2,10 @@
 
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
 from labelsmooth.measure.geometry import (
+    ClassifierGeometry,
+    FrameShape,
+    Geometry,
+    GeometryResult,
     LogitGap,
     PlaneProjection,
     logit_gap,
@@ -13,6 +17,10 @@ from labelsmooth.measure.scaling import TemperatureScaling
 __all__ = [
     "Calibration",
     "CalibrationResult",
+    "ClassifierGeometry",
+    "FrameShape",
+    "Geometry",
+    "GeometryResult",
     "LogitGap",
     "PlaneProjection",
     "ReliabilityBins",
