@@ -1,6 +1,14 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
+from labelsmooth.measure.distillation import (
+    Agreement,
+    Teacher,
+    TeacherResult,
+    distillation_loss,
+    equivalent_smoothing,
+    teacher_agreement,
+)
 from labelsmooth.measure.geometry import (
     ClassifierGeometry,
     FrameShape,
@@ -12,9 +20,11 @@ from labelsmooth.measure.geometry import (
     plane_projection,
     within_class_spread,
 )
+from labelsmooth.measure.information import mutual_information
 from labelsmooth.measure.scaling import TemperatureScaling
 
 __all__ = [
+    "Agreement",
     "Calibration",
     "CalibrationResult",
     "ClassifierGeometry",
@@ -24,8 +34,14 @@ __all__ = [
     "LogitGap",
     "PlaneProjection",
     "ReliabilityBins",
+    "Teacher",
+    "TeacherResult",
     "TemperatureScaling",
+    "distillation_loss",
+    "equivalent_smoothing",
     "logit_gap",
+    "mutual_information",
     "plane_projection",
+    "teacher_agreement",
     "within_class_spread",
 ]
