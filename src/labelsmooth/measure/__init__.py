@@ -21,6 +21,7 @@ from labelsmooth.measure.geometry import (
     within_class_spread,
 )
 from labelsmooth.measure.information import mutual_information
+from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
 from labelsmooth.measure.scaling import TemperatureScaling
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "GeometryResult",
     "LogitGap",
     "PlaneProjection",
+    "RecoveredSmoothing",
     "ReliabilityBins",
+    "SmoothingRecovery",
     "Teacher",
     "TeacherResult",
     "TemperatureScaling",
@@ -42,6 +45,7 @@ __all__ = [
     "logit_gap",
     "mutual_information",
     "plane_projection",
+    "recovered_smoothing",
     "teacher_agreement",
     "within_class_spread",
 ]
