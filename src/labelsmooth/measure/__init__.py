@@ -1,6 +1,7 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
+from labelsmooth.measure.compare import Comparison, compare
 from labelsmooth.measure.distillation import (
     Agreement,
     Teacher,
@@ -21,6 +22,7 @@ from labelsmooth.measure.geometry import (
     within_class_spread,
 )
 from labelsmooth.measure.information import mutual_information
+from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
 from labelsmooth.measure.scaling import TemperatureScaling
 
@@ -29,9 +31,11 @@ __all__ = [
     "Calibration",
     "CalibrationResult",
     "ClassifierGeometry",
+    "Comparison",
     "FrameShape",
     "Geometry",
     "GeometryResult",
+    "Interval",
     "LogitGap",
     "PlaneProjection",
     "RecoveredSmoothing",
@@ -40,6 +44,7 @@ __all__ = [
     "Teacher",
     "TeacherResult",
     "TemperatureScaling",
+    "compare",
     "distillation_loss",
     "equivalent_smoothing",
     "logit_gap",
