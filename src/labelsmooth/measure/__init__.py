@@ -1,23 +1,56 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
+from labelsmooth.measure.compare import Comparison, compare
+from labelsmooth.measure.distillation import (
+    Agreement,
+    Teacher,
+    TeacherResult,
+    distillation_loss,
+    equivalent_smoothing,
+    teacher_agreement,
+)
 from labelsmooth.measure.geometry import (
+    ClassifierGeometry,
+    FrameShape,
+    Geometry,
+    GeometryResult,
     LogitGap,
     PlaneProjection,
     logit_gap,
     plane_projection,
     within_class_spread,
 )
+from labelsmooth.measure.information import mutual_information
+from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
 from labelsmooth.measure.scaling import TemperatureScaling
 
 __all__ = [
+    "Agreement",
     "Calibration",
     "CalibrationResult",
+    "ClassifierGeometry",
+    "Comparison",
+    "FrameShape",
+    "Geometry",
+    "GeometryResult",
+    "Interval",
     "LogitGap",
     "PlaneProjection",
+    "RecoveredSmoothing",
     "ReliabilityBins",
+    "SmoothingRecovery",
+    "Teacher",
+    "TeacherResult",
     "TemperatureScaling",
+    "compare",
+    "distillation_loss",
+    "equivalent_smoothing",
     "logit_gap",
+    "mutual_information",
     "plane_projection",
+    "recovered_smoothing",
+    "teacher_agreement",
     "within_class_spread",
 ]
