@@ -30,7 +30,7 @@ _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
 _PIECE = 2**18
 
 # rows put aside before they are sorted into the groups
-_PENDING = 2**16
+_PENDING = 2**17
 
 # bits of a float64's significand that a cell of the grid leaves open: 2048 cells to a factor of two
 _OPEN_BITS = np.int64(52 - 11)
@@ -167,8 +167,8 @@ class Selective:
         TypeError: `capacity` is not an int.
         ValueError: `capacity` < 1.
 
-    Cost: 24 bytes a distinct confidence and as much for rows not yet sorted in, 50 MB at most; sorting, which
-        takes some copies of that for a moment.
+    Cost: 24 bytes a distinct confidence, 25 MB at most, and 3 MB of rows not yet sorted in; sorting takes a
+        few copies of that for a moment.
 
     Example:
         >>> selective = Selective()
@@ -429,8 +429,7 @@ class Selective:
             self._exact, self._confidence = False, _cells(self._confidence)
         self._pending.append((confidence, count, errors))
         self._num_pending += confidence.size
-        # as much again as is sorted already, so that each row is sorted a few times at most
-        if self._num_pending > max(_PENDING, self._confidence.size):
+        if self._num_pending >= _PENDING:
             self._fold()
 
     def _fold(self) -> None:
