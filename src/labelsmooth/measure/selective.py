@@ -369,6 +369,12 @@ class Selective:
         neighbours are drawn as one, and the replicates' quantiles are moved by what that alone changes. An
         interval is those quantiles.
 
+        Of 1000 simulated sets (`python benchmarks/coverage_selective.py`), the 95 % interval of the AURC held
+        the true value in 94 to 96 % where a set had 50 errors or more, in 92 to 94 % with 20, and in 82 to
+        83 % with 4: the fewer errors, the less a bootstrap knows of those not seen. That of a coverage at a
+        risk means little where the confidence hardly orders the rows, as a few right ones on top are luck
+        then; it held in 30 to 70 %.
+
         Args:
             replicates: ≥ 1; the ends of the interval are themselves a draw, less so the more there are.
             level: of the intervals, between 0 and 1.
