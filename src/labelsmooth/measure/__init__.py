@@ -24,7 +24,8 @@ from labelsmooth.measure.geometry import (
 from labelsmooth.measure.information import mutual_information
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
-from labelsmooth.measure.scaling import TemperatureScaling
+from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
+from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
 
 __all__ = [
     "Agreement",
@@ -37,13 +38,19 @@ __all__ = [
     "GeometryResult",
     "Interval",
     "LogitGap",
+    "PNorm",
     "PlaneProjection",
     "RecoveredSmoothing",
     "ReliabilityBins",
+    "Selective",
+    "SelectiveResult",
     "SmoothingRecovery",
     "Teacher",
     "TeacherResult",
     "TemperatureScaling",
+    "VectorScaling",
+    "augrc",
+    "aurc",
     "compare",
     "distillation_loss",
     "equivalent_smoothing",
@@ -52,5 +59,6 @@ __all__ = [
     "plane_projection",
     "recovered_smoothing",
     "teacher_agreement",
+    "temperature",
     "within_class_spread",
 ]
