@@ -2,9 +2,10 @@
 
     python benchmarks/coverage.py [--sets 1000]
 
-Draws sets of rows from a model whose confidences and chances of being right are known, and prints, for each kind
-of model and number of rows, the share of sets whose interval holds the true value. The true values are those of
-the same model over an even grid of 10⁶ quantiles of its confidence; so ECE here means the one that 15 bins show.
+Draws sets of rows from a model whose confidences and chances of being right are known, and prints, for each
+kind of model and number of rows, the share of sets whose interval holds the true value. The true values are
+those of the same model over an even grid of 10⁶ quantiles of its confidence; so ECE here means the one that
+15 bins show.
 """
 
 import argparse
@@ -32,7 +33,8 @@ MODELS = {
 
 
 def confidences(uniform: np.ndarray) -> np.ndarray:
-    """Logit-normal between 1/K and 1, most of it near 1, as of trained networks; of uniform numbers in 0..1."""
+    """Logit-normal between 1/K and 1, most of it near 1, as of trained networks; of uniform numbers in
+    0..1."""
     edges = np.linspace(1e-6, 1 - 1e-6, 20001)
     quantiles = np.array([NormalDist().inv_cdf(u) for u in edges])
     share = 1 / (1 + np.exp(-(1.5 + 1.7 * np.interp(uniform, edges, quantiles))))

@@ -1,6 +1,7 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
-from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
+from labelsmooth.measure.calibration import Calibration, CalibrationResult, ClasswiseBins, ReliabilityBins
+from labelsmooth.measure.functional import accuracy, brier, classwise_ece, ece, mce, nll, smece
 from labelsmooth.measure.geometry import (
     LogitGap,
     PlaneProjection,
@@ -8,16 +9,26 @@ from labelsmooth.measure.geometry import (
     plane_projection,
     within_class_spread,
 )
+from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.scaling import TemperatureScaling
 
 __all__ = [
     "Calibration",
     "CalibrationResult",
+    "ClasswiseBins",
+    "Interval",
     "LogitGap",
     "PlaneProjection",
     "ReliabilityBins",
     "TemperatureScaling",
+    "accuracy",
+    "brier",
+    "classwise_ece",
+    "ece",
     "logit_gap",
+    "mce",
+    "nll",
     "plane_projection",
+    "smece",
     "within_class_spread",
 ]

@@ -39,12 +39,12 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 # equal intervals of [0, 1]; cells refine these and the bins
 _INTERVALS = 4096
 
-# Towards 1 cells shrink by a factor 2^(1/8) from each to the next: most rows of a good classifier lie there, and
-# equal-mass bins need borders among them.
+# Towards 1 cells shrink by a factor 2^(1/8) from each to the next: most rows of a good classifier lie there,
+# and equal-mass bins need borders among them.
 _NEAR_ONE = 1 - 2.0 ** -np.arange(12, 40, 1 / 8)
 
-# The bootstrap joins cells to equal intervals, of this number for means and for the smooth calibration error, which
-# needs fewer replicates too, as each takes a few Fourier transforms.
+# The bootstrap joins cells to equal intervals, of this number for means and for the smooth calibration
+# error, which needs fewer replicates too, as each takes a few Fourier transforms.
 _COARSE = 64
 _FIELD, _FIELD_REPLICATES = 512, 250
 
@@ -59,8 +59,9 @@ _EDGES_OF_PEER: dict[Peer, Edges] = {
     "relplot": "left_open",
 }
 
-# What a cell sums over its rows: weights w and their squares, w·d and w·d² with the distance d of the confidence
-# from the cell's middle (small numbers keep their digits), and w·x and (w·x)² for NLL, Brier score and entropy.
+# What a cell sums over its rows: weights w and their squares, w·d and w·d² with the distance d of the
+# confidence from the cell's middle (small numbers keep their digits), and w·x and (w·x)² for NLL, Brier
+# score and entropy.
 _W, _WW, _WD, _WDD, _NLL, _NLL_SQ, _BRIER, _BRIER_SQ, _ENTROPY, _ENTROPY_SQ = range(10)
 
 
@@ -146,31 +147,33 @@ class Calibration:
     A bin's borders are the float64 values `numpy.linspace(0, 1, B + 1)`, and a confidence is compared with
     them exactly as it is, so a value on a border always falls on the side that `edges` names.
 
-    Equal-mass bins hold about N/B rows each. Rows with the same confidence stay together, whatever their order:
-    cells (see Cost) are whole, each in the bin where the middle of its rows lies.
+    Equal-mass bins hold about N/B rows each. Rows with the same confidence stay together, whatever their
+    order: cells (see Cost) are whole, each in the bin where the middle of its rows lies.
 
     A peer's preset puts each confidence into the bin that this peer does:
 
-    - "torchmetrics" 1.9.0, `multiclass_calibration_error`: confidences and borders rounded to float32, [lo, hi),
-      and 1 in a bin of its own, the last of B + 1.
+    - "torchmetrics" 1.9.0, `multiclass_calibration_error`: confidences and borders rounded to float32,
+      [lo, hi), and 1 in a bin of its own, the last of B + 1.
     - "sklearn" 1.9, `calibration_curve`: what `edges="left_open"` does.
     - "netcal" 1.4.0, `ECE` and `MCE`, for more than two classes: [lo, hi), and confidences clipped to
-      eps..1−eps of the dtype given. (Of two classes netcal measures the probability of the second.)
-    - "gpleiss", `ECELoss` of temperature_scaling: borders rounded to float32, (lo, hi], and confidences of 0 or
-      above 1 in no bin.
+      eps..1−eps of the dtype given. Of two classes netcal measures the probability of the second; and of
+      float32 confidences it takes counts and means by borders that differ in rounding, which matters where one
+      lies within that of a border.
+    - "gpleiss", `ECELoss` of temperature_scaling: borders rounded to float32, (lo, hi], and confidences of 0
+      or above 1 in no bin.
     - "relplot" 1.0.3, `smECE`: changes `smece` alone, see `measure.smooth`.
 
     These peers add float32 numbers, ours are float64, so values agree to their rounding. Of logits the
     confidence is ours, exp(−ℓ), which can differ by a unit of rounding from a peer's softmax.
 
-    To measure groups of rows, keep a dict of these objects, one for each group: what a group needs is one state
-    whatever the way, and the sum of all is `merge`.
+    To measure groups of rows, keep a dict of these objects, one for each group: what a group needs is one
+    state whatever the way, and the sum of all is `merge`.
 
     Args:
         num_bins: B ≥ 1.
-        edges: "left_open" (the default) puts a confidence on a border into the bin below it, (lo, hi], and 0 into
-            the first bin (scikit-learn); "right_open" into the bin above it, [lo, hi), and 1 into the last
-            (numpy).
+        edges: "left_open" (the default) puts a confidence on a border into the bin below it, (lo, hi], and 0
+            into the first bin (scikit-learn); "right_open" into the bin above it, [lo, hi), and 1 into the
+            last (numpy).
         peer: whose bins to reproduce, in place of `edges`.
         classwise: whether to bin all K probabilities of each row too, class by class.
         top_k: for which k to count the rows whose label is among the k largest; of equal ones the first class
@@ -180,10 +183,10 @@ class Calibration:
         TypeError: `num_bins` or a k is not an int.
         ValueError: `num_bins` or a k < 1, `edges` or `peer` is none of its words, or both are given.
 
-    Cost: the state is 0.8 MB for up to 100 bins, whatever the number of rows: about 4,350 cells, each a piece of
-    a bin, 1/4096 wide or narrower, with an int64 count and ten float64 sums for the rows that were right and for
-    those that were wrong; `classwise` adds 5·K·B numbers. Counts are the same under every order and split of
-    the rows, and sums are too up to float64 rounding.
+    Cost: the state is 0.8 MB for up to 100 bins, whatever the number of rows: about 4,350 cells, each a
+    piece of a bin, 1/4096 wide or narrower, with an int64 count and ten float64 sums for the rows that were
+    right and for those that were wrong; `classwise` adds 5·K·B numbers. Counts are the same under every
+    order and split of the rows, and sums are too up to float64 rounding.
 
     Example:
         >>> calibration = Calibration()
@@ -194,9 +197,9 @@ class Calibration:
         (3, 0.6667, 0.576, 0.3668)
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", §2 (ECE and MCE, equal-width bins,
-    (lo, hi], 15 bins in its tables); Brier 1950 in its multi-class form; Kumar et al. 2019, "Verified Uncertainty
-    Calibration", §4 (debiased L2); Kull et al. 2019, "Beyond temperature scaling", §2 (classwise);
-    Błasiok & Nakkiran 2024, "Smooth ECE" (smECE).
+    (lo, hi], 15 bins in its tables); Brier 1950 in its multi-class form; Kumar et al. 2019, "Verified
+    Uncertainty Calibration", §4 (debiased L2); Kull et al. 2019, "Beyond temperature scaling", §2
+    (classwise); Błasiok & Nakkiran 2024, "Smooth ECE" (smECE).
     """
 
     def __init__(
@@ -267,8 +270,8 @@ class Calibration:
 
         Raises:
             TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
-            ValueError: the shapes do not fit, a target or a weight is out of range, a logit is NaN or +inf, or
-                all logits of a row are −inf.
+            ValueError: the shapes do not fit, a target or a weight is out of range, a logit is NaN or +inf,
+                or all logits of a row are −inf.
 
         Cost: that of `row_stats` over the logits; one more pass for `top_k`, and a few for `classwise`.
         """
@@ -288,8 +291,8 @@ class Calibration:
 
         Args:
             stats: with the label as the first index of each row; rows that do not count are left out. Without
-                `log_sum_sq` the Brier score of the whole measurement is nan, without `mean_logit` the entropy;
-                the rest is unaffected.
+                `log_sum_sq` the Brier score of the whole measurement is nan, without `mean_logit` the
+                entropy; the rest is unaffected.
             weight: (…) as for `update`.
 
         Raises:
@@ -322,7 +325,8 @@ class Calibration:
 
         Raises:
             TypeError: `probs` or `target` is no tensor or array, or does not hold floats or integers.
-            ValueError: the shapes do not fit, a target or a weight is out of range, or a row is no distribution.
+            ValueError: the shapes do not fit, a target or a weight is out of range, or a row is no
+                distribution.
 
         Cost: one read of the probabilities, 2^18 of them at a time in cache. Sums over classes are in their
             dtype (float32 for half precision), with a relative error of about 1e-7 for float32.
@@ -365,8 +369,8 @@ class Calibration:
         """Give this measure, on every rank of a torch.distributed group, the rows that all ranks counted.
 
         Args:
-            group: a process group; None for the default one. Every rank calls this once, with the same options;
-                calling it twice counts all rows twice.
+            group: a process group; None for the default one. Every rank calls this once, with the same
+                options; calling it twice counts all rows twice.
 
         Cost: three all-reduces, of the size of the state.
         """
@@ -432,10 +436,10 @@ class Calibration:
     def intervals(self, replicates: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
         """Confidence intervals of the measures, as if the rows were drawn anew.
 
-        Means have percentile intervals of a multinomial bootstrap over cells (confidence by right or wrong), shares
-        of rows Wilson's intervals, and calibration errors those of `interval.shrinking_interval`, since noise
-        makes an error larger and never smaller: a plain bootstrap of the ECE lies wholly above the true value
-        near perfect calibration. An interval always holds the measured value.
+        Means have percentile intervals of a multinomial bootstrap over cells (confidence by right or wrong),
+        shares of rows Wilson's intervals, and calibration errors those of `interval.shrinking_interval`,
+        since noise makes an error larger and never smaller: a plain bootstrap of the ECE lies wholly above
+        the true value near perfect calibration. An interval always holds the measured value.
 
         COVERAGE_TABLE
 
@@ -445,9 +449,10 @@ class Calibration:
             seed: of the draws; the same seed gives the same intervals.
 
         Returns:
-            A dict with an `Interval` for accuracy, nll, brier, mean_confidence, over_confidence, entropy, ece,
-            ece_l2, mce, debiased_l2, ece_equal_mass, smece, and top_K_accuracy for each K of `top_k`. That of
-            debiased_l2 is that of ece_l2, as both estimate the same number. An infinite NLL has low = high = inf.
+            A dict with an `Interval` for accuracy, nll, brier, mean_confidence, over_confidence, entropy,
+            ece, ece_l2, mce, debiased_l2, ece_equal_mass, smece, and top_K_accuracy for each K of `top_k`.
+            That of debiased_l2 is that of ece_l2, as both estimate the same number. An infinite NLL has low
+            = high = inf.
 
         Raises:
             TypeError: `replicates` is not an int.
@@ -464,8 +469,8 @@ class Calibration:
         shares = {"accuracy": result.accuracy} | {
             f"top_{k}_accuracy": share for k, share in result.top_k.items()
         }
-        for name, share in shares.items():
-            intervals[name] = share_interval(share, effective, level)
+        for name, value in shares.items():
+            intervals[name] = share_interval(value, effective, level)
         for name in ("nll", "brier", "mean_confidence", "over_confidence", "entropy"):
             value = getattr(result, name)
             intervals[name] = (
@@ -628,15 +633,20 @@ class Calibration:
         middles = (np.arange(intervals) + 0.5) / intervals
         shift = self._middles - middles[of_cell]
         w, wd, wdd = self._sums[_W], self._sums[_WD], self._sums[_WDD]
-        about_middle = (w, wd + shift * w, wdd + 2 * shift * wd + shift**2 * w)
-        s0, s1, s2 = (_joined(sums, of_cell, intervals) / w.sum() for sums in about_middle)
+        about_middle = (
+            w,
+            wd + shift * w,
+            wdd + 2 * shift * wd + shift**2 * w,
+            3 * shift * wdd + 3 * shift**2 * wd + shift**3 * w,  # but for Σ w·d³ within a cell
+        )
+        s0, s1, s2, s3 = (_joined(sums, of_cell, intervals) / w.sum() for sums in about_middle)
         gap = middles - np.array([[0.0], [1.0]])  # (2, intervals), confidence − correct
         return ResidualMoments(
             mass=s0.sum(0),
             mass_1=s1.sum(0),
             residual=(gap * s0 + s1).sum(0),
             residual_1=(gap * s1 + s2).sum(0),
-            residual_2=(gap * s2).sum(0),
+            residual_2=(gap * s2 + s3).sum(0),
         )
 
     def _classwise_bins(self) -> ClasswiseBins:
@@ -653,18 +663,25 @@ class Calibration:
     # --- the bootstrap
 
     def _draw_means(self, rng: np.random.Generator, replicates: int) -> dict[str, Floats]:
-        n, right, weight, confidence, *scores = self._per_row(_COARSE)
-        totals = {"mean_confidence": (confidence, np.zeros(len(n)))}
-        for place, name in enumerate(("nll", "brier", "entropy")):
-            mean, square = scores[2 * place : 2 * place + 2]
-            totals[name] = (mean, np.maximum(square - mean**2, 0))
-        draws: dict[str, list[Floats]] = {name: [] for name in (*totals, "over_confidence")}
+        n, right, w, ww, confidence, *scores = self._per_row(_COARSE)
+        gap = confidence - right * w
+        # means over the rows of a cell of w·x and (w·x)²
+        totals = {
+            "mean_confidence": (confidence, ww * np.square(confidence / w)),
+            "over_confidence": (gap, ww * np.square(gap / w)),
+            "nll": (scores[0], scores[1]),
+            "brier": (scores[2], scores[3]),
+            "entropy": (scores[4], scores[5]),
+        }
+        draws: dict[str, list[Floats]] = {name: [] for name in totals}
         for drawn in bootstrap_counts(rng, n / n.sum(), int(n.sum()), replicates):
-            weights = drawn @ weight
-            for name, (mean, variance) in totals.items():
-                draws[name].append(bootstrap_sums(rng, drawn, mean, variance) / weights)
-            accuracy = drawn @ (weight * right) / weights
-            draws["over_confidence"].append(draws["mean_confidence"][-1] - accuracy)
+            for name, (wx, wx_sq) in totals.items():
+                # of w·(x − mean), so that weights alone, which a mean is divided by, add no noise
+                mean = (n @ wx) / (n @ w)
+                centred = wx - mean * w
+                variance = wx_sq - 2 * mean * ww * wx / w + mean**2 * ww - centred**2
+                sums = bootstrap_sums(rng, drawn, centred, np.maximum(variance, 0))
+                draws[name].append(mean + sums / (drawn @ w))
         return {name: np.concatenate(parts) for name, parts in draws.items()}
 
     def _draw_fields(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -685,23 +702,24 @@ class Calibration:
         return sums.sum(0) / total, draws / total
 
     def _per_row(self, intervals: int) -> list[Floats]:
-        """Of cells joined to equal intervals, rows apart that are right and wrong, and where there are rows: their
-        number, whether they are right, and the means over them of w, w·c, and all from w·nll on (G,)."""
+        """Of cells joined to equal intervals, those of rows that are right apart, and where there are rows (G,):
+        how many, whether right, and the means over them of w, w², w·c, and all from w·nll on.
+        """
         of_cell = _interval_of(self._middles, intervals)
         n = _joined(self._counts, of_cell, intervals).reshape(-1)
         filled = n > 0
         right = np.arange(2 * intervals)[filled] >= intervals
-        sums = [self._sums[_W], self._confidence(), *self._sums[_NLL:]]
+        sums = [self._sums[_W], self._sums[_WW], self._confidence(), *self._sums[_NLL:]]
         means = [_joined(total, of_cell, intervals).reshape(-1)[filled] / n[filled] for total in sums]
         return [n[filled], right, *means]
 
     def _draw_gaps(
         self, rng: np.random.Generator, replicates: int, bin_of_cell: Counts, bins: ReliabilityBins
     ) -> tuple[Floats, Floats, Floats]:
-        """Of the bins that have rows: share·(confidence − accuracy) (B,), draws of it (R, B), and the share (B,).
+        """Of bins that have rows: share·(confidence − accuracy) (B,), draws of it (R, B), and share (B,).
 
-        Each bin gets one more row, right with the probability that its confidence says: where all its rows were
-        right, or all wrong, drawing from them alone would leave no doubt.
+        Each bin gets one more row, right with the probability that its confidence says: where all its rows
+        were right, or all wrong, drawing from them alone would leave no doubt.
         """
         filled = bins.count > 0
         num = len(filled)

@@ -46,7 +46,7 @@ def bootstrap_counts(
     rows: int,
     replicates: int,
 ) -> Iterator[Counts]:
-    """Multinomial draws of how many of `rows` rows fall into each of C cells, a slice of replicates at a time.
+    """Multinomial draws of how many of all rows fall into each of C cells, a slice of replicates at a time.
 
     Args:
         share: probabilities of the cells, summing to 1; leave out the empty cells, as they cost as much.
@@ -69,8 +69,8 @@ def bootstrap_sums(
 ) -> Floats:  # (R,)
     """Sums over all cells of what the drawn rows hold, each cell's rows having this mean and variance.
 
-    A sum of n rows of a cell is n·mean + √n·sd·(a standard normal); these normals are independent, so one normal
-    with the variance of all of them together does.
+    A sum of n rows of a cell is n·mean + √n·sd·(a standard normal); these normals are independent, so one
+    normal with the variance of all of them together does.
     """
     spread = np.sqrt(counts @ variance)
     sums: Floats = counts @ mean + spread * rng.standard_normal(len(counts))
@@ -109,21 +109,23 @@ def shrinking_interval(
     """An interval of a calibration error, a norm of B gaps, that knows how noise lengthens it.
 
     Noise adds to a norm of gaps and never cancels, so near perfect calibration a bootstrap of the error lies
-    wholly above its true value. Here candidates of the true gaps come from the measured ones by shrinking each
-    by τ of its standard deviations towards 0 (soft thresholding; τ < 0 lengthens them). A candidate is kept if
-    the measured error is ordinary among the errors of candidate + noise, and the interval spans the errors of
-    the candidates that are kept. It holds 0 where the measured error is what noise alone would give.
+    wholly above its true value. Here candidates of the true gaps come from the measured ones by shrinking
+    each by τ of its standard deviations towards 0 (soft thresholding; τ < 0 lengthens them). A candidate is
+    kept if the measured error is ordinary among the errors of candidate + noise, and the interval spans the
+    errors of the candidates that are kept. It holds 0 where the measured error is what noise alone would
+    give.
 
-    "Ordinary" is tested at half the error 1 − level: the measured gaps, and so the path of candidates, are noisy
-    themselves. With the whole of it, coverage falls to 88 % where all gaps are one or two standard deviations.
+    "Ordinary" is tested at half the error 1 − level: the measured gaps, and so the path of candidates, are
+    noisy themselves. With the whole of it, coverage falls to 88 % where all gaps are one or two standard
+    deviations.
 
     Args:
         value: the measured error; the interval is extended to it where it lies outside.
         gaps: signed, in any unit.
         noise: draws of the measured minus the true gaps.
         error: the norm, of arrays (…, B) to (…), with values in 0..1.
-        statistic: what is compared with its measured value, where something other than the error is cheaper and
-            orders draws about the measured value as the error does.
+        statistic: what is compared with its measured value, where something other than the error is cheaper
+            and orders draws about the measured value as the error does.
     """
     noise = noise - noise.mean(0)
     deviation = noise.std(0)
@@ -151,7 +153,7 @@ def shrinking_interval(
 
 
 def _last(holds: Callable[[float], bool], start: float, end: float) -> float:
-    """Where on the way from start to end a condition that holds at the start ceases to; the end where it never does."""
+    """Where between start and end a condition that holds at the start ceases to; the end where it never does."""
     if holds(end):
         return end
     while abs(end - start) > _STEP:

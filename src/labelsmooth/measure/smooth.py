@@ -1,4 +1,4 @@
-"""Smooth calibration error of Błasiok & Nakkiran, from the moments of residuals on a fine grid of confidence."""
+"""Smooth calibration error of Błasiok & Nakkiran, from moments of residuals on a fine grid of confidence."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class ResidualMoments:
     mass_1: Floats  # (…, M), Σ w·d
     residual: Floats  # (…, M), Σ w·r
     residual_1: Floats  # (…, M), Σ w·r·d
-    residual_2: Floats  # (…, M), Σ w·r·d², to leading order in the interval's width
+    residual_2: Floats  # (…, M), Σ w·r·d²
 
 
 def smooth_ece(moments: ResidualMoments) -> Floats:
     """The width σ at which smECE_σ = σ, in 0..1.
 
-    smECE_σ = ∫₀¹ |Σ_i w_i·K_σ(t, c_i)·(c_i − y_i)| dt, with the Gaussian kernel reflected at 0 and 1. That kernel
-    is diagonal in cosines, K_σ(t, c) = 1 + 2·Σ_k exp(−π²k²σ²/2)·cos(πkt)·cos(πkc), so one transform of the
-    residuals serves every σ, and mass on a border counts in full. The integral is a sum over the middles of
-    2·M intervals. smECE_σ falls as σ grows, so halving finds the width.
+    smECE_σ = ∫₀¹ |Σ_i w_i·K_σ(t, c_i)·(c_i − y_i)| dt, with the Gaussian kernel reflected at 0 and 1. That
+    kernel is diagonal in cosines, K_σ(t, c) = 1 + 2·Σ_k exp(−π²k²σ²/2)·cos(πkt)·cos(πkc), so one transform
+    of the residuals serves every σ, and mass on a border counts in full. The integral is a sum over the
+    middles of 2·M intervals. smECE_σ falls as σ grows, so halving finds the width.
 
     Args:
         moments: of arrays (…, M), one smooth calibration error for each leading index.
 
     Returns:
-        (…) floats. With M = 4096 and at least 1e5 rows it is within 1e-6 of the definition; widths below 4e-4,
-        which need tens of millions of calibrated rows, are within 1e-5.
+        (…) floats. With M = 4096 and at least 1e5 rows it is within 1e-6 of the definition; widths below
+        4e-4, which need tens of millions of calibrated rows, are within 1e-5.
 
     Cost: 36 Fourier transforms of 4·M numbers, whatever the number of rows.
 
@@ -61,8 +61,8 @@ def smooth_ece_interval(
 ) -> Interval:
     """The interval of a smooth calibration error, from the residuals in M intervals and draws of them.
 
-    `shrinking_interval` of the cosine sums: noise is about equal in all, and what is true is in the first few.
-    As smECE_σ falls with σ, a draw has a width above the measured σ just where its smECE_σ is above σ.
+    `shrinking_interval` of the cosine sums: noise is about equal in all, and what is true is in the first
+    few. As smECE_σ falls with σ, a draw has a width above the measured σ just where its smECE_σ is above σ.
     """
     waves, noise = _waves(residual).real, _waves(draws).real
     points = residual.shape[-1]
@@ -85,8 +85,7 @@ def _fixed_width(waves: Floats, points: int, halvings: int) -> Floats:
         width = (low + high) / 2
         above = _smooth_ece_at(waves, width, points) > width
         low, high = np.where(above, width, low), np.where(above, high, width)
-    result: Floats = (low + high) / 2
-    return result
+    return low
 
 
 def _smooth_ece_at(waves: Floats, width: Floats, points: int) -> Floats:
@@ -122,10 +121,10 @@ def _waves(values: Floats) -> npt.NDArray[np.complex128]:
 def smooth_ece_of_relplot(moments: ResidualMoments, rows: float) -> float:
     """The smooth calibration error as apple's relplot 1.0.3 computes it, to about 1e-7.
 
-    It differs from the definition in four ways, all kept: rows move to the two neighbours on a grid of 1001 points
-    (more below a width of 0.01), the kernel ends half a unit from its middle, the outermost points of the grid have
-    no image in the reflection, so that mass lying on 0 or 1 counts by half, and the width is the lowest
-    multiple of 1/1024 at or above which the error does not exceed it.
+    It differs from the definition in four ways, all kept: rows move to the two neighbours on a grid of 1001
+    points (more below a width of 0.01), the kernel ends half a unit from its middle, the outermost points of
+    the grid have no image in the reflection, so that mass lying on 0 or 1 counts by half, and the width is
+    the lowest multiple of 1/1024 at or above which the error does not exceed it.
 
     Args:
         moments: of arrays (M,).
