@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from labelsmooth.measure import Calibration, smece
+from labelsmooth.measure import Calibration, smece, smece_of_scores
 
 
 def as_probs(confidence, hit):
@@ -77,3 +78,32 @@ def test_order_split_and_weights():
         smece(probs, target, probs=True, weight=weight), rel=1e-9
     )
     assert smece(probs[::-1], target[::-1], probs=True) == pytest.approx(whole, rel=1e-9)
+
+
+def test_scores_are_rows_with_one_probability():
+    confidence, hit = drawn(5000, 1.2)
+    confidence[:100] = 1
+    value = smece_of_scores(confidence, hit)
+    assert value == pytest.approx(smece(*as_probs(confidence, hit), probs=True), abs=1e-8)
+    assert (
+        smece_of_scores(
+            torch.from_numpy(confidence).reshape(50, 100), torch.from_numpy(hit * 1).reshape(50, 100)
+        )
+        == value
+    )
+    # of events, whose probabilities reach down to 0
+    low = np.linspace(0, 0.5, 4001)
+    happened = np.random.default_rng(0).random(4001) < low**2
+    width = smece_of_scores(low, happened)
+    assert by_definition(low, happened, width, 2000) == pytest.approx(width, abs=1e-6)
+    for confidence, correct, message in [
+        ([0.5, np.nan], [0, 1], "lie in 0..1, got nan"),
+        ([0.5, 1.5], [0, 1], "lie in 0..1, got 1.5"),
+        ([0.5, 0.5], [0, 2], "0 or 1, got 2"),
+        ([0.5], [0, 2], r"got \(1,\) and \(2,\)"),
+        ([], [], "at least one row"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            smece_of_scores(np.array(confidence), np.array(correct))
+    with pytest.raises(TypeError, match="floating-point values, got torch.int64"):
+        smece_of_scores(np.array([0, 1]), np.array([0, 1]))

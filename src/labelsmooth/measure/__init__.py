@@ -1,7 +1,16 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, ClasswiseBins, ReliabilityBins
-from labelsmooth.measure.functional import accuracy, brier, classwise_ece, ece, mce, nll, smece
+from labelsmooth.measure.functional import (
+    accuracy,
+    brier,
+    classwise_ece,
+    ece,
+    mce,
+    nll,
+    smece,
+    smece_of_scores,
+)
 from labelsmooth.measure.geometry import (
     LogitGap,
     PlaneProjection,
@@ -30,5 +39,6 @@ __all__ = [
     "nll",
     "plane_projection",
     "smece",
+    "smece_of_scores",
     "within_class_spread",
 ]

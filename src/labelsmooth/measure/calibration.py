@@ -23,7 +23,9 @@ from labelsmooth.measure.interval import (
     shrinking_interval,
 )
 from labelsmooth.measure.smooth import (
+    INTERVALS,
     ResidualMoments,
+    moments_of_sums,
     smooth_ece,
     smooth_ece_interval,
     smooth_ece_of_relplot,
@@ -35,9 +37,6 @@ Peer: TypeAlias = Literal["torchmetrics", "sklearn", "netcal", "gpleiss", "relpl
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
-
-# equal intervals of [0, 1]; cells refine these and the bins
-_INTERVALS = 4096
 
 # Towards 1 cells shrink by a factor 2^(1/8) from each to the next: most rows of a good classifier lie there,
 # and equal-mass bins need borders among them.
@@ -157,8 +156,7 @@ class Calibration:
     - "sklearn" 1.9, `calibration_curve`: what `edges="left_open"` does.
     - "netcal" 1.4.0, `ECE` and `MCE`, for more than two classes: [lo, hi), and confidences clipped to
       eps..1−eps of the dtype given. Of two classes netcal measures the probability of the second; and of
-      float32 confidences it takes counts and means by borders that differ in rounding, which matters where one
-      lies within that of a border.
+      float32 confidences it takes counts by float64 borders and means by float32 ones, which this does not.
     - "gpleiss", `ECELoss` of temperature_scaling: borders rounded to float32, (lo, hi], and confidences of 0
       or above 1 in no bin.
     - "relplot" 1.0.3, `smECE`: changes `smece` alone, see `measure.smooth`.
@@ -234,7 +232,8 @@ class Calibration:
             borders = np.linspace(0, 1, num_bins + 1)
         self._borders: Floats = borders
         self._cell_edges: Floats = np.unique(
-            np.concatenate([borders, np.linspace(0, 1, _INTERVALS + 1), _NEAR_ONE])
+            # cells refine the bins and the intervals of the smooth error
+            np.concatenate([borders, np.linspace(0, 1, INTERVALS + 1), _NEAR_ONE])
         )
         # the first and the last cell are 0 and 1 alone where the edges are open on that side, and hold what
         # rounding has put a hair above 1
@@ -408,7 +407,7 @@ class Calibration:
         equal_mass_bins = self._bins(*self._equal_mass())
         mean_confidence = float(self._confidence().sum() / weight)
         accuracy = float(correct / weight)
-        moments = self._moments(_INTERVALS)
+        moments = self._moments()
         smece = smooth_ece_of_relplot(moments, rows) if self.peer == "relplot" else float(smooth_ece(moments))
         classwise = self._classwise_bins() if self.classwise else None
         return CalibrationResult(
@@ -441,7 +440,18 @@ class Calibration:
         since noise makes an error larger and never smaller: a plain bootstrap of the ECE lies wholly above
         the true value near perfect calibration. An interval always holds the measured value.
 
-        COVERAGE_TABLE
+        Coverage at the level 0.95, in 1000 simulated sets each (`python benchmarks/coverage.py` counts it), in
+        percent:
+
+        | classifier | rows | accuracy | NLL | ECE | smECE |
+        |---|---|---|---|---|---|
+        | calibrated | 2,000 | 94.6 | 94.6 | 98.8 | 98.4 |
+        | calibrated | 10,000 | 93.6 | 92.8 | 97.7 | 98.4 |
+        | slightly over-confident | 2,000 | 95.8 | 95.8 | 98.7 | 98.4 |
+        | over-confident | 10,000 | 95.1 | 95.4 | 96.9 | 96.8 |
+
+        So the intervals of calibration errors are cautious where the error is zero or little beside its noise,
+        since 0 is then their lower end, and that of the MCE always is (97.7 to 99.9).
 
         Args:
             replicates: of the bootstrap, at least 100.
@@ -628,10 +638,9 @@ class Calibration:
             terms = bins.share * (np.square(bins.accuracy - bins.confidence) - noise)
         return math.sqrt(max(0.0, float(terms[effective >= 2].sum())))
 
-    def _moments(self, intervals: int) -> ResidualMoments:
-        of_cell = _interval_of(self._middles, intervals)
-        middles = (np.arange(intervals) + 0.5) / intervals
-        shift = self._middles - middles[of_cell]
+    def _moments(self) -> ResidualMoments:
+        of_cell = _interval_of(self._middles, INTERVALS)
+        shift = self._middles - (of_cell + 0.5) / INTERVALS
         w, wd, wdd = self._sums[_W], self._sums[_WD], self._sums[_WDD]
         about_middle = (
             w,
@@ -639,15 +648,7 @@ class Calibration:
             wdd + 2 * shift * wd + shift**2 * w,
             3 * shift * wdd + 3 * shift**2 * wd + shift**3 * w,  # but for Σ w·d³ within a cell
         )
-        s0, s1, s2, s3 = (_joined(sums, of_cell, intervals) / w.sum() for sums in about_middle)
-        gap = middles - np.array([[0.0], [1.0]])  # (2, intervals), confidence − correct
-        return ResidualMoments(
-            mass=s0.sum(0),
-            mass_1=s1.sum(0),
-            residual=(gap * s0 + s1).sum(0),
-            residual_1=(gap * s1 + s2).sum(0),
-            residual_2=(gap * s2 + s3).sum(0),
-        )
+        return moments_of_sums(*(_joined(sums, of_cell, INTERVALS) for sums in about_middle))
 
     def _classwise_bins(self) -> ClasswiseBins:
         weight, confidence = self._class_sums
@@ -702,7 +703,7 @@ class Calibration:
         return sums.sum(0) / total, draws / total
 
     def _per_row(self, intervals: int) -> list[Floats]:
-        """Of cells joined to equal intervals, those of rows that are right apart, and where there are rows (G,):
+        """Of cells joined to equal intervals, right and wrong rows apart, where there are rows (G,):
         how many, whether right, and the means over them of w, w², w·c, and all from w·nll on.
         """
         of_cell = _interval_of(self._middles, intervals)

@@ -8,7 +8,8 @@ numbers make a `Calibration`, which finds all of them in the same time, with int
 from __future__ import annotations
 
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, Edges, Peer
-from labelsmooth.measure.inputs import Array
+from labelsmooth.measure.inputs import Array, as_tensor
+from labelsmooth.measure.smooth import moments_of_rows, smooth_ece
 
 
 def accuracy(predictions: Array, target: Array, *, probs: bool = False, weight: Array | None = None) -> float:
@@ -110,6 +111,40 @@ def smece(predictions: Array, target: Array, *, probs: bool = False, weight: Arr
         0.25
     """
     return _measured(Calibration(), predictions, target, probs, weight).smece
+
+
+def smece_of_scores(confidence: Array, correct: Array) -> float:
+    """`smece` where a row is one probability and whether what it was given to came true.
+
+    Args:
+        confidence: (…) floats in 0..1.
+        correct: (…) of 0 and 1, or bool.
+
+    Raises:
+        TypeError: an argument is no tensor or array, or `confidence` does not hold floats.
+        ValueError: the shapes differ, there is no row, or a value is out of range.
+
+    Cost: four sums over the rows, so 40 ms for a million.
+
+    Example:
+        >>> round(smece_of_scores(torch.tensor([0.75, 0.75]), torch.tensor([1, 0])), 4)
+        0.25
+    """
+    given, outcome = as_tensor(confidence, "confidence"), as_tensor(correct, "correct")
+    if not given.is_floating_point():
+        raise TypeError(f"confidence must hold floating-point values, got {given.dtype}")
+    if given.shape != outcome.shape or given.numel() == 0:
+        raise ValueError(
+            f"confidence and correct must have the same shape, with at least one row, got "
+            f"{tuple(given.shape)} and {tuple(outcome.shape)}"
+        )
+    scores, hits = given.reshape(-1).cpu().double().numpy(), outcome.reshape(-1).cpu().numpy()
+    if not (scores.min() >= 0 and scores.max() <= 1):  # written so that NaN is refused
+        raise ValueError(f"confidence must lie in 0..1, got {scores[~((scores >= 0) & (scores <= 1))][0]}")
+    right = hits == 1
+    if not (right | (hits == 0)).all():
+        raise ValueError(f"correct must be 0 or 1, got {hits[~(right | (hits == 0))][0]}")
+    return float(smooth_ece(moments_of_rows(scores, right)))
 
 
 def _measured(

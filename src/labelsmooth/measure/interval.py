@@ -153,7 +153,7 @@ def shrinking_interval(
 
 
 def _last(holds: Callable[[float], bool], start: float, end: float) -> float:
-    """Where between start and end a condition that holds at the start ceases to; the end where it never does."""
+    """Where between start and end a condition that holds at the start ceases to; the end if it never does."""
     if holds(end):
         return end
     while abs(end - start) > _STEP:

@@ -12,8 +12,11 @@ from labelsmooth.measure.interval import Interval, shrinking_interval
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-# halvings of a width between 0 and 1, the last of 1e-11
-_HALVINGS = 36
+# equal intervals of [0, 1] that rows are summed in
+INTERVALS = 4096
+
+# halvings of a width between 0 and 1, the last of 1e-9
+_HALVINGS = 30
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +31,42 @@ class ResidualMoments:
     residual: Floats  # (…, M), Σ w·r
     residual_1: Floats  # (…, M), Σ w·r·d
     residual_2: Floats  # (…, M), Σ w·r·d²
+
+
+def moments_of_sums(
+    mass: Floats,  # (2, M), of the rows that are wrong, and of those that are right
+    mass_1: Floats,  # (2, M)
+    mass_2: Floats,  # (2, M)
+    mass_3: Floats,  # (2, M)
+) -> ResidualMoments:
+    """The moments of residuals from Σ w, Σ w·d, Σ w·d² and Σ w·d³ of M intervals."""
+    total, num = mass.sum(), mass.shape[-1]
+    # r = c − y = gap + d
+    gap = (np.arange(num) + 0.5) / num - np.array([[0.0], [1.0]])
+    return ResidualMoments(
+        mass=mass.sum(0) / total,
+        mass_1=mass_1.sum(0) / total,
+        residual=(gap * mass + mass_1).sum(0) / total,
+        residual_1=(gap * mass_1 + mass_2).sum(0) / total,
+        residual_2=(gap * mass_2 + mass_3).sum(0) / total,
+    )
+
+
+def moments_of_rows(
+    confidence: Floats,  # (N,), in 0..1
+    correct: npt.NDArray[np.bool_],  # (N,)
+) -> ResidualMoments:
+    """The moments of residuals of rows, each of the same weight."""
+    scaled = confidence * INTERVALS
+    interval = np.minimum(scaled.astype(np.int64), INTERVALS - 1)
+    distance = (scaled - interval - 0.5) / INTERVALS
+    where = interval + INTERVALS * correct
+
+    def summed(values: Floats | None) -> Floats:
+        return np.bincount(where, values, 2 * INTERVALS).astype(np.float64).reshape(2, INTERVALS)
+
+    square = distance * distance
+    return moments_of_sums(summed(None), summed(distance), summed(square), summed(square * distance))
 
 
 def smooth_ece(moments: ResidualMoments) -> Floats:
@@ -45,7 +84,7 @@ def smooth_ece(moments: ResidualMoments) -> Floats:
         (…) floats. With M = 4096 and at least 1e5 rows it is within 1e-6 of the definition; widths below
         4e-4, which need tens of millions of calibrated rows, are within 1e-5.
 
-    Cost: 36 Fourier transforms of 4·M numbers, whatever the number of rows.
+    Cost: 30 Fourier transforms of 4·M numbers, whatever the number of rows.
 
     Source: Błasiok & Nakkiran 2024, "Smooth ECE: Principled Reliability Diagrams via Kernel Smoothing", §3.
     """
