@@ -1,17 +1,23 @@
 """`Calibration` against definitions written out here, against scikit-learn and numpy, and against itself."""
 
 import math
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
+from labelsmooth import measure
 from labelsmooth.losses import cross_entropy
 from labelsmooth.measure import Calibration
 from labelsmooth.row_stats import row_stats
@@ -174,6 +180,46 @@ def test_every_order_and_split_gives_the_same_counts(data, seed, edges):
             assert getattr(result, name) == pytest.approx(getattr(expected, name), rel=1e-13, abs=1e-13)
 
 
+def test_a_hundred_splits_and_merge_orders_give_the_same_state():
+    logits, target = random_logits(3000, 8)
+    whole = calibration_of(logits, target, top_k=(1, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        cuts = np.sort(rng.integers(0, 3000, rng.integers(1, 12)))
+        parts = [
+            calibration_of(logits[rows], target[rows], top_k=(1, 3))
+            for rows in np.split(rng.permutation(3000), cuts)
+        ]
+        while len(parts) > 1:
+            taken = parts.pop(int(rng.integers(len(parts))))
+            parts[int(rng.integers(len(parts)))].merge(taken)
+        np.testing.assert_array_equal(parts[0]._counts, whole._counts)
+        np.testing.assert_array_equal(parts[0]._in_top, whole._in_top)
+        np.testing.assert_allclose(parts[0]._sums, whole._sums, rtol=1e-12, atol=1e-18)
+
+
+def test_a_billion_rows_are_counted_to_nine_digits():
+    """Against fractions of the very same numbers; 30 doublings make 10⁹ rows of each."""
+    logits, target = random_logits(700, 5)
+    probs = logits.softmax(-1).numpy()
+    calibration = Calibration()
+    calibration.update_probs(probs, target)
+    for _ in range(30):
+        calibration.merge(calibration)
+    result = calibration.compute()
+    confidence, hit = probs.max(-1), probs.argmax(-1) == target.numpy()
+    bin_of_row = np.searchsorted(np.linspace(0, 1, 16)[1:-1], confidence)
+    gaps = [
+        sum(Fraction(float(c)) - int(h) for c, h in zip(confidence[rows], hit[rows], strict=True))
+        for rows in (bin_of_row == b for b in range(15))
+    ]
+    assert result.rows == 700 * 2**30
+    assert result.ece == pytest.approx(float(sum(map(abs, gaps)) / 700), rel=1e-12)
+    assert result.over_confidence == pytest.approx(float(sum(gaps) / 700), rel=1e-12)
+    nll = math.fsum(-math.log(p[y]) for p, y in zip(probs, target.tolist(), strict=True)) / 700
+    assert result.nll == pytest.approx(nll, rel=1e-12)
+
+
 def test_counts_stay_exact_far_beyond_float32_and_int32():
     logits, target = random_logits(1001, 10)
     once = calibration_of(logits, target)
@@ -234,7 +280,7 @@ def test_statistics_without_the_sum_of_squares_have_no_brier_score():
     with_it.update_stats(row_stats(logits, target[:, None], log_sum_sq=True))
     assert math.isnan(without.compute().brier)
     assert with_it.compute().brier == calibration_of(logits, target).compute().brier
-    assert without.compute().nll == with_it.compute().nll
+    assert without.compute().nll == pytest.approx(with_it.compute().nll, rel=1e-14)
 
 
 def test_a_label_with_probability_0_makes_the_nll_infinite():
@@ -247,6 +293,184 @@ def test_a_label_with_probability_0_makes_the_nll_infinite():
     logits = torch.tensor([[0.0, -torch.inf], [3.0, -torch.inf]])
     assert calibration_of(logits, torch.tensor([0, 0])).compute().nll == 0
     assert calibration_of(logits, torch.tensor([0, 1])).compute().nll == math.inf
+
+
+def test_a_random_forest_whose_probabilities_are_0_and_1():
+    from sklearn.datasets import load_digits
+    from sklearn.ensemble import RandomForestClassifier
+
+    images, labels = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(10, random_state=0).fit(images[:300], labels[:300])
+    probs, target = forest.predict_proba(images[300:]), labels[300:]
+    at_label = probs[np.arange(len(target)), target]
+    assert (probs == 1).any()
+    calibration = Calibration(top_k=(1, 3))
+    calibration.update_probs(probs, target)
+    result = calibration.compute()
+    assert result.nll == math.inf
+    assert result.infinite_nll_rows == (at_label == 0).sum() > 0
+    assert result.accuracy == pytest.approx((probs.argmax(-1) == target).mean(), rel=1e-15)
+    assert result.brier == pytest.approx(np.square(probs - np.eye(10)[target]).sum(-1).mean(), rel=1e-12)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.nansum(probs * np.log(probs), axis=-1)
+    assert result.entropy == pytest.approx(entropy.mean(), rel=1e-12)
+    # ties are everywhere, and go to the first class
+    order = np.argsort(-probs, axis=-1, kind="stable")
+    for k in (1, 3):
+        assert result.top_k[k] == pytest.approx((order[:, :k] == target[:, None]).any(-1).mean(), rel=1e-15)
+    finite = Calibration()
+    finite.update_probs(probs[at_label > 0], target[at_label > 0])
+    expected = -np.log(at_label[at_label > 0]).mean()
+    assert finite.compute().nll == pytest.approx(expected, rel=1e-12)
+
+
+def test_weights_are_repeated_rows():
+    logits, target = random_logits(400, 5)
+    weight = np.random.default_rng(0).integers(0, 4, 400)
+    repeated = torch.from_numpy(np.repeat(np.arange(400), weight))
+    expected = calibration_of(logits[repeated], target[repeated], top_k=(2,), classwise=True).compute()
+    for weights in (weight, torch.from_numpy(weight / 7.0), weight.astype(np.float32)):
+        for way in ("update", "update_probs"):
+            calibration = Calibration(top_k=(2,), classwise=True)
+            rows = logits if way == "update" else logits.softmax(-1)
+            getattr(calibration, way)(rows, target, weights)
+            result = calibration.compute()
+            assert result.rows == (weight > 0).sum()
+            for field in fields(result):
+                value = getattr(result, field.name)
+                if (
+                    isinstance(value, float) and field.name != "debiased_l2"
+                ):  # that knows how many rows there are
+                    assert value == pytest.approx(getattr(expected, field.name), rel=1e-9), field.name
+            assert result.top_k[2] == pytest.approx(expected.top_k[2], rel=1e-12)
+            np.testing.assert_allclose(result.bins.share, expected.bins.share, rtol=1e-12)
+    calibration = calibration_of(logits, target)
+    stats = row_stats(logits, target[:, None], log_sum_sq=True, mean_logit=True)
+    from_stats = Calibration()
+    from_stats.update_stats(stats, torch.ones(400))
+    assert from_stats.compute().ece == calibration.compute().ece
+
+
+def test_classwise_bins_are_those_of_scikit_learn_class_by_class():
+    logits, target = random_logits(600, 4)
+    probs = logits.softmax(-1).numpy()
+    for edges in ("left_open", "right_open"):
+        calibration = Calibration(10, edges, classwise=True)
+        calibration.update_probs(probs[:250], target[:250])
+        other = Calibration(10, edges, classwise=True)
+        other.update(logits[250:], target[250:])
+        calibration.merge(other)
+        result = calibration.compute()
+        errors = []
+        for k in range(4):
+            hit = (target == k).numpy()
+            true, predicted = calibration_curve(hit, probs[:, k], n_bins=10)
+            filled = result.classwise.count[k] > 0
+            np.testing.assert_allclose(result.classwise.frequency[k, filled], true, rtol=1e-12)
+            np.testing.assert_allclose(result.classwise.confidence[k, filled], predicted, rtol=1e-12)
+            errors.append((result.classwise.share[k, filled] * np.abs(true - predicted)).sum())
+        assert result.classwise_ece == pytest.approx(np.mean(errors), rel=1e-12)
+    with pytest.raises(ValueError, match="same classes in all rows, got 3 after 4"):
+        calibration.update(torch.zeros(2, 3), torch.tensor([0, 1]))
+
+
+def test_equal_mass_bins_do_not_depend_on_the_order_of_ties():
+    rng = np.random.default_rng(0)
+    # forty rows of each confidence, of which the first are wrong
+    confidences = np.repeat(np.arange(40, 81) / 80, 40)
+    hits = np.tile(np.arange(40), 41) > 10
+    results = []
+    for _ in range(5):
+        order = rng.permutation(len(hits))
+        probs = rows_of_confidence(confidences[order])
+        calibration = Calibration(8)
+        calibration.update_probs(probs, np.where(hits[order], 3, 4))
+        results.append(calibration.compute())
+    for result in results:
+        assert result.equal_mass_bins.count.tolist() == results[0].equal_mass_bins.count.tolist()
+        assert result.ece_equal_mass == pytest.approx(results[0].ece_equal_mass, rel=1e-12)
+    # 41 groups in 8 bins: five groups in each, six in one
+    assert sorted(results[0].equal_mass_bins.count.tolist()) == [200] * 7 + [240]
+    assert (np.diff(results[0].equal_mass_bins.edges) > 0).all()
+    # distinct confidences make bins of numpy's quantiles
+    logits, target = random_logits(1000, 6)
+    result = calibration_of(logits, target, num_bins=10).compute()
+    confidence = np.sort(logits.softmax(-1).amax(-1).numpy())
+    assert np.abs(result.equal_mass_bins.count - 100).max() <= 4  # as many as share a cell
+    np.testing.assert_allclose(result.equal_mass_bins.edges[1:-1], confidence[100::100], atol=2e-3)
+
+
+def test_confident_rows_are_told_apart_close_to_1():
+    """A quarter of a thousandth is as wide as most cells; these all lie within a ten-thousandth of 1."""
+    confidence = 1 - 10.0 ** -np.linspace(4, 9, 1000)
+    probs = np.stack([confidence, 1 - confidence], 1)
+    calibration = Calibration(10)
+    calibration.update_probs(probs, np.zeros(1000, int))
+    assert np.abs(calibration.compute().equal_mass_bins.count - 100).max() <= 20
+
+
+def test_one_shot_functions_are_the_fields_of_the_result():
+    logits, target = random_logits(200, 5)
+    weight = torch.rand(200)
+    for rows, probs in ((logits, False), (logits.softmax(-1), True)):
+        calibration = Calibration(classwise=True)
+        (calibration.update_probs if probs else calibration.update)(rows, target, weight)
+        result = calibration.compute()
+        for name in ("accuracy", "nll", "brier", "ece", "mce", "smece", "classwise_ece"):
+            value = getattr(measure, name)(rows, target, probs=probs, weight=weight)
+            assert value == getattr(result, name), name
+    assert measure.ece(logits, target, num_bins=7, edges="right_open") == pytest.approx(
+        naive(logits.softmax(-1).tolist(), target.tolist(), 7, "right_open")["ece"], rel=1e-12
+    )
+
+
+def test_the_state_is_small():
+    calibration = calibration_of(*random_logits(100, 5), num_bins=100)
+    assert calibration._counts.nbytes + calibration._sums.nbytes < 10**6
+
+
+# --- two processes
+
+
+def rank_rows():
+    logits, target = random_logits(500, 6)
+    return logits, target, torch.linspace(0, 2, 500)
+
+
+def one_of_two(rank, meeting, results):
+    os.environ["GLOO_SOCKET_IFNAME"] = (
+        "lo" if sys.platform == "linux" else "lo0"
+    )  # nothing leaves the machine
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    try:
+        logits, target, weight = rank_rows()
+        # the first has seen all the rows of one measure, and part of the other's
+        for name, split in (("all", 500), ("part", 180)):
+            rows = slice(split) if rank == 0 else slice(split, None)
+            calibration = Calibration(classwise=True, top_k=(2,))
+            if len(target[rows]):
+                calibration.update(logits[rows], target[rows], weight[rows])
+            calibration.all_merge()
+            np.savez(f"{results}/{name}{rank}.npz", counts=calibration._counts, sums=calibration._sums,
+                     class_counts=calibration._class_counts, classwise_ece=calibration.compute().classwise_ece)  # fmt: skip
+        dist.barrier()  # neither leaves while the other still talks to it
+    finally:
+        dist.destroy_process_group()
+
+
+def test_two_processes_measure_what_one_does(tmp_path):
+    # from an interpreter of its own, to which no other test has done anything
+    done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = Calibration(classwise=True, top_k=(2,))
+    expected.update(*rank_rows())
+    for name in ("all", "part"):
+        for rank in (0, 1):
+            merged = np.load(tmp_path / f"{name}{rank}.npz")
+            np.testing.assert_array_equal(merged["counts"], expected._counts)
+            np.testing.assert_array_equal(merged["class_counts"], expected._class_counts)
+            np.testing.assert_allclose(merged["sums"], expected._sums, rtol=1e-12)
+            assert merged["classwise_ece"] == pytest.approx(expected.compute().classwise_ece, rel=1e-12)
 
 
 def test_probabilities_are_taken_as_they_are():
@@ -324,6 +548,23 @@ def test_bad_options_and_partners_are_refused():
         Calibration(15.0)
     with pytest.raises(ValueError, match="num_bins must be at least 1, got 0"):
         Calibration(0)
+    with pytest.raises(ValueError, match="peer must be one of torchmetrics.*got 'nobody'"):
+        Calibration(peer="nobody")
+    with pytest.raises(ValueError, match="got peer 'netcal' and edges 'left_open'"):
+        Calibration(edges="left_open", peer="netcal")
+    with pytest.raises(ValueError, match="each k of top_k must be at least 1, got 0"):
+        Calibration(top_k=(5, 0))
+    with pytest.raises(ValueError, match="15 right_open peer=netcal and 15 right_open"):
+        Calibration(peer="netcal").merge(Calibration(edges="right_open"))
+    with pytest.raises(ValueError, match="nothing of single classes"):
+        Calibration(top_k=(5,)).update_stats(row_stats(torch.zeros(1, 2), torch.tensor([[0]])))
+    for weight, message in [
+        ([1.0, -1.0], "at least 0, got -1.0"),
+        ([1.0, NAN], "got nan"),
+        ([1.0], "2 rows, got 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Calibration().update(torch.zeros(2, 3), torch.zeros(2).long(), torch.tensor(weight))
     with pytest.raises(ValueError, match="'left_open' or 'right_open', got 'closed'"):
         Calibration(edges="closed")
     with pytest.raises(ValueError, match="same bins.*got 15 left_open and 10 left_open"):
@@ -332,3 +573,7 @@ def test_bad_options_and_partners_are_refused():
         Calibration().merge(Calibration(edges="right_open"))
     with pytest.raises(ValueError, match="got stats without an index"):
         Calibration().update_stats(row_stats(torch.zeros(1, 2)))
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(one_of_two, (f"{sys.argv[1]}/meeting", sys.argv[1]), nprocs=2)

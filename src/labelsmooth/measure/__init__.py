@@ -1,6 +1,6 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
-from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
+from labelsmooth.measure.calibration import Calibration, CalibrationResult, ClasswiseBins, ReliabilityBins
 from labelsmooth.measure.compare import Comparison, compare
 from labelsmooth.measure.distillation import (
     Agreement,
@@ -9,6 +9,16 @@ from labelsmooth.measure.distillation import (
     distillation_loss,
     equivalent_smoothing,
     teacher_agreement,
+)
+from labelsmooth.measure.functional import (
+    accuracy,
+    brier,
+    classwise_ece,
+    ece,
+    mce,
+    nll,
+    smece,
+    smece_of_scores,
 )
 from labelsmooth.measure.geometry import (
     ClassifierGeometry,
@@ -32,6 +42,7 @@ __all__ = [
     "Calibration",
     "CalibrationResult",
     "ClassifierGeometry",
+    "ClasswiseBins",
     "Comparison",
     "FrameShape",
     "Geometry",
@@ -49,15 +60,23 @@ __all__ = [
     "TeacherResult",
     "TemperatureScaling",
     "VectorScaling",
+    "accuracy",
     "augrc",
     "aurc",
+    "brier",
+    "classwise_ece",
     "compare",
     "distillation_loss",
+    "ece",
     "equivalent_smoothing",
     "logit_gap",
+    "mce",
     "mutual_information",
+    "nll",
     "plane_projection",
     "recovered_smoothing",
+    "smece",
+    "smece_of_scores",
     "teacher_agreement",
     "temperature",
     "within_class_spread",
