@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 Row = list[str]
 HEADER: Row = ["measured", "ours", "theirs", "ratio", "goal", "reached"]
 
-STREAMED = 100_000  # rows in a batch of the memory rows
+STREAMED = 10_000  # rows in a batch of the memory rows
 
 
 def installed(package: str) -> str | None:
