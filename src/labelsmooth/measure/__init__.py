@@ -17,6 +17,7 @@ from labelsmooth.measure.geometry import (
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
 from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
+from labelsmooth.measure.smooth import smece_of_scores
 
 __all__ = [
     "Calibration",
@@ -36,6 +37,7 @@ __all__ = [
     "logit_gap",
     "logit_gaps",
     "plane_projection",
+    "smece_of_scores",
     "temperature",
     "within_class_spread",
 ]
