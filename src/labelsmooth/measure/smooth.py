@@ -191,8 +191,8 @@ def smece_of_scores(confidence: Array, correct: Array) -> float:
         >>> round(smece_of_scores(np.array([0.75, 0.75]), np.array([True, False])), 4)
         0.25
 
-    Source: as `smooth_ece`. It takes what relplot's `smECE` takes, and differs from that by its four deviations
-    (`smooth_ece_of_relplot`).
+    Source: as `smooth_ece`. It takes what relplot's `smECE` takes, and differs from that by what
+    `smooth_ece_of_relplot` names.
     """
     scores, right = as_tensor(confidence, "confidence"), as_tensor(correct, "correct")
     if not scores.is_floating_point():
