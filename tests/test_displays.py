@@ -250,7 +250,17 @@ def test_several_models_share_axes():
 
     metric = MetricAgainstEpsDisplay.from_intervals(ECE, "ECE", name="as trained")
     MetricAgainstEpsDisplay.from_intervals(ECE, "ECE", name="with temperature", ax=metric.ax_)
-    colours = [container.lines[0].get_color() for container in metric.ax_.containers]
+    ax = metric.ax_
+    ax.figure.draw_without_rendering()
+    shown = ax.transData.inverted().transform(
+        [container.lines[0].get_transform().transform((0.2, 0.12)) for container in ax.containers]
+    )
+    assert shown[0] == pytest.approx([0.2, 0.12])
+    assert 0.2 < shown[1, 0] < 0.21  # beside it
+    (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
+    assert x0 < 0 < 0.2 < x1
+    assert y0 < 0.02 < 0.14 < y1
+    colours = [container.lines[0].get_color() for container in ax.containers]
     assert colours == list(COLOURS[:2])
 
 

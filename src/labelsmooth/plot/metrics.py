@@ -87,11 +87,10 @@ class MetricAgainstEpsDisplay(Panel):
 
         ax = axes_or_new(ax, height=2.6)
         cycle_colours(ax)
-        # bars of several series stand beside each other, 3 points apart
-        aside = ScaledTranslation(3 / 72 * len(ax.containers), 0, ax.figure.dpi_scale_trans)
         # a bootstrap's interval need not hold the value
         below, above = np.maximum(self.value - self.low, 0), np.maximum(self.high - self.value, 0)
-        ax.errorbar(
+        earlier = len(ax.containers)
+        bars = ax.errorbar(
             self.eps,
             self.value,
             [below, above],
@@ -100,9 +99,12 @@ class MetricAgainstEpsDisplay(Panel):
             linewidth=1.5,
             elinewidth=1,
             capsize=2.5,
-            transform=ax.transData + aside,
             label=self.name,
         )
+        # bars of several series stand beside each other, 3 points apart
+        aside = ScaledTranslation(3 / 72 * earlier, 0, ax.figure.dpi_scale_trans)
+        for artist in bars.get_children():
+            artist.set_transform(artist.get_transform() + aside)
         if self.name is not None:
             ax.legend(fontsize=TEXT, frameon=False)
         finish(ax, "smoothing ε", self.metric)
