@@ -10,16 +10,7 @@ from labelsmooth.measure.distillation import (
     equivalent_smoothing,
     teacher_agreement,
 )
-from labelsmooth.measure.functional import (
-    accuracy,
-    brier,
-    classwise_ece,
-    ece,
-    mce,
-    nll,
-    smece,
-    smece_of_scores,
-)
+from labelsmooth.measure.functional import accuracy, brier, classwise_ece, ece, mce, nll, smece
 from labelsmooth.measure.geometry import (
     ClassifierGeometry,
     FrameShape,
@@ -28,6 +19,7 @@ from labelsmooth.measure.geometry import (
     LogitGap,
     PlaneProjection,
     logit_gap,
+    logit_gaps,
     plane_projection,
     within_class_spread,
 )
@@ -36,6 +28,7 @@ from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
 from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
 from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
+from labelsmooth.measure.smooth import smece_of_scores
 
 __all__ = [
     "Agreement",
@@ -70,6 +63,7 @@ __all__ = [
     "ece",
     "equivalent_smoothing",
     "logit_gap",
+    "logit_gaps",
     "mce",
     "mutual_information",
     "nll",
