@@ -1,0 +1,1 @@
+"""Saved predictions of anyone's models: read from files larger than memory, and measured."""
