@@ -166,9 +166,12 @@ def test_names_that_are_given(digits, tmp_path):
 def test_a_file_of_a_study_holds_its_own_validation_rows(digits, tmp_path):
     path = write(
         tmp_path / "arrays.npz",
-        validation_logits=digits[0][:90], validation_labels=digits[1][:90],
-        test_logits=digits[0][90:], test_labels=digits[1][90:],
-        validation_features=digits[0][:20], validation_feature_labels=digits[1][:20],
+        validation_logits=digits[0][:90],
+        validation_labels=digits[1][:90],
+        test_logits=digits[0][90:],
+        test_labels=digits[1][90:],
+        validation_features=digits[0][:20],
+        validation_feature_labels=digits[1][:20],
         classifier_weight=digits[0][:10],
     )
     predictions = Predictions(path, Names())
