@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Counts: TypeAlias = npt.NDArray[np.int64]
+
+# numbers drawn at a time: 32 MB
+_SLICE = 2**22
+
+# the most by which `shrinking_interval` lengthens gaps, in standard deviations, and how often it halves a bracket
+_LONGEST, _HALVINGS = -3.0, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,3 +28,132 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+def require_replicates(replicates: int, level: float) -> None:
+    """Raise unless there are at least 100 replicates and `level` lies strictly between 0 and 1."""
+    if isinstance(replicates, bool) or not isinstance(replicates, int):
+        raise TypeError(f"replicates must be an int, got {type(replicates).__name__}")
+    if replicates < 100:
+        raise ValueError(f"replicates must be at least 100, got {replicates}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+
+
+def bootstrap_counts(
+    rng: np.random.Generator,
+    share: Floats,  # (C,)
+    rows: int,
+    replicates: int,
+) -> Iterator[Counts]:
+    """Multinomial draws of how many of `rows` rows fall into each of C cells, a slice of replicates at a time.
+
+    Args:
+        share: probabilities of the cells, summing to 1; leave out the empty cells, as they cost as much.
+
+    Returns:
+        (R, C) arrays, at most 32 MB each, whose R sum to `replicates`.
+
+    Cost: 0.25 µs a cell and replicate, so 0.5 s for 2,000 cells and 1,000 replicates.
+    """
+    at_a_time = max(1, _SLICE // len(share))
+    for start in range(0, replicates, at_a_time):
+        yield rng.multinomial(rows, share, size=min(at_a_time, replicates - start))
+
+
+def bootstrap_sums(
+    rng: np.random.Generator,
+    counts: Counts,  # (R, C)
+    mean: Floats,  # (C,)
+    variance: Floats,  # (C,)
+) -> Floats:  # (R,)
+    """Sums over all cells of what the drawn rows hold, each cell's rows having this mean and variance.
+
+    A sum of n rows of a cell is n·mean + √n·sd·(a standard normal); these normals are independent, so one normal
+    with the variance of all of them together does.
+    """
+    spread = np.sqrt(counts @ variance)
+    sums: Floats = counts @ mean + spread * rng.standard_normal(len(counts))
+    return sums
+
+
+def percentile_interval(value: float, draws: Floats, level: float) -> Interval:
+    """The middle `level` of bootstrap draws (R,), extended to the value where it lies outside."""
+    if math.isnan(value):
+        return Interval(value=value, low=value, high=value)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
+
+
+def share_interval(share: float, rows: float, level: float) -> Interval:
+    """Wilson's interval of a share of independent rows (their effective number where they are weighted).
+
+    A bootstrap says nothing of a share of 0 or 1, and too little near these.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
+    return Interval(
+        value=share, low=min(share, max(0.0, middle - half)), high=max(share, min(1.0, middle + half))
+    )
+
+
+def shrinking_interval(
+    value: float,
+    gaps: Floats,  # (B,)
+    noise: Floats,  # (R, B)
+    error: Callable[[Any], Any],
+    level: float,
+) -> Interval:
+    """An interval of a calibration error, a norm of B gaps, that knows how noise lengthens it.
+
+    Noise adds to a norm of gaps and never cancels, so near perfect calibration a bootstrap of the error lies
+    wholly above its true value. Here candidates of the true gaps come from the measured ones by shrinking each
+    by τ of its standard deviations towards 0 (soft thresholding; τ < 0 lengthens them). A candidate is kept if
+    the measured error is ordinary among the errors of candidate + noise, and the interval spans the errors of
+    the candidates that are kept. It holds 0 where the measured error is what noise alone would give.
+
+    "Ordinary" is tested at half the error 1 − level: the measured gaps, and so the path of candidates, are noisy
+    themselves. With the whole of it, coverage falls to 88 % where all gaps are one or two standard deviations.
+
+    Args:
+        value: the measured error; the interval is extended to it where it lies outside.
+        gaps: signed, in any unit.
+        noise: draws of the measured minus the true gaps.
+        error: the norm, of arrays (…, B) to (…).
+    """
+    noise = noise - noise.mean(0)
+    deviation = noise.std(0)
+    uncertain = deviation > 0
+    if not uncertain.any():
+        return Interval(value=value, low=value, high=value)
+    measured = error(gaps)
+    tail = (1 - level) / 4
+
+    def candidate(shrinkage: float) -> Floats:
+        shrunk: Floats = np.sign(gaps) * np.maximum(np.abs(gaps) - shrinkage * deviation, 0)
+        return shrunk
+
+    def not_too_small(shrinkage: float) -> bool:
+        return bool(np.quantile(error(candidate(shrinkage) + noise), 1 - tail) >= measured)
+
+    def not_too_large(shrinkage: float) -> bool:
+        return bool(np.quantile(error(candidate(shrinkage) + noise), tail) <= measured)
+
+    zero = float((np.abs(gaps[uncertain]) / deviation[uncertain]).max())
+    low = float(error(candidate(_last(not_too_small, _LONGEST, zero))))
+    high = float(error(candidate(_last(not_too_large, zero, _LONGEST))))
+    return Interval(value=value, low=min(low, value), high=max(high, value))
+
+
+def _last(holds: Callable[[float], bool], start: float, end: float) -> float:
+    """Where on the way from start to end a condition that holds at the start ceases to; the end where it never does."""
+    if holds(end):
+        return end
+    for _ in range(_HALVINGS):
+        middle = (start + end) / 2
+        if holds(middle):
+            start = middle
+        else:
+            end = middle
+    return start

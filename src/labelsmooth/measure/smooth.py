@@ -1,0 +1,163 @@
+"""Smooth calibration error of Błasiok & Nakkiran, from the moments of residuals on a fine grid of confidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsmooth.measure.interval import Interval, shrinking_interval
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+# halvings of a width between 0 and 1, the last of 1e-11; for intervals, of 1e-4
+_HALVINGS, _ROUGH_HALVINGS = 36, 13
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ResidualMoments:
+    """Residuals r = confidence − correct in M equal intervals of [0, 1], as shares of all rows' weight.
+
+    An interval's moments are about its middle, with d the distance of a confidence from it.
+    """
+
+    mass: Floats  # (…, M), Σ w
+    mass_1: Floats  # (…, M), Σ w·d
+    residual: Floats  # (…, M), Σ w·r
+    residual_1: Floats  # (…, M), Σ w·r·d
+    residual_2: Floats  # (…, M), Σ w·r·d², to leading order in the interval's width
+
+
+def smooth_ece(moments: ResidualMoments) -> Floats:
+    """The width σ at which smECE_σ = σ, in 0..1.
+
+    smECE_σ = ∫₀¹ |Σ_i w_i·K_σ(t, c_i)·(c_i − y_i)| dt, with the Gaussian kernel reflected at 0 and 1. That kernel
+    is diagonal in cosines, K_σ(t, c) = 1 + 2·Σ_k exp(−π²k²σ²/2)·cos(πkt)·cos(πkc), so one transform of the
+    residuals serves every σ, and mass on a border counts in full. The integral is a sum over the middles of
+    2·M intervals. smECE_σ falls as σ grows, so halving finds the width.
+
+    Args:
+        moments: of arrays (…, M), one smooth calibration error for each leading index.
+
+    Returns:
+        (…) floats. With M = 4096 and at least 1e5 rows it is within 1e-6 of the definition; widths below 4e-4,
+        which need tens of millions of calibrated rows, are within 1e-5.
+
+    Cost: 36 Fourier transforms of 4·M numbers, whatever the number of rows.
+
+    Source: Błasiok & Nakkiran 2024, "Smooth ECE: Principled Reliability Diagrams via Kernel Smoothing", §3.
+    """
+    waves = _cosine_sums(moments)
+    return _fixed_width(waves, 2 * moments.residual.shape[-1], _HALVINGS)
+
+
+def smooth_ece_interval(
+    value: float,
+    residual: Floats,  # (M,)
+    draws: Floats,  # (R, M)
+    level: float,
+) -> Interval:
+    """The interval of a smooth calibration error, from the residuals in M intervals and draws of them.
+
+    `shrinking_interval` of the cosine sums: noise is about equal in all of them, and what is true is in the first.
+    """
+    waves, noise = _waves(residual).real, _waves(draws).real
+    points = residual.shape[-1]
+
+    def error(sums: Floats) -> Floats:
+        return _fixed_width(sums, points, _ROUGH_HALVINGS)
+
+    return shrinking_interval(value, waves, noise, error, level)
+
+
+def _fixed_width(waves: Floats, points: int, halvings: int) -> Floats:
+    """The σ at which Σ|field smoothed with σ|/points = σ, of fields (…, M) given by their cosine sums."""
+    low, high = np.zeros(waves.shape[:-1]), np.ones(waves.shape[:-1])
+    for _ in range(halvings):
+        width = (low + high) / 2
+        above = _smooth_ece_at(waves, width, points) > width
+        low, high = np.where(above, width, low), np.where(above, high, width)
+    result: Floats = (low + high) / 2
+    return result
+
+
+def _smooth_ece_at(waves: Floats, width: Floats, points: int) -> Floats:
+    """∫₀¹ |field smoothed with the width| dt, as a sum over the middles of `points` intervals."""
+    k = np.arange(waves.shape[-1])
+    damped = waves * np.exp(-0.5 * np.square(np.pi * k * width[..., None]))
+    # Re Σ_k damped_k·exp(iπkt) at t = (m + ½)/points, which one inverse transform of 2·points numbers gives
+    turned = damped * np.exp(0.5j * np.pi * k / points)
+    field = 2 * points * np.fft.irfft(turned, 2 * points)[..., :points]
+    mean: Floats = np.abs(field).mean(-1)
+    return mean
+
+
+def _cosine_sums(moments: ResidualMoments) -> Floats:
+    """Σ_i w_i·r_i·cos(πk·c_i) for k = 0..M−1, each interval expanded to second order about its middle."""
+    k = np.pi * np.arange(moments.residual.shape[-1])
+    sums: Floats = (
+        _waves(moments.residual).real
+        + k * _waves(moments.residual_1).imag
+        - 0.5 * np.square(k) * _waves(moments.residual_2).real
+    )
+    return sums
+
+
+def _waves(values: Floats) -> npt.NDArray[np.complex128]:
+    """Σ_j values_j·exp(−iπk·x_j) for k = 0..M−1, with the middles x of M intervals."""
+    num = values.shape[-1]
+    middle = np.exp(-0.5j * np.pi * np.arange(num) / num)
+    result: npt.NDArray[np.complex128] = np.fft.rfft(values, 2 * num)[..., :num] * middle
+    return result
+
+
+def smooth_ece_of_relplot(moments: ResidualMoments, rows: float) -> float:
+    """The smooth calibration error as apple's relplot 1.0.3 computes it, to about 1e-7.
+
+    It differs from the definition in four ways, all kept: rows move to the two neighbours on a grid of 1001 points
+    (more below a width of 0.01), the kernel ends half a unit from its middle, the outermost points of the grid have
+    no image in the reflection, so that mass lying on 0 or 1 counts by half, and the width is the lowest
+    multiple of 1/1024 at or above which the error does not exceed it.
+
+    Args:
+        moments: of arrays (M,).
+        rows: their number, of which relplot's density depends by an added 1e-4.
+    """
+    low, high = 0.0, 1.0
+    if _relplot_at(moments, rows, high) > high:
+        return _relplot_at(moments, rows, high)
+    for _ in range(10):
+        width = (low + high) / 2
+        if width < 0.001 or _relplot_at(moments, rows, width) > width:
+            low = width
+        else:
+            high = width
+    return _relplot_at(moments, rows, high)
+
+
+def _relplot_at(moments: ResidualMoments, rows: float, width: float) -> float:
+    intervals = max(2000, round(20 / width)) // 2
+    nodes = np.linspace(0, 1, intervals + 1)
+    kernel = np.exp(-np.square(nodes - 0.5) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
+    points = np.linspace(0, 1, max(round(10 / width), 200))
+    middles = (np.arange(len(moments.mass)) + 0.5) / len(moments.mass)
+    filled = moments.mass > 0
+    mean = middles + np.divide(moments.mass_1, moments.mass, out=np.zeros_like(middles), where=filled)
+    left = np.clip((mean * intervals).astype(int), 0, intervals - 1)
+
+    def smoothed(total: Floats, first: Floats) -> Floats:
+        to_right = total * (middles * intervals - left) + first * intervals
+        on_nodes = np.bincount(left, total - to_right, intervals + 1)
+        on_nodes += np.bincount(left + 1, to_right, intervals + 1)
+        mirrored = np.concatenate([on_nodes[:0:-1], on_nodes, on_nodes[-2::-1]])
+        size = 1 << (len(mirrored) + len(kernel)).bit_length()
+        convolved = np.fft.irfft(np.fft.rfft(mirrored, size) * np.fft.rfft(kernel, size), size)
+        start = intervals + (intervals + 1) // 2
+        values: Floats = np.interp(points, nodes, convolved[start : start + intervals + 1])
+        return values
+
+    error = smoothed(moments.residual, moments.residual_1)
+    density = smoothed(moments.mass, moments.mass_1) + 1e-4 / rows
+    return float(np.abs(error).sum() / density.sum())
