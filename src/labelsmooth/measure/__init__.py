@@ -8,16 +8,26 @@ from labelsmooth.measure.geometry import (
     plane_projection,
     within_class_spread,
 )
-from labelsmooth.measure.scaling import TemperatureScaling
+from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
+from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
 
 __all__ = [
     "Calibration",
     "CalibrationResult",
+    "Interval",
     "LogitGap",
+    "PNorm",
     "PlaneProjection",
     "ReliabilityBins",
+    "Selective",
+    "SelectiveResult",
     "TemperatureScaling",
+    "VectorScaling",
+    "augrc",
+    "aurc",
     "logit_gap",
     "plane_projection",
+    "temperature",
     "within_class_spread",
 ]

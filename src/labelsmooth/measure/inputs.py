@@ -53,3 +53,33 @@ def classified_rows(scores: Array, target: Array, scores_name: str) -> tuple[Ten
     # looked at on the CPU, because a wrong class must be refused before any of the measure's state changes
     require_classes(labels.cpu(), rows.shape[-1], "target")
     return rows, labels
+
+
+def probability_rows(probs: Array, target: Array) -> tuple[Tensor, Tensor]:
+    """The same for probabilities (…, K), as float64 rows, checked to be distributions and left as they are.
+
+    Raises:
+        ValueError: a probability outside 0..1 by more than four units of rounding, or a row that does not sum
+            to 1 within 1e-3, or within the square root of its dtype's epsilon in half precision.
+    """
+    given, labels = classified_rows(probs, target, "probs")
+    rows, eps = given.double(), torch.finfo(given.dtype).eps
+    outside = ~((rows >= 0) & (rows <= 1 + 4 * eps))  # written so that NaN is outside
+    if outside.any():
+        raise ValueError(f"probs must lie in 0..1, got {float(rows[outside][0])}")
+    total = rows.sum(-1)
+    off = (total - 1).abs() > max(1e-3, eps**0.5)
+    if off.any():
+        raise ValueError(f"each row of probs must sum to 1, got a sum of {float(total[off][0])}")
+    return rows, labels
+
+
+def score_rows(scores: Array, name: str) -> Tensor:
+    """Scores (…, K), one for each class, as (N, K)."""
+    rows = as_tensor(scores, name)
+    if rows.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"{name} must hold floating-point values, got {rows.dtype}")
+    if rows.dim() == 0:
+        raise ValueError(f"{name} must have shape (…, K), got ()")
+    require_num_classes(rows.shape[-1])
+    return rows.reshape(-1, rows.shape[-1])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.measure.inputs import Array, classified_rows
-from labelsmooth.row_stats import row_stats
+from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, probability_rows, score_rows
+from labelsmooth.measure.interval import Interval
 
 # where a temperature is looked for
 LOWEST, HIGHEST = 1e-4, 1e4
@@ -19,18 +23,93 @@ LOWEST, HIGHEST = 1e-4, 1e4
 # relative length of the last step; a Newton step of this length leaves an error of about its square
 _TOLERANCE = 1e-9
 
-# logits widened to float64 at a time: 8 MB
-_PIECE = 2**20
+# logits in float64 at a time: 2 MB, so that a piece stays in cache through all that is done with it
+_PIECE = 2**18
+
+# of vector scaling, in units in which the NLL curves by about 1 along each number
+_GRADIENT_TOLERANCE, _CHANGE_TOLERANCE = 1e-7, 1e-12
+# the units are taken anew after so many iterations, so often
+_ITERATIONS, _ROUNDS = 40, 20
 
 _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
 
+Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array]
 
-class TemperatureScaling:
+# float64 logits (n, K), labels (n,) and float64 weights (n,), a few rows at a time; each call is one pass
+_Pass: TypeAlias = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
+
+
+class _Scaling(ABC):
+    """What the scalings share: the three ways in which rows come."""
+
+    def fit(self, logits: Array, target: Array, weight: Array | None = None) -> Self:
+        """Find the scaling, on validation rows: measure what it does on others.
+
+        Args:
+            logits: (…, K) floats, K ≥ 2; −inf is a class with probability 0 whatever the scaling.
+            target: (…) integers in 0..K−1.
+            weight: (…) of the rows, finite and ≥ 0; None for 1. Rows of weight 0 do not count.
+
+        Returns:
+            This object with its attributes set.
+
+        Raises:
+            TypeError: an argument is no tensor or array, or does not hold floats or integers.
+            ValueError: no row counts, the shapes do not fit, a target is out of range, a weight is negative
+                or not finite, a logit is NaN or +inf, or the logit of a label is −inf, which makes the NLL
+                infinite whatever the scaling.
+
+        Cost: passes over the logits, 2 MB of them in float64 at a time: four to nine for a temperature, some
+            tens for a vector.
+        """
+        rows, labels, weights = _weighted(*classified_rows(logits, target, "logits"), weight)
+        self._fit(lambda: _pieces(rows, labels, weights))
+        return self
+
+    def fit_probs(self, probs: Array, target: Array, weight: Array | None = None) -> Self:
+        """The same from probabilities, with their logarithms as logits; `transform` then takes these too.
+
+        Args:
+            probs: (…, K) floats in 0..1, each row summing to 1 within 1e-3. 0 is allowed but for labels.
+            target: (…) integers in 0..K−1.
+            weight: (…) of the rows, finite and ≥ 0; None for 1.
+
+        Raises:
+            TypeError, ValueError: as `fit`, or a row is no distribution.
+        """
+        rows, labels, weights = _weighted(*probability_rows(probs, target), weight)
+        logits = rows.log()
+        self._fit(lambda: _pieces(logits, labels, weights))
+        return self
+
+    def fit_batches(self, batches: Iterable[Batch]) -> Self:
+        """The same from batches, which are gone through once for each pass and need not fit into memory.
+
+        Args:
+            batches: an iterable of (logits, target) or (logits, target, weight) that gives the same rows each
+                time it is gone through, in any order: a list, a DataLoader, but no generator.
+
+        Raises:
+            TypeError, ValueError: as `fit`; `batches` can be gone through only once, or changes between.
+        """
+        if isinstance(batches, Iterator):
+            raise TypeError(
+                f"batches must be something that can be gone through again, got {type(batches).__name__}"
+            )
+        self._fit(_same_rows(batches))
+        return self
+
+    @abstractmethod
+    def _fit(self, one_pass: _Pass) -> None: ...
+
+
+class TemperatureScaling(_Scaling):
     """Temperature scaling: the one T > 0 for which softmax(z/T) has the lowest mean NLL, in nats.
 
     NLL(β) = mean [log Σ_k exp(β·z_k) − β·z_y] with β = 1/T is convex in β, so a root of its derivative is its
     minimum. `fit` keeps the root between two values of log β and takes Newton steps, or halves the interval
-    where a step would leave it or is not getting shorter. T can come out neither zero nor negative.
+    where a step would leave it or is not getting shorter. T can come out neither zero nor negative. It is 1
+    where every row's logits are all equal.
 
     Attributes:
         temperature: T in 1e-4..1e4; above 1 for an over-confident classifier, below 1 for an under-confident.
@@ -58,49 +137,52 @@ class TemperatureScaling:
     nll_after: float
     at_boundary: bool
 
-    def fit(self, logits: Array, target: Array) -> Self:
-        """Find the temperature, on validation rows: measure what it does on others.
-
-        Args:
-            logits: (…, K) floats, K ≥ 2; −inf is a class with probability 0 at every temperature.
-            target: (…) integers in 0..K−1.
-
-        Returns:
-            This object with its attributes set. T is 1 where every row's logits are all equal.
-
-        Raises:
-            TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
-            ValueError: there is no row, the shapes do not fit, a target is out of range, a logit is NaN or
-                +inf, or the logit of a label is −inf, which makes the NLL infinite at every temperature.
-
-        Cost: about ten passes over the logits, 8 MB of them in float64 at a time.
-        """
-        rows, labels = classified_rows(logits, target, "logits")
-        if rows.shape[0] == 0:
-            raise ValueError("a temperature needs at least one row to be fitted on, got none")
-        nll_before, slope, curvature = _nll_along_log_beta(rows, labels, 0.0)
-        if math.isnan(nll_before):
+    def _fit(self, one_pass: _Pass) -> None:
+        start = _along_log_beta(one_pass, 0.0)
+        if math.isnan(start.nll):
             raise ValueError(
                 "each row of logits must hold a finite value and neither NaN nor +inf, got others"
             )
-        if math.isinf(nll_before):
-            raise ValueError("the logit of each row's label must be finite to fit a temperature, got -inf")
-
-        low, high = -math.log(HIGHEST), -math.log(LOWEST)
-        _, slope_at_low, _ = _nll_along_log_beta(rows, labels, low)
-        _, slope_at_high, _ = _nll_along_log_beta(rows, labels, high)
+        if math.isinf(start.nll):
+            raise ValueError(
+                "the logit of each row's label must be finite, and its probability not 0, to fit a scaling, "
+                "got -inf"
+            )
+        self.nll_before = start.nll
         self.at_boundary = False
-        if slope_at_low == 0:  # the NLL does not depend on the temperature
-            self.temperature = 1.0
-        elif slope_at_low > 0:
-            self.temperature, self.at_boundary = HIGHEST, True
-        elif slope_at_high <= 0:  # equal where it underflows, as rows that are all right make it do
-            self.temperature, self.at_boundary = LOWEST, True
+        if start.slope == 0 and _all_equal(one_pass):
+            self.temperature, self.nll_after, self._log_error = 1.0, start.nll, math.inf
+            return
+        log_beta, end, self.at_boundary = _minimum(one_pass, start)
+        if self.at_boundary:
+            self.temperature, self._log_error = HIGHEST if log_beta < 0 else LOWEST, math.inf
         else:
-            self.temperature = math.exp(-_root(rows, labels, low, high, slope, curvature))
-        self.nll_before = nll_before
-        self.nll_after, _, _ = _nll_along_log_beta(rows, labels, -math.log(self.temperature))
-        return self
+            self.temperature, self._log_error = math.exp(-log_beta), end.error
+        self.nll_after = end.nll
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The confidence interval of T as far as the rows fitted on leave it open.
+
+        log T is the root of a mean over rows. Its standard error, which holds whether or not the scaled
+        probabilities are right, is the "sandwich" se = √(Σ w²s²) / Σ w·Var_p(z/T), with s = E_p(z/T) − z_y/T
+        of the row. The interval is T·exp(± quantile of the normal distribution · se).
+
+        Args:
+            level: between 0 and 1.
+
+        Returns:
+            `Interval`; from 0 to inf where the rows do not tell a temperature.
+
+        Raises:
+            ValueError: no temperature was fitted, or `level` is not between 0 and 1.
+        """
+        self._require_fitted("interval")
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level}")
+        if math.isinf(self._log_error):
+            return Interval(value=self.temperature, low=0.0, high=math.inf)
+        factor = math.exp(NormalDist().inv_cdf((1 + level) / 2) * self._log_error)
+        return Interval(value=self.temperature, low=self.temperature / factor, high=self.temperature * factor)
 
     def transform(self, logits: _ArrayT) -> _ArrayT:
         """The logits divided by the temperature.
@@ -116,58 +198,310 @@ class TemperatureScaling:
 
         Cost: one pass.
         """
-        if not hasattr(self, "temperature"):
-            raise ValueError("transform needs a temperature, got one that was not fitted: call fit first")
+        self._require_fitted("transform")
         return logits / self.temperature
 
-
-def _root(
-    rows: Tensor,  # (N, K)
-    labels: Tensor,  # (N,)
-    low: float,
-    high: float,
-    slope: float,  # at log β = 0
-    curvature: float,
-) -> float:
-    """The log β between `low` and `high` at which the slope is 0, by Newton steps from 0."""
-    at = 0.0
-    last_step = high - low
-    while True:
-        low, high = (low, at) if slope > 0 else (at, high)
-        step = -slope / curvature if curvature > 0 else math.inf
-        if abs(step) > _TOLERANCE and (not low < at + step < high or abs(step) > abs(last_step) / 2):
-            step = (low + high) / 2 - at
-        if abs(step) <= _TOLERANCE:
-            return at + step
-        at, last_step = at + step, step
-        _, slope, curvature = _nll_along_log_beta(rows, labels, at)
+    def _require_fitted(self, what: str) -> None:
+        if not hasattr(self, "temperature"):
+            raise ValueError(f"{what} needs a temperature, got one that was not fitted: call fit first")
 
 
-def _nll_along_log_beta(
-    rows: Tensor,  # (N, K)
-    labels: Tensor,  # (N,)
-    log_beta: float,
-) -> tuple[float, float, float]:
-    """The mean NLL of β·z, β·NLL′(β) and β²·NLL″(β): the mean of E_p x − x_y and of Var_p x, with x = β·z.
+class VectorScaling(_Scaling):
+    """Vector scaling: the a and b, one of each a class, for which softmax(a·z + b) has the lowest mean NLL.
 
-    The first is the slope along log β, and Newton's step for the root of NLL′ along log β is −first/second.
+    The NLL is convex in both. `fit` starts at a = 1/T, b = 0 of `TemperatureScaling`, and never ends
+    above its NLL, and minimises by L-BFGS, each class in the units in which its own second derivatives are 1.
+    A class that no row has, or one told apart by the logits without a mistake, has no best a and b: they then
+    grow until the NLL hardly falls.
+
+    Attributes:
+        scale: (K,) float64, a.
+        bias: (K,) float64, b; they sum to 0, as a constant changes no probability.
+        nll_before: mean NLL of the rows fitted on, unscaled.
+        nll_after: mean NLL of the same rows, scaled.
+        converged: whether the NLL fell by 1e-12 at most in the last of up to 20 rounds of 40 iterations.
+
+    Example:
+        >>> logits = torch.tensor([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> scaling = VectorScaling().fit(logits, torch.tensor([0, 0, 1, 1, 0]))
+        >>> scaling.transform(logits)[::3].softmax(-1)
+        tensor([[0.6667, 0.3333],
+                [0.5000, 0.5000]])
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", §4.2.
     """
+
+    scale: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    nll_before: float
+    nll_after: float
+    converged: bool
+
+    def _fit(self, one_pass: _Pass) -> None:
+        started = TemperatureScaling()
+        started._fit(one_pass)
+        self.nll_before = started.nll_before
+        self.nll_after = started.nll_after
+        rows, _, _ = next(iter(one_pass()))
+        scale = torch.full_like(rows[0], 1 / started.temperature)
+        bias = torch.zeros_like(scale)
+        self.converged = False
+        for _ in range(_ROUNDS):
+            before = self.nll_after
+            self.nll_after, scale, bias = _round(one_pass, before, scale, bias)
+            self.converged = before - self.nll_after <= _CHANGE_TOLERANCE
+            if self.converged:
+                break
+        self.scale = scale.cpu().numpy()
+        self.bias = (bias - bias.mean()).cpu().numpy()
+
+    def transform(self, logits: _ArrayT) -> _ArrayT:
+        """a·z + b, where z is −inf still −inf.
+
+        Args:
+            logits: (…, K) floats, a tensor or an array.
+
+        Returns:
+            The same type, shape and dtype; differentiable where a tensor is.
+
+        Raises:
+            ValueError: nothing was fitted, or K is not that of the rows fitted on.
+
+        Cost: a few passes.
+        """
+        if not hasattr(self, "scale"):
+            raise ValueError("transform needs a scaling, got one that was not fitted: call fit first")
+        num_classes = score_rows(logits, "logits").shape[-1]
+        if num_classes != self.scale.size:
+            raise ValueError(
+                f"logits must have {self.scale.size} classes, as those fitted on, got {num_classes}"
+            )
+        if isinstance(logits, Tensor):
+            scale, bias = (torch.from_numpy(part).to(logits) for part in (self.scale, self.bias))
+            there = logits != -torch.inf
+            return torch.where(there, torch.where(there, logits, 0) * scale + bias, -torch.inf)
+        out = np.where(logits == -np.inf, 0, logits) * self.scale + self.bias
+        return np.where(logits == -np.inf, -np.inf, out).astype(logits.dtype)
+
+
+def temperature(logits: Array, target: Array) -> float:
+    """The temperature of `TemperatureScaling`, fitted on these rows.
+
+    Example:
+        >>> round(temperature(torch.tensor([[4.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 4)
+        3.641
+    """
+    return TemperatureScaling().fit(logits, target).temperature
+
+
+def _weighted(rows: Tensor, labels: Tensor, weight: Array | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows that count, with float64 weights."""
+    if weight is None:
+        return rows, labels, torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)
+    weights = as_tensor(weight, "weight").to(rows.device).double().reshape(-1)
+    if weights.shape != labels.shape:
+        raise ValueError(
+            f"weight must have one entry for each row of logits, got {weights.numel()} for {labels.numel()}"
+        )
+    wrong = ~((weights >= 0) & weights.isfinite())
+    if wrong.any():
+        raise ValueError(f"weight must be finite and at least 0, got {float(weights[wrong][0])}")
+    keep = weights > 0
+    return (rows, labels, weights) if keep.all() else (rows[keep], labels[keep], weights[keep])
+
+
+def _pieces(
+    rows: Tensor,  # (N, K)
+    labels: Tensor,  # (N,)
+    weights: Tensor,  # (N,)
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    size = max(1, _PIECE // rows.shape[-1])
+    for start in range(0, rows.shape[0], size):
+        piece = slice(start, start + size)
+        yield rows[piece].double(), labels[piece], weights[piece]
+
+
+def _same_rows(batches: Iterable[Batch]) -> _Pass:
+    """Passes over batches; a `ValueError` where one has other rows than the first in number or classes."""
+    first: list[int] = []
+
+    def one_pass() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        count = 0
+        for batch in batches:
+            if len(batch) not in (2, 3):
+                raise ValueError(f"a batch must be (logits, target) or with a weight, got {len(batch)} parts")
+            rows, labels = classified_rows(batch[0], batch[1], "logits")
+            if len(first) == 0:
+                first.append(rows.shape[-1])
+            if rows.shape[-1] != first[0]:
+                raise ValueError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
+            count += rows.shape[0]
+            yield from _pieces(*_weighted(rows, labels, batch[2] if len(batch) == 3 else None))
+        if len(first) == 1:
+            first.append(count)
+        if first and count != first[1]:
+            raise ValueError(
+                f"batches must give the same rows each time, got {first[1]} and then {count} rows"
+            )
+
+    return one_pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """The mean NLL of β·z and what it does along log β, with x = β·z."""
+
+    nll: float
+    slope: float  # β·NLL′(β), the mean of s = E_p x − x_y
+    curvature: float  # β²·NLL″(β), the mean of Var_p x
+    error: float  # standard error of log β, were this the root
+
+
+def _along_log_beta(one_pass: _Pass, log_beta: float) -> _Point:
+    """One pass. Newton's step for the root of NLL′ along log β is −slope/curvature."""
     beta = math.exp(log_beta)
-    totals = np.zeros(3)
-    piece_rows = max(1, _PIECE // rows.shape[-1])
-    for start in range(0, rows.shape[0], piece_rows):
-        piece = slice(start, start + piece_rows)
-        x = rows[piece].double() * beta
-        stats = row_stats(x, labels[piece].unsqueeze(-1), mean_logit=True)
-        assert stats.at_index is not None
-        assert stats.mean_logit is not None
-        p = (x - stats.lse.unsqueeze(-1)).exp()
-        # a class with the logit −inf has no part in the variance
-        deviation = torch.where(p > 0, x - (stats.max + stats.mean_logit).unsqueeze(-1), 0)
+    totals = np.zeros(5)
+    for rows, labels, weight in one_pass():
+        top = rows.amax(-1, keepdim=True)
+        x = torch.sub(rows, top).mul_(beta)
+        at_label = x.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        # a class of logit −inf has no part: exp gives 0 here as there, and 0 times this is 0
+        x.clamp_(min=-1e150)
+        exp_x = x.exp()
+        total = exp_x.sum(-1)
+        mean = exp_x.mul_(x).sum(-1) / total
+        variance = exp_x.mul_(x).sum(-1) / total - mean.square()
+        slope = mean - at_label
         totals += [
-            float(stats.nll.sum()),
-            float((stats.mean_logit - stats.at_index[..., 0]).sum()),
-            float((p * deviation.square()).sum()),
+            float(value.sum())
+            for value in (
+                weight,
+                weight * (total.log() - at_label),
+                weight * slope,
+                weight * variance.clamp_(min=0),
+                (weight * slope).square(),
+            )
         ]
-    nll, slope, curvature = totals / rows.shape[0]
-    return float(nll), float(slope), float(curvature)
+    if totals[0] == 0:
+        raise ValueError("a temperature needs at least one row to be fitted on, got none")
+    nll, slope_mean, curvature = totals[1:4] / totals[0]
+    error = math.sqrt(totals[4]) / totals[3] if totals[3] > 0 else math.inf
+    return _Point(nll=float(nll), slope=float(slope_mean), curvature=float(curvature), error=error)
+
+
+def _all_equal(one_pass: _Pass) -> bool:
+    """Whether the logits above −inf are the same in each row, so that no temperature changes anything."""
+    return all(
+        bool(((rows == rows.amax(-1, keepdim=True)) | (rows == -torch.inf)).all())
+        for rows, _, _ in one_pass()
+    )
+
+
+def _minimum(one_pass: _Pass, start: _Point) -> tuple[float, _Point, bool]:
+    """The log β of the lowest NLL, by Newton steps from 0, the last point seen, and whether it is an end."""
+    low, high = -math.log(HIGHEST), -math.log(LOWEST)
+    # the ends are looked at only once a step would reach beyond, or is no help
+    root_above, root_below = False, False
+    at, point, last_step = 0.0, start, high - low
+    while True:
+        if point.slope > 0:
+            high, root_below = at, True
+        else:
+            low, root_above = at, True
+        step = (
+            -point.slope / point.curvature if point.curvature > 0 else math.copysign(math.inf, -point.slope)
+        )
+        if point.slope == 0 and point.curvature == 0:  # it underflows, as rows that are all right make it do
+            step = math.inf
+        if abs(step) <= _TOLERANCE:
+            return at + step, point, False
+        if not low < at + step < high or abs(step) > abs(last_step) / 2:
+            if step > 0 and not root_below:
+                root_below = True
+                end = _along_log_beta(one_pass, high)
+                if end.slope <= 0:
+                    return high, end, True
+            elif step < 0 and not root_above:
+                root_above = True
+                end = _along_log_beta(one_pass, low)
+                if end.slope >= 0:
+                    return low, end, True
+            step = (low + high) / 2 - at
+        at, last_step = at + step, step
+        point = _along_log_beta(one_pass, at)
+
+
+def _round(one_pass: _Pass, nll: float, scale: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Some iterations of L-BFGS from a point of this NLL: the lowest point met."""
+    best = (nll, scale, bias)
+    centre, unit_scale, unit_bias = _units(one_pass, scale, bias)
+    moved = torch.zeros(2, scale.shape[0], dtype=torch.float64, device=scale.device, requires_grad=True)
+
+    def closure() -> Tensor:
+        nonlocal best
+        by_scale, by_bias = moved.detach() * torch.stack([unit_scale, unit_bias])
+        here = scale + by_scale, bias + by_bias - by_scale * centre
+        nll, of_scale, of_bias = _gradient(one_pass, *here)
+        if float(nll) < best[0]:
+            best = (float(nll), *here)
+        moved.grad = torch.stack([(of_scale - of_bias * centre) * unit_scale, of_bias * unit_bias])
+        return nll
+
+    optimizer = torch.optim.LBFGS(
+        [moved],
+        max_iter=_ITERATIONS,
+        max_eval=2 * _ITERATIONS,
+        tolerance_grad=_GRADIENT_TOLERANCE,
+        tolerance_change=_CHANGE_TOLERANCE,
+        history_size=_ITERATIONS,
+        line_search_fn="strong_wolfe",
+    )
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return best
+
+
+def _units(one_pass: _Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each class (K,) the centre of its logits, and the units of its scale and its bias.
+
+    Around the centre, the mean of z_k under the weights p_k(1 − p_k), scale and bias of a class do not mix in
+    the second derivatives; these are 1 in the units.
+    """
+    sums, total = torch.zeros(3, scale.shape[0], dtype=torch.float64, device=scale.device), 0.0
+    for rows, _, weight in one_pass():
+        absent = rows == -torch.inf
+        z = rows.masked_fill(absent, 0)
+        p = torch.addcmul(bias, z, scale).masked_fill_(absent, -torch.inf).softmax(-1)
+        h = p * (1 - p) * weight.unsqueeze(-1)
+        sums += torch.stack([h.sum(0), (h * z).sum(0), (h * z * z).sum(0)])
+        total += float(weight.sum())
+    curvature, first, second = sums
+    # a class that hardly ever has a share would otherwise take steps without bound
+    curvature = curvature.clamp(min=1e-6 * max(float(curvature.max()), torch.finfo(torch.float64).tiny))
+    centre = first / curvature
+    mean_square = second / curvature
+    variance = (mean_square - centre.square()).clamp(min=1e-6 * float(mean_square.max()) + 1e-300)
+    unit = (total / curvature).sqrt()
+    return centre, unit / variance.sqrt(), unit
+
+
+def _gradient(one_pass: _Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean NLL of scale·z + bias and its gradient by both, in one pass."""
+    total, nll = 0.0, scale.new_zeros(())
+    of_scale, of_bias = torch.zeros_like(scale), torch.zeros_like(bias)
+    for rows, labels, weight in one_pass():
+        x = torch.addcmul(bias, rows, scale)
+        absent = rows == -torch.inf
+        if absent.any():  # whatever the sign of its scale
+            x.masked_fill_(absent, -torch.inf)
+            rows = rows.masked_fill(absent, 0)
+        x.sub_(x.amax(-1, keepdim=True))
+        index = labels.unsqueeze(-1)
+        at_label = x.gather(-1, index).squeeze(-1)
+        p = x.exp_()
+        norm = p.sum(-1)
+        nll += weight @ (norm.log() - at_label)
+        p.mul_((weight / norm).unsqueeze(-1)).scatter_add_(-1, index, -weight.unsqueeze(-1))
+        of_bias += p.sum(0)
+        of_scale += p.mul_(rows).sum(0)
+        total += float(weight.sum())
+    return nll / total, of_scale / total, of_bias / total
