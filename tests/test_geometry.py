@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from labelsmooth import theory
-from labelsmooth.measure import logit_gap, plane_projection, within_class_spread
+from labelsmooth.measure import Geometry, logit_gap, plane_projection, within_class_spread
 
 seeds = st.integers(0, 2**31)
 
@@ -158,6 +159,184 @@ def test_the_ends_of_the_spread():
         within_class_spread(np.full((4, 1), np.nan), labels)
     with pytest.raises(ValueError, match=r"got labels \(4,\) with features \(3, 1\)"):
         within_class_spread(np.ones((3, 1)), labels)
+
+
+def geometry_of(features, labels, num_classes=5):
+    geometry = Geometry(num_classes)
+    geometry.update(features, labels)
+    return geometry
+
+
+def numbers(geometry, weight):
+    """Every number of a result that is not a count."""
+    result = geometry.compute(weight)
+    shapes = (result.frame, result.classifier.templates)
+    return np.array(
+        [result.spread, result.class_separation, result.nc1]
+        + [value for shape in shapes for value in vars(shape).values()]
+        + [value for value in vars(result.classifier).values() if isinstance(value, float)]
+    )
+
+
+@given(seed=seeds)
+def test_neural_collapse_is_its_definition(seed):
+    features, labels, weight, _ = last_layer(seed)
+    geometry = geometry_of(features, labels)
+    result = geometry.compute(weight)
+    mu = np.array([features[labels == c].mean(0) for c in range(5)])
+    m, w = mu - mu.mean(0), weight - weight.mean(0)
+    deviation = features - mu[labels]
+    sigma_w, sigma_b = deviation.T @ deviation / len(features), m.T @ m / 5
+    assert result.rows == len(features)
+    assert result.counts.tolist() == np.bincount(labels).tolist()
+    np.testing.assert_allclose(result.means, mu, rtol=1e-12, atol=1e-12)
+    assert result.nc1 == pytest.approx(np.trace(sigma_w @ np.linalg.pinv(sigma_b)) / 5, rel=1e-8)
+    for shape, v in ((result.frame, m), (result.classifier.templates, w)):
+        lengths = np.linalg.norm(v, axis=1)
+        cosines = np.array(
+            [v[j] @ v[k] / lengths[j] / lengths[k] for j in range(5) for k in range(5) if j != k]
+        )
+        assert shape.equinorm == pytest.approx(np.std(lengths) / np.mean(lengths), rel=1e-9)
+        assert shape.equiangular == pytest.approx(np.std(cosines), rel=1e-9)
+        assert shape.maximal_angle == pytest.approx(np.mean(np.abs(cosines + 1 / 4)), rel=1e-9)
+    dual = np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m))
+    assert result.classifier.self_duality == pytest.approx(dual, rel=1e-9)
+    seen = w.T @ np.linalg.pinv(w.T)  # the orthogonal projector onto the span of the templates
+    sigma_w, sigma_b = seen @ sigma_w @ seen, seen @ sigma_b @ seen
+    in_span = np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=1e-10)) / 5
+    assert result.classifier.nc1_in_span == pytest.approx(in_span, rel=1e-8)
+    assert result.classifier.spread_in_span == pytest.approx(np.trace(sigma_w) / np.trace(sigma_b), rel=1e-9)
+    nearest = np.linalg.norm(features[:, None] - mu, axis=-1).argmin(-1)
+    assert geometry.nearest_mean(features).tolist() == nearest.tolist()
+
+
+def digits_layer():
+    """Pixels of the digits as features, and the least-squares classifier on them."""
+    images, labels = load_digits(return_X_y=True)
+    features = images / 16
+    solution = np.linalg.lstsq(np.c_[features, np.ones(len(features))], np.eye(10)[labels], rcond=None)[0]
+    return features, labels, solution[:-1].T
+
+
+def test_agrees_with_rhubarbwu_neural_collapse():
+    # covariance_ratio "pinv" and "quotient", simplex_etf_error, self_duality_error and clf_ncc_agreement of
+    # rhubarbwu/neural-collapse at c05a0b80, in float64, of all digits and of the first 170 of each class
+    features, labels, weight = digits_layer()
+    geometry = geometry_of(features, labels, 10)
+    result = geometry.compute(weight)
+    assert result.nc1 == pytest.approx(0.9263489155364326, rel=1e-9)
+    assert result.frame.frame_error == pytest.approx(0.6696195187062207, rel=1e-9)
+    assert result.classifier.duality_error == pytest.approx(0.2587048548087754, rel=1e-9)
+    agreement = (geometry.nearest_mean(features).numpy() == (features @ weight.T).argmax(-1)).mean()
+    assert agreement == pytest.approx(0.8831385642737897, rel=1e-12)
+
+    first = np.concatenate([np.flatnonzero(labels == c)[:170] for c in range(10)])
+    balanced = geometry_of(features[first], labels[first], 10).compute(weight)
+    assert balanced.nc1 == pytest.approx(0.9166448957374316, rel=1e-9)
+    assert balanced.spread == pytest.approx(1.3799791808840656, rel=1e-9)
+    assert balanced.frame.frame_error == pytest.approx(0.6656522912962696, rel=1e-9)
+    assert balanced.classifier.duality_error == pytest.approx(0.25347877637628996, rel=1e-9)
+
+
+def test_class_separation_is_that_of_kornblith():
+    features, labels, _ = digits_layer()
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distance = 1 - unit @ unit.T
+    blocks = np.array([[distance[labels == j][:, labels == k].mean() for k in range(10)] for j in range(10)])
+    expected = 1 - np.diag(blocks).mean() / blocks.mean()
+    with_a_zero = np.concatenate([features, np.zeros((1, 64))]), np.append(labels, 3)
+    for rows in ((features, labels), with_a_zero):
+        assert geometry_of(*rows, 10).compute().class_separation == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("offset", [0, 1e5])
+def test_splits_and_merge_orders_do_not_matter(offset):
+    features, labels, weight = digits_layer()
+    # an offset that float64 adds exactly
+    features = np.round(features * 2**10) / 2**10 + offset
+    whole = geometry_of(features, labels, 10)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        order = rng.permutation(len(labels))
+        cuts = np.sort(rng.integers(0, len(labels) + 1, rng.integers(1, 12)))
+        parts = [geometry_of(features[rows], labels[rows], 10) for rows in np.split(order, cuts)]
+        while len(parts) > 1:
+            a, b = rng.choice(len(parts), 2, replace=False)
+            parts[a].merge(parts[b])
+            del parts[b]
+        assert parts[0].compute().counts.tolist() == whole.compute().counts.tolist()
+        np.testing.assert_allclose(numbers(parts[0], weight), numbers(whole, weight), rtol=1e-9)
+
+
+def test_an_offset_costs_no_digits():
+    features, labels, weight = digits_layer()
+    features = np.round(features * 2**10) / 2**10
+    near, far = (geometry_of(features + offset, labels, 10) for offset in (0, 2.0**20))
+    # the directions of far features are all the same
+    same = np.arange(len(numbers(near, weight))) != 1
+    np.testing.assert_allclose(numbers(far, weight)[same], numbers(near, weight)[same], rtol=1e-8)
+    assert (near.nearest_mean(features) == far.nearest_mean(features + 2.0**20)).all()
+
+
+def test_full_collapse_is_zero_throughout():
+    num_classes = 4
+    frame = np.eye(num_classes) - 1 / num_classes
+    result = geometry_of(np.repeat(3 * frame + 1, 5, axis=0), np.repeat(np.arange(4), 5), 4).compute(
+        frame + 7
+    )
+    assert result.class_separation == pytest.approx(1, abs=1e-12)
+    everything = [
+        result.spread, result.nc1, *vars(result.frame).values(), *vars(result.classifier.templates).values(),
+        result.classifier.self_duality, result.classifier.duality_error, result.classifier.nc1_in_span,
+    ]  # fmt: skip
+    np.testing.assert_allclose(everything, 0, atol=1e-12)
+
+
+def test_scatter_that_no_logit_sees_is_not_in_the_span():
+    features, labels, weight, _ = last_layer(5)
+    result = geometry_of(features, labels).compute(weight)
+    hidden = np.random.default_rng(0).standard_normal((len(labels), 3))
+    wider = geometry_of(np.c_[features, hidden], labels).compute(np.c_[weight, np.ones((5, 3))])
+    assert wider.spread > result.spread
+    assert wider.classifier.nc1_in_span == pytest.approx(result.classifier.nc1_in_span, rel=1e-9)
+    assert wider.classifier.spread_in_span == pytest.approx(result.classifier.spread_in_span, rel=1e-9)
+
+
+def test_geometry_takes_tensors_of_any_float_and_classes_without_rows():
+    features, labels, weight, _ = (torch.from_numpy(part) for part in last_layer(2))
+    present = labels != 3
+    geometry = Geometry(5)
+    geometry.update(features[present].float().reshape(1, -1, 9), labels[present].int().reshape(1, -1))
+    result = geometry.compute(torch.nn.Parameter(weight.float()))
+    assert result.classes.tolist() == [0, 1, 2, 4]
+    expected = within_class_spread(features[present], labels[present])
+    assert result.spread == pytest.approx(expected, rel=1e-5)
+    assert geometry.compute().classifier is None
+    assert 3 not in geometry.nearest_mean(features)
+    geometry.reset()
+    with pytest.raises(ValueError, match="at least two classes, got 0"):
+        geometry.compute()
+
+
+def test_geometry_refuses_bad_rows_and_keeps_what_it_has():
+    features, labels, weight, _ = last_layer(0)
+    geometry = geometry_of(features, labels)
+    before = numbers(geometry, weight)
+    for bad, message in [
+        ((np.full((60, 9), np.inf), labels), "features must be finite, got inf"),
+        ((features, labels + 1), "labels must lie in 0..4, got 5"),
+        ((features[:, :8], labels), "as wide as those before, 9, got 8"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            geometry.update(*bad)
+    with pytest.raises(ValueError, match="of as many classes can be merged, got 5 and 4"):
+        geometry.merge(Geometry(4))
+    with pytest.raises(ValueError, match=r"weight must have shape \(5, 9\), got \(5, 8\)"):
+        geometry.compute(weight[:, :8])
+    with pytest.raises(ValueError, match="call update first"):
+        Geometry(5).nearest_mean(features)
+    geometry.merge(Geometry(5))
+    assert (numbers(geometry, weight) == before).all()
 
 
 @given(seed=seeds, num_classes=st.integers(2, 8), rows=st.integers(1, 30))

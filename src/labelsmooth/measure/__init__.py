@@ -1,20 +1,59 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
-from labelsmooth.measure.calibration import Calibration, CalibrationResult, ReliabilityBins
+from labelsmooth.measure.calibration import (
+    Calibration,
+    CalibrationResult,
+    ClasswiseBins,
+    ReliabilityBins,
+)
+from labelsmooth.measure.distillation import (
+    Agreement,
+    Teacher,
+    TeacherResult,
+    distillation_loss,
+    equivalent_smoothing,
+    teacher_agreement,
+)
 from labelsmooth.measure.geometry import (
+    ClassifierGeometry,
+    FrameShape,
+    Geometry,
+    GeometryResult,
     LogitGap,
     PlaneProjection,
     logit_gap,
+    logit_gaps,
     plane_projection,
     within_class_spread,
 )
-from labelsmooth.measure.interval import Interval
-from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
-from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
+from labelsmooth.measure.information import (
+    mutual_information,
+)
+from labelsmooth.measure.interval import (
+    Interval,
+)
+from labelsmooth.measure.scaling import (
+    TemperatureScaling,
+    VectorScaling,
+    temperature,
+)
+from labelsmooth.measure.selective import (
+    PNorm,
+    Selective,
+    SelectiveResult,
+    augrc,
+    aurc,
+)
 
 __all__ = [
+    "Agreement",
     "Calibration",
     "CalibrationResult",
+    "ClassifierGeometry",
+    "ClasswiseBins",
+    "FrameShape",
+    "Geometry",
+    "GeometryResult",
     "Interval",
     "LogitGap",
     "PNorm",
@@ -22,12 +61,19 @@ __all__ = [
     "ReliabilityBins",
     "Selective",
     "SelectiveResult",
+    "Teacher",
+    "TeacherResult",
     "TemperatureScaling",
     "VectorScaling",
     "augrc",
     "aurc",
+    "distillation_loss",
+    "equivalent_smoothing",
     "logit_gap",
+    "logit_gaps",
+    "mutual_information",
     "plane_projection",
+    "teacher_agreement",
     "temperature",
     "within_class_spread",
 ]

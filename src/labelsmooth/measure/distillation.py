@@ -1,0 +1,321 @@
+"""A network as a teacher: what its predictions hold beyond a smoothed label, and what a student took over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from labelsmooth.checks import FLOAT_DTYPES, require_logits
+from labelsmooth.losses import ReductionName, cross_entropy
+from labelsmooth.measure.inputs import Array, as_tensor, classified_rows
+
+# logits widened to float64 at a time: 8 MB
+_PIECE = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherResult:
+    """What `Teacher.compute` found over `rows` rows, at the temperature it was made with."""
+
+    rows: int
+    equivalent_smoothing: float  # γ, in 0..K/(K−1): the ε of `ls.uniform` with as much mass off the label
+    wrong_information: float  # nats, in 0..log(K−1): 0 where all wrong classes are equally probable
+    wrong_sd: (
+        float  # sd of the wrong classes' logits within a row, in nats and at T = 1; inf with a −inf logit
+    )
+    gap: float  # the label's logit less the mean of the others, in nats and at T = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How near the predictions of a student are to those of its teacher, over `rows` rows."""
+
+    rows: int
+    agreement: float  # share of rows with the same most probable class, the first of several
+    kl: float  # mean KL(teacher‖student), nats; inf where the student's 0 meets a chance of the teacher's
+
+
+def distillation_loss(
+    student_logits: Tensor,  # (..., K)
+    teacher_logits: Tensor,  # (..., K)
+    target: Tensor,  # (...)
+    beta: float,
+    temperature: float,
+    scale_t2: bool = True,
+    *,
+    ignore_index: int = -100,
+    reduction: ReductionName = "mean",
+) -> Tensor:
+    """The loss of a student that learns from labels and from a teacher, in nats.
+
+    (1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with p(T) = softmax(z/T) and pᵗ the teacher's. The gradient of the
+    second term is that of T²·KL(pᵗ(T)‖p(T)), and T² keeps its size while T changes.
+
+    Args:
+        student_logits: (…, K) floats, K ≥ 2.
+        teacher_logits: (…, K) floats; −inf is a class of probability 0. No gradient goes to the teacher.
+        target: (…) class indices in 0..K−1, or `ignore_index`.
+        beta: the teacher's share β in [0, 1].
+        temperature: T > 0.
+        scale_t2: whether the factor T² is there.
+        ignore_index: rows with this target have no loss and no gradient.
+        reduction: "none", "sum", or "mean" over the rows that count.
+
+    Returns:
+        A scalar, or (…) for "none", with 0 for ignored rows; float64 for float64 logits, else float32.
+
+    Raises:
+        TypeError: logits that are no floats, or a number that is none.
+        ValueError: logits of two shapes, a β or T out of range, or what `cross_entropy` refuses.
+
+    Cost: two cross-entropies, and three tensors of the size of the logits.
+
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[3.0, 2.0, 0.0]])
+        >>> distillation_loss(student, teacher, torch.tensor([0]), beta=0.9, temperature=2.0)
+        tensor(3.6416)
+
+    Source: Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", §2; Müller, Kornblith
+    & Hinton 2019, "When Does Label Smoothing Help?", §4, which writes it without T².
+    """
+    require_logits(student_logits, "student_logits")
+    require_logits(teacher_logits, "teacher_logits")
+    if student_logits.shape != teacher_logits.shape or student_logits.dim() == 0:
+        raise ValueError(
+            "student_logits and teacher_logits must have one shape (…, K), "
+            f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+        )
+    if isinstance(beta, bool) or not isinstance(beta, Real):
+        raise TypeError(f"beta must be a number, got {type(beta).__name__}")
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must lie in [0, 1], got {beta}")
+    _require_temperature(temperature)
+    num_classes = student_logits.shape[-1]
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    student = student_logits.reshape(-1, num_classes)
+    teacher = teacher_logits.detach().reshape(-1, num_classes)
+    labels = target.reshape(-1)
+    hard = cross_entropy(student, labels, ignore_index=ignore_index, reduction=reduction)
+    soft = cross_entropy(
+        student.to(dtype) / temperature,
+        torch.softmax(teacher.to(dtype) / temperature, -1),
+        row_weight=(labels != ignore_index).to(dtype),
+        reduction=reduction,
+    )
+    loss = (1 - beta) * hard + beta * (temperature**2 if scale_t2 else 1) * soft
+    return loss.reshape(target.shape) if reduction == "none" else loss
+
+
+class Teacher:
+    """What a network would teach a student beyond a smoothed label, from a stream of batches of its logits.
+
+    With p(T) = softmax(z/T), the label y and the wrong classes' own distribution r_k = p_k(T)/(1 − p_y(T)):
+
+    - equivalent smoothing γ = mean (1 − p_y(T))·K/(K−1), which is ε for exact smoothed targets of
+      `ls.uniform`: how much mass the teacher takes off the label.
+    - wrong information, mean [log(K−1) − H(r)]: how much that mass says. It is KL(r‖uniform), so that
+      (1−p_y)·KL(r‖uniform) is the divergence of the teacher's row from a smoothed label with the same p_y. A
+      row that gives the wrong classes nothing says nothing, 0.
+    - wrong sd and gap: the same before the softmax. A temperature scales both, their ratio does not change.
+
+    Smoothing draws the wrong logits of a row together, and with them goes what a student could learn of how
+    an image resembles other classes.
+
+    Args:
+        temperature: T > 0.
+
+    Raises:
+        TypeError: the temperature is no number.
+        ValueError: it is not positive and finite.
+
+    Cost: the state is five numbers whatever the number of rows.
+
+    Example:
+        >>> teacher = Teacher()
+        >>> teacher.update(torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([0]))
+        >>> result = teacher.compute()
+        >>> round(result.equivalent_smoothing, 4), round(result.wrong_information, 4), result.wrong_sd
+        (0.4419, 0.3278, 1.0)
+
+    Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", §4, for γ and the finding; the
+    wrong information is ours.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        _require_temperature(temperature)
+        self.temperature = float(temperature)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every row."""
+        self._rows = 0
+        self._smoothing = self._information = self._sd = self._gap = 0.0
+
+    def update(self, logits: Array, target: Array) -> None:
+        """Count rows of the teacher's logits; of probabilities p give log p.
+
+        Args:
+            logits: (…, K) floats, K ≥ 2; −inf is a class with probability 0.
+            target: (…) integers in 0..K−1.
+
+        Raises:
+            TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
+            ValueError: the shapes do not fit, a target is out of range, a logit is NaN or +inf, or all logits
+                of a row are −inf.
+
+        Cost: about six passes over the logits, 8 MB of them in float64 at a time.
+        """
+        rows, labels = classified_rows(logits, target, "logits")
+        _require_distributions(rows, "logits")
+        num_classes = rows.shape[-1]
+        wrong_classes = num_classes - 1
+        size = max(1, _PIECE // num_classes)
+        for piece, y in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
+            z, y = piece.double(), y.unsqueeze(-1)
+            x = z / self.temperature
+            wrong = x.scatter(-1, y, -math.inf)
+            log_mass = wrong.logsumexp(-1)
+            # from the wrong classes' own sum, because 1 − p_y would lose its digits near 0
+            self._smoothing += float((log_mass - x.logsumexp(-1)).exp().sum()) * num_classes / wrong_classes
+            information = math.log(wrong_classes) - torch.special.entr(wrong.softmax(-1)).sum(-1)
+            self._information += float(information[log_mass > -math.inf].sum())
+            # relative to the row's largest logit, so that a common offset costs no digits
+            z = z - z.max(-1, keepdim=True).values
+            at_label = z.gather(-1, y)
+            mean = z.scatter(-1, y, 0).sum(-1, keepdim=True) / wrong_classes
+            deviation = torch.where(z.isfinite(), z - mean, math.inf).scatter(-1, y, 0)
+            self._sd += float((deviation.square().sum(-1) / wrong_classes).sqrt().sum())
+            self._gap += float((at_label - mean).sum())
+        self._rows += rows.shape[0]
+
+    def merge(self, other: Teacher) -> None:
+        """Count the rows that `other` has counted.
+
+        Raises:
+            ValueError: the two temperatures differ.
+        """
+        if other.temperature != self.temperature:
+            raise ValueError(
+                f"only teachers at the same temperature can be merged, got {self.temperature:g} "
+                f"and {other.temperature:g}"
+            )
+        self._rows += other._rows
+        self._smoothing += other._smoothing
+        self._information += other._information
+        self._sd += other._sd
+        self._gap += other._gap
+
+    def compute(self) -> TeacherResult:
+        """The means over all rows counted so far.
+
+        Raises:
+            ValueError: no row was counted.
+        """
+        if self._rows == 0:
+            raise ValueError("a teacher needs at least one row, got none")
+        return TeacherResult(
+            rows=self._rows,
+            equivalent_smoothing=self._smoothing / self._rows,
+            wrong_information=self._information / self._rows,
+            wrong_sd=self._sd / self._rows,
+            gap=self._gap / self._rows,
+        )
+
+
+def equivalent_smoothing(teacher_logits: Array, target: Array, temperature: float = 1.0) -> float:
+    """The ε of `ls.uniform` that takes as much mass off the label as a teacher at temperature T does.
+
+    γ = mean (1 − p_y(T))·K/(K−1) over rows; of the logs of smoothed targets it is their ε.
+
+    Args, Raises: as `Teacher` and its `update`; there is at least one row.
+
+    Returns:
+        γ in 0..K/(K−1).
+
+    Cost: as `Teacher.update`.
+
+    Example:
+        >>> round(equivalent_smoothing(torch.tensor([[0.94, 0.03, 0.03]]).log(), torch.tensor([0])), 4)
+        0.09
+
+    Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", §4.
+    """
+    teacher = Teacher(temperature)
+    teacher.update(teacher_logits, target)
+    return teacher.compute().equivalent_smoothing
+
+
+def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature: float = 1.0) -> Agreement:
+    """How often a student decides as its teacher does, and how far its probabilities are from the teacher's.
+
+    KL(pᵗ(T)‖p(T)) = Σ_k pᵗ_k·(log pᵗ_k − log p_k) at temperature T, where 0·log 0 = 0.
+
+    Args:
+        student_logits: (…, K) floats; of probabilities p give log p.
+        teacher_logits: (…, K) floats.
+        temperature: T > 0, of both.
+
+    Returns:
+        `Agreement`, in float64; the share of agreeing rows does not depend on T.
+
+    Raises:
+        TypeError: an argument is no tensor or array of floats, or the temperature is no number.
+        ValueError: the shapes differ, there is no row, K < 2, T is not positive and finite, a logit is NaN or
+            +inf, or all logits of a row are −inf.
+
+    Cost: about eight passes over the logits, 8 MB of them in float64 at a time.
+
+    Example:
+        >>> student, teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [1.0, 0.0]])
+        >>> result = teacher_agreement(student, teacher)
+        >>> result.agreement, round(result.kl, 4)
+        (0.5, 0.2646)
+    """
+    _require_temperature(temperature)
+    student, teacher = (
+        as_tensor(student_logits, "student_logits"),
+        as_tensor(teacher_logits, "teacher_logits"),
+    )
+    for name, logits in (("student_logits", student), ("teacher_logits", teacher)):
+        if logits.dtype not in FLOAT_DTYPES:
+            raise TypeError(f"{name} must hold floating-point values, got {logits.dtype}")
+    if student.shape != teacher.shape or student.dim() == 0 or student.shape[-1] < 2:
+        raise ValueError(
+            "student_logits and teacher_logits must have one shape (…, K) with K ≥ 2, "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    num_classes = student.shape[-1]
+    student, teacher = student.reshape(-1, num_classes), teacher.reshape(-1, num_classes).to(student.device)
+    if len(student) == 0:
+        raise ValueError("an agreement needs at least one row, got none")
+    _require_distributions(student, "student_logits")
+    _require_distributions(teacher, "teacher_logits")
+    same, kl = 0, 0.0
+    size = max(1, _PIECE // num_classes)
+    for s, t in zip(torch.split(student, size), torch.split(teacher, size), strict=True):
+        same += int((s.argmax(-1) == t.argmax(-1)).sum())
+        log_p, log_q = ((x.double() / temperature).log_softmax(-1) for x in (t, s))
+        p = log_p.exp()
+        kl += float(torch.where(p > 0, p * (log_p - log_q), 0).sum())
+    return Agreement(rows=len(student), agreement=same / len(student), kl=kl / len(student))
+
+
+def _require_temperature(temperature: float) -> None:
+    if isinstance(temperature, bool) or not isinstance(temperature, Real):
+        raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+
+
+def _require_distributions(rows: Tensor, name: str) -> None:  # (N, K)
+    largest = rows.amax(-1)
+    bad = ~largest.isfinite()
+    if bad.any():
+        raise ValueError(
+            f"each row of {name} must hold a finite value and neither NaN nor +inf, got "
+            f"{int(bad.sum())} of {len(rows)} rows that do not"
+        )
