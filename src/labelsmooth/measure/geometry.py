@@ -407,8 +407,8 @@ def within_class_spread(features: Array, labels: Array) -> float:
     return moments.spread()
 
 
-def logit_gap(logits: Array, target: Array) -> LogitGap:
-    """How far the label's logit stands above the mean of the other logits, over all rows, in nats.
+def logit_gaps(logits: Array, target: Array) -> Floats:
+    """How far each row's label logit stands above the mean of its other logits, in nats.
 
     gap = z_y − (1/(K−1)) Σ_{k≠y} z_k = K/(K−1)·(z_y − (1/K) Σ_k z_k).
 
@@ -422,30 +422,51 @@ def logit_gap(logits: Array, target: Array) -> LogitGap:
         target: (…) integers in 0..K−1.
 
     Returns:
-        `LogitGap`, in float64.
+        (N,) float64, the rows in their order.
 
     Raises:
         TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
-        ValueError: there is no row, the shapes do not fit, a target is out of range or a logit is not finite.
+        ValueError: the shapes do not fit, a target is out of range or a logit is not finite.
 
     Cost: one float64 copy of the logits.
 
     Example:
-        >>> gap = logit_gap(torch.tensor([[3.0, 1.0, -1.0], [0.0, 4.0, 2.0]]), torch.tensor([0, 1]))
-        >>> gap.mean, gap.sd
-        (3.0, 0.0)
+        >>> logit_gaps(torch.tensor([[3.0, 1.0, -1.0], [0.0, 5.0, 2.0]]), torch.tensor([0, 1]))
+        array([3., 4.])
 
     Source: He et al. 2019, "Bag of Tricks for Image Classification with Convolutional Neural Networks", §5.2,
     which sets the largest logit against the mean of the rest; a row that is classified wrongly differs.
     """
     rows, labels = classified_rows(logits, target, "logits")
-    if rows.shape[0] == 0:
-        raise ValueError("a logit gap needs at least one row, got none")
     z = _finite(rows, "logits")
-    num_classes = z.shape[1]
     label_logit = z.gather(-1, labels.unsqueeze(-1))
     # relative to the label's logit, so that a large common offset costs no digits
-    gaps = ((label_logit - z).sum(-1) / (num_classes - 1)).cpu().numpy()
+    return ((label_logit - z).sum(-1) / (z.shape[1] - 1)).cpu().numpy()
+
+
+def logit_gap(logits: Array, target: Array) -> LogitGap:
+    """The distribution of `logit_gaps` over all rows, in nats.
+
+    Args:
+        logits: (…, K) finite floats, K ≥ 2.
+        target: (…) integers in 0..K−1.
+
+    Returns:
+        `LogitGap`, in float64.
+
+    Raises:
+        TypeError, ValueError: as `logit_gaps`, or there is no row.
+
+    Cost: that of `logit_gaps`.
+
+    Example:
+        >>> gap = logit_gap(torch.tensor([[3.0, 1.0, -1.0], [0.0, 4.0, 2.0]]), torch.tensor([0, 1]))
+        >>> gap.mean, gap.sd
+        (3.0, 0.0)
+    """
+    gaps = logit_gaps(logits, target)
+    if len(gaps) == 0:
+        raise ValueError("a logit gap needs at least one row, got none")
     return LogitGap(
         rows=len(gaps),
         mean=float(gaps.mean()),

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.plot.style import COLOURS, GREY, LABEL, TEXT, axes_or_new, finish
-from labelsmooth.theory import GapCurves
+from labelsmooth.measure import logit_gaps
+from labelsmooth.measure.inputs import Array
+from labelsmooth.plot.display import Columns, Panel
+from labelsmooth.plot.style import (
+    COLOURS,
+    GREY,
+    LABEL,
+    TEXT,
+    axes_or_new,
+    cycle_colours,
+    finish,
+    legend_below,
+)
+from labelsmooth.theory import GapCurves, optimal_gap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,6 +151,104 @@ def plot_measured_gap(
     ax.legend(fontsize=TEXT, frameon=False)
     finish(ax, "smoothing ε", "logit gap (nats)")
     return ax
+
+
+@dataclass(eq=False, kw_only=True)
+class GapDisplay(Panel):
+    """The distribution of logit gaps over rows, in nats, with theory's optimum for given ε as grey lines.
+
+    A second display on the same axes takes the next colour.
+
+    Args:
+        edges: (B + 1,) of the histogram.
+        count: (B,) rows in each bin.
+        eps: (E,) the ε whose optima are drawn.
+        optimum: (E,) their gaps; that of ε = 0 is infinite and not drawn.
+        name: of the rows, for the legend.
+    """
+
+    edges: npt.NDArray[np.float64]
+    count: npt.NDArray[np.int64]
+    eps: npt.NDArray[np.float64]
+    optimum: npt.NDArray[np.float64]
+    name: str | None = None
+
+    @classmethod
+    def from_predictions(
+        cls,
+        logits: Array,  # (..., K)
+        target: Array,  # (...)
+        *,
+        eps: Sequence[float] = (),
+        convention: str = "uniform",
+        num_bins: int = 60,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Histogram the gaps of `measure.logit_gaps` and draw.
+
+        Args:
+            logits: (…, K) finite floats.
+            target: (…) integers in 0..K−1.
+            eps: the ε in [0, 1] whose optimal gaps to draw.
+            convention: of these ε, as in `theory.target`.
+            num_bins: of equal width, from the smallest gap to the largest.
+            name: of the rows, for the legend.
+            ax: to draw on; None makes a new figure.
+
+        Raises:
+            TypeError, ValueError: as `measure.logit_gaps` and `theory.optimal_gap`.
+
+        Example:
+            >>> import torch
+            >>> from matplotlib.figure import Figure
+            >>> logits = torch.tensor([[3.0, 1.0, -1.0], [0.0, 4.0, 2.0]])
+            >>> display = GapDisplay.from_predictions(
+            ...     logits, torch.tensor([0, 1]), eps=[0.1], ax=Figure().subplots()
+            ... )
+            >>> display.optimum.round(3)
+            array([3.332])
+        """
+        gaps = logit_gaps(logits, target)
+        count, edges = np.histogram(gaps, num_bins)
+        num_classes = logits.shape[-1]
+        return cls(
+            edges=edges,
+            count=count,
+            eps=np.array(eps, dtype=np.float64),
+            optimum=np.array([optimal_gap(e, num_classes, convention) for e in eps], dtype=np.float64),
+            name=name,
+        ).plot(ax)
+
+    @property
+    def density(self) -> npt.NDArray[np.float64]:
+        """(B,) the share of rows per nat."""
+        return self.count / (self.count.sum() * np.diff(self.edges))
+
+    def _columns(self) -> Columns:
+        return {
+            "low": self.edges[:-1],
+            "high": self.edges[1:],
+            "count": self.count,
+            "density": self.density,
+        }
+
+    def _draw(self, ax: Axes | None) -> Axes:
+        ax = axes_or_new(ax, height=3.2)
+        lowest_top = ax.get_ylim()[1] if ax.has_data() else 0.0
+        cycle_colours(ax)
+        drawn = {line.get_label() for line in ax.lines}
+        steps = ax.stairs(self.density, self.edges, linewidth=1.5, label=self.name, zorder=3)
+        ax.stairs(self.density, self.edges, fill=True, alpha=0.2, color=steps.get_edgecolor())
+        dashes = cycle([(0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), "solid"])
+        for eps, optimum, dash in zip(self.eps, self.optimum, dashes, strict=False):
+            label = f"optimum, ε = {eps:g}"
+            if np.isfinite(optimum) and label not in drawn:
+                ax.axvline(optimum, color=GREY, linewidth=1.2, linestyle=dash, label=label, zorder=2)
+        ax.set_ylim(0, max(lowest_top, 1.05 * float(self.density.max())))
+        finish(ax, "logit gap (nats)", "density of rows (1/nat)")
+        legend_below(ax, columns=2)
+        return ax
 
 
 def _digits(number: int) -> str:

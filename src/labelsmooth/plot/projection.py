@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.plot.style import COLOURS, GREY, TEXT, axes_or_new, finish
+from labelsmooth.measure import PlaneProjection
+from labelsmooth.plot.display import AxesGrid, Columns, Panels
+from labelsmooth.plot.style import COLOURS, GREY, LABEL, TEXT, axes_or_new, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from labelsmooth.measure import PlaneProjection
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -74,10 +75,9 @@ def plot_projection(
     low, high = shown.min(0), shown.max(0)
     centre, half = (low + high) / 2, 0.55 * float((high - low).max())
     for direction in _borders(projection.templates):
-        # 4·half reaches the edge of the window from any place in it
-        ax.plot(
-            [0, 4 * half * direction[0]], [0, 4 * half * direction[1]], color=GREY, linewidth=0.8, zorder=0
-        )
+        # far beyond the edge of this window, and of the wider one that a neighbour may ask for
+        end = 100 * half * direction
+        ax.plot([0, end[0]], [0, end[1]], color=GREY, linewidth=0.8, zorder=0)
     ax.set_xlim(centre[0] - half, centre[0] + half)
     ax.set_ylim(centre[1] - half, centre[1] + half)
     ax.set_aspect("equal")
@@ -100,6 +100,85 @@ def plot_projection(
         columnspacing=1,
     )
     return ax
+
+
+@dataclass(eq=False, kw_only=True)
+class ProjectionDisplay(Panels):
+    """Projections of several networks or sets of rows in a grid: hard and smoothed × training and validation.
+
+    Args:
+        projections: by network, a row of panels each, and in it by set of rows, a column each.
+        class_names: the name of every class, looked up by class number; None writes the numbers.
+    """
+
+    projections: Mapping[str, Mapping[str, PlaneProjection]]
+    class_names: Sequence[str] | None = None
+
+    @classmethod
+    def from_projections(
+        cls,
+        projections: Mapping[str, Mapping[str, PlaneProjection]],
+        *,
+        class_names: Sequence[str] | None = None,
+        ax: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Draw what `measure.plane_projection` gave.
+
+        Raises:
+            ValueError: there is no projection, or the networks do not have the same sets of rows.
+
+        Example:
+            >>> from matplotlib.figure import Figure
+            >>> import torch
+            >>> from labelsmooth.measure import plane_projection
+            >>> weight, bias = torch.eye(3), torch.zeros(3)
+            >>> shown = plane_projection(torch.eye(3), torch.tensor([0, 1, 2]), weight, bias, (0, 1, 2))
+            >>> parts = {"training rows": shown, "validation rows": shown}
+            >>> networks = {"hard": parts, "smoothed": parts}
+            >>> axes = Figure(figsize=(7, 7)).subplots(2, 2)
+            >>> ProjectionDisplay.from_projections(networks, ax=axes).axes_[1, 0].get_title()
+            'smoothed, training rows'
+
+        Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", fig. 1.
+        """
+        names = [list(parts) for parts in projections.values()]
+        if not names or not names[0]:
+            raise ValueError("projections must hold at least one projection, got none")
+        if any(other != names[0] for other in names):
+            raise ValueError(f"every network must have the same sets of rows, got {names}")
+        return cls(projections=projections, class_names=class_names).plot(ax)
+
+    def _columns(self) -> Columns:
+        pieces: list[tuple[str, str, str, npt.NDArray[np.int64], Floats]] = []
+        for network, parts in self.projections.items():
+            for part, shown in parts.items():
+                pieces.append((network, part, "row", shown.labels, shown.points))
+                classes = np.array(shown.classes, dtype=np.int64)
+                pieces.append((network, part, "template", classes, shown.templates))
+        lengths = [len(piece[3]) for piece in pieces]
+        words = {
+            name: np.repeat(np.array([piece[at] for piece in pieces], dtype=object), lengths)
+            for at, name in enumerate(("network", "rows", "kind"))
+        }
+        points = np.concatenate([piece[4] for piece in pieces])
+        labels = np.concatenate([piece[3] for piece in pieces])
+        return {**words, "class": labels, "x": points[:, 0], "y": points[:, 1]}
+
+    def _grid(self) -> tuple[int, int, float, float]:
+        rows, columns = len(self.projections), len(next(iter(self.projections.values())))
+        return rows, columns, 3.5 * columns, 3.6 * rows
+
+    def _draw(self, axes: AxesGrid) -> None:
+        for row, (network, parts) in enumerate(self.projections.items()):
+            for column, (part, shown) in enumerate(parts.items()):
+                ax = plot_projection(shown, axes[row, column], self.class_names)
+                ax.set_title(f"{network}, {part}", fontsize=LABEL)
+            # one window for all rows of a network
+            limits = np.array([[ax.get_xlim(), ax.get_ylim()] for ax in axes[row]])  # (panels, 2, 2)
+            low, high = limits[..., 0].min(0), limits[..., 1].max(0)
+            centre, half = (low + high) / 2, (high - low).max() / 2
+            for ax in axes[row]:
+                ax.set(xlim=centre[0] + [-half, half], ylim=centre[1] + [-half, half])
 
 
 def _borders(templates: Floats) -> list[Floats]:  # (3, 2)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from labelsmooth.measure import Calibration, ReliabilityBins
+from labelsmooth.measure.calibration import Edges
+from labelsmooth.measure.inputs import Array
+from labelsmooth.plot.display import Columns, Panel
 from labelsmooth.plot.style import (
     BLUE,
     BLUE_TINT,
@@ -19,8 +24,6 @@ from labelsmooth.plot.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from labelsmooth.measure import ReliabilityBins
 
 # the strip of shares hangs below 0, where no accuracy can be
 _STRIP_TOP, _STRIP_BOTTOM = -0.03, -0.18
@@ -128,3 +131,80 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
     ax.set_yticks(np.linspace(0, 1, 6))
     finish(ax, "confidence", "accuracy")
     return ax
+
+
+@dataclass(eq=False, kw_only=True)
+class ReliabilityDisplay(Panel):
+    """The reliability diagram of `plot_reliability`, from predictions or from bins.
+
+    Args:
+        bins: of `Calibration.compute`.
+    """
+
+    bins: ReliabilityBins
+
+    @classmethod
+    def from_predictions(
+        cls,
+        logits: Array,  # (..., K)
+        target: Array,  # (...)
+        *,
+        num_bins: int = 15,
+        edges: Edges = "left_open",
+        ax: Axes | None = None,
+    ) -> Self:
+        """Bin rows of logits with `Calibration` and draw.
+
+        Args:
+            logits: (…, K) floats.
+            target: (…) integers in 0..K−1.
+            num_bins, edges: as in `Calibration`.
+            ax: to draw on; None makes a new figure.
+
+        Raises:
+            TypeError, ValueError: as `Calibration` and its `update`, or there is no row.
+
+        Example:
+            >>> import torch
+            >>> from matplotlib.figure import Figure
+            >>> logits, target = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+            >>> display = ReliabilityDisplay.from_predictions(logits, target, ax=Figure().subplots())
+            >>> display.bins.count.sum(), display.ax_.get_xlabel()
+            (np.int64(2), 'confidence')
+        """
+        calibration = Calibration(num_bins, edges)
+        calibration.update(logits, target)
+        return cls.from_bins(calibration.compute().bins, ax=ax)
+
+    @classmethod
+    def from_probs(
+        cls,
+        probs: Array,  # (..., K)
+        target: Array,  # (...)
+        *,
+        num_bins: int = 15,
+        edges: Edges = "left_open",
+        ax: Axes | None = None,
+    ) -> Self:
+        """The same from rows of probabilities."""
+        calibration = Calibration(num_bins, edges)
+        calibration.update_probs(probs, target)
+        return cls.from_bins(calibration.compute().bins, ax=ax)
+
+    @classmethod
+    def from_bins(cls, bins: ReliabilityBins, *, ax: Axes | None = None) -> Self:
+        """Draw bins that `Calibration.compute` gave."""
+        return cls(bins=bins).plot(ax)
+
+    def _columns(self) -> Columns:
+        bins = self.bins
+        return {
+            "low": bins.edges[:-1],
+            "high": bins.edges[1:],
+            "count": bins.count,
+            "confidence": bins.confidence,
+            "accuracy": bins.accuracy,
+        }
+
+    def _draw(self, ax: Axes | None) -> Axes:
+        return plot_reliability(self.bins, ax)

@@ -34,9 +34,33 @@ def axes_or_new(ax: Axes | None, width: float = 3.5, height: float = 3.5) -> Axe
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
+def cycle_colours(ax: Axes) -> None:
+    """Let the lines of empty axes take our colours in turn; on others the next takes the one that is next."""
+    if not ax.has_data():
+        ax.set_prop_cycle(color=COLOURS)
+
+
 def finish(ax: Axes, x_label: str, y_label: str) -> None:
     """Name the axes, and take away the two sides of the frame that carry no scale."""
     ax.set_xlabel(x_label, fontsize=LABEL)
     ax.set_ylabel(y_label, fontsize=LABEL)
     ax.tick_params(labelsize=TEXT)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(ax: Axes, columns: int) -> None:
+    """A legend below the picture, where it hides nothing; what lies on top comes first."""
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(handles)), key=lambda at: -handles[at].get_zorder())
+    if order:
+        ax.legend(
+            [handles[at] for at in order],
+            [labels[at] for at in order],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            ncols=columns,
+            fontsize=TEXT,
+            frameon=False,
+            handlelength=1.6,
+            columnspacing=1,
+        )

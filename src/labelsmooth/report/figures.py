@@ -10,8 +10,8 @@ import numpy as np
 
 from labelsmooth.measure import Calibration, PlaneProjection, ReliabilityBins, plane_projection
 from labelsmooth.plot import (
+    ProjectionDisplay,
     plot_measured_gap,
-    plot_projection,
     plot_reliability,
     plot_training_curves,
 )
@@ -38,13 +38,13 @@ def reliability_svg(study: Study, eps: Sequence[float]) -> str:
 def projection_svg(study: Study, eps: Sequence[float]) -> str:
     """Penultimate features of three classes in the plane through their templates, of the first seed."""
     figure = _figure(7.2, 3.5 * len(eps))
-    axes = figure.subplots(len(eps), 2, squeeze=False)
     parts: tuple[tuple[Part, str], ...] = (("train", "training rows"), ("validation", "validation rows"))
-    for row, value in enumerate(eps):
-        for column, (part, words) in enumerate(parts):
-            projection = projection_of(trials_of(study, value)[0], part)
-            ax = plot_projection(projection, axes[row, column], class_names=study.data.class_names)
-            ax.set_title(f"{_arm(value)}, {words}", fontsize=10)
+    projections = {
+        _arm(value): {words: projection_of(trials_of(study, value)[0], part) for part, words in parts}
+        for value in eps
+    }
+    axes = figure.subplots(len(eps), 2, squeeze=False)
+    ProjectionDisplay.from_projections(projections, class_names=study.data.class_names, ax=axes)
     return _svg(figure)
 
 

@@ -1,0 +1,179 @@
+"""The streaming measures as `torchmetrics.Metric`, for MetricCollection and Lightning: summed states of fixed size.
+
+A state sums over batches and processes, so that a number over several processes is exactly that of one process
+with all rows, where a mean of the processes' numbers is not.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+try:
+    from torchmetrics import Metric
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "labelsmooth.integrations.torchmetrics needs torchmetrics: pip install 'labelsmooth[torchmetrics]'"
+    ) from error
+
+from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
+from labelsmooth.measure.calibration import Edges
+
+_Measure: TypeAlias = Calibration | Selective
+
+CALIBRATION = ("accuracy", "nll", "brier", "ece", "smece", "mean_confidence", "over_confidence")
+SELECTIVE = ("aurc", "augrc", "excess_aurc")
+
+
+class _Streaming(Metric):
+    """A measure whose state is the sum of its batches' states."""
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+
+    def __init__(
+        self,
+        quantities: str | Sequence[str],
+        known: type[CalibrationResult] | type[SelectiveResult],
+        probs: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        numbers = [field.name for field in fields(known) if field.type in ("int", "float")]
+        for name in (quantities,) if isinstance(quantities, str) else quantities:
+            if name not in numbers:
+                raise ValueError(f"quantities must be among {', '.join(numbers)}, got {name!r}")
+        if not quantities:
+            raise ValueError("quantities must name at least one number, got none")
+        self.quantities = quantities
+        self.probs = probs
+        for name, values in self._measure().state().items():
+            self.add_state(self._state_name(name), torch.from_numpy(values), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            preds: (…, K) floats: logits, or probabilities where the metric was made with `probs=True`.
+            target: (…) integers in 0..K−1.
+
+        Raises:
+            TypeError, ValueError: as the measure's `update` or `update_probs`.
+        """
+        batch = self._measure()
+        (batch.update_probs if self.probs else batch.update)(preds, target)
+        for name, values in batch.state().items():
+            state = getattr(self, self._state_name(name))
+            state += torch.from_numpy(values).to(state.device)
+
+    def compute(self) -> Tensor | dict[str, Tensor]:
+        """The numbers over all rows, float64: 0-d of a single quantity, else a dict of them.
+
+        Raises:
+            ValueError: no row was counted.
+        """
+        measure = self._measure()
+        measure.load({name: getattr(self, self._state_name(name)).cpu().numpy() for name in measure.state()})
+        result = measure.compute()
+
+        def number(name: str) -> Tensor:
+            return torch.tensor(getattr(result, name), dtype=torch.float64, device=self.device)
+
+        if isinstance(self.quantities, str):
+            return number(self.quantities)
+        return {name: number(name) for name in self.quantities}
+
+    def _state_name(self, name: str) -> str:
+        # MetricCollection shares the states of metrics whose states have the same names and, after the first
+        # batch, the same values
+        return "_".join([name, *self._settings()])
+
+    @abstractmethod
+    def _measure(self) -> _Measure:
+        """An empty one."""
+
+    @abstractmethod
+    def _settings(self) -> list[str]:
+        """What the meaning of the states depends on, in words."""
+
+
+class CalibrationMetric(_Streaming):
+    """`measure.Calibration` as a `torchmetrics.Metric`.
+
+    Args:
+        quantities: fields of `CalibrationResult`; the result is a dict of them. A single name, not in a
+            sequence, gives a single number, as `self.log` of Lightning wants it.
+        num_bins, edges: as in `Calibration`.
+        probs: whether `preds` are probabilities; logits else. It is never guessed.
+        **kwargs: of `torchmetrics.Metric`.
+
+    Raises:
+        TypeError, ValueError: a quantity that there is not, or as `Calibration`.
+
+    Cost: of an update that of `Calibration.update` and a sum of the states, under 1 MB.
+
+    Example:
+        >>> from torchmetrics import MetricCollection
+        >>> metrics = MetricCollection({"ece": CalibrationMetric("ece"), "nll": CalibrationMetric("nll")})
+        >>> metrics.update(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+        >>> {name: round(float(value), 4) for name, value in metrics.compute().items()}
+        {'ece': 0.4252, 'nll': 0.7201}
+    """
+
+    def __init__(
+        self,
+        quantities: str | Sequence[str] = CALIBRATION,
+        *,
+        num_bins: int = 15,
+        edges: Edges = "left_open",
+        probs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.num_bins = num_bins
+        self.edges: Edges = edges
+        super().__init__(quantities, CalibrationResult, probs, **kwargs)
+
+    def _measure(self) -> Calibration:
+        return Calibration(self.num_bins, self.edges)
+
+    def _settings(self) -> list[str]:
+        return [str(self.num_bins), self.edges]
+
+
+class SelectiveMetric(_Streaming):
+    """`measure.Selective` as a `torchmetrics.Metric`, on its fixed grid of confidences, whose counts sum.
+
+    Args:
+        quantities: fields of `SelectiveResult` that are numbers; the result is a dict of them. A single name,
+            not in a sequence, gives a single number, as `self.log` of Lightning wants it.
+        probs: whether `preds` are probabilities; logits else. It is never guessed.
+        **kwargs: of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: a quantity that there is not.
+
+    Cost: of an update that of `Selective.update` and a sum of the states.
+
+    Example:
+        >>> metric = SelectiveMetric("aurc")
+        >>> metric.update(torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 0]))
+        >>> round(float(metric.compute()), 4)
+        0.3889
+    """
+
+    def __init__(
+        self, quantities: str | Sequence[str] = SELECTIVE, *, probs: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(quantities, SelectiveResult, probs, **kwargs)
+
+    def _measure(self) -> Selective:
+        return Selective()
+
+    def _settings(self) -> list[str]:
+        return []

@@ -1,0 +1,251 @@
+"""The measures as `torchmetrics.Metric`: the numbers of the measures themselves, through all that such a metric goes through."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+
+from labelsmooth.integrations.torchmetrics import CALIBRATION, SELECTIVE, CalibrationMetric, SelectiveMetric
+from labelsmooth.measure import Calibration, Selective
+
+
+def digits():
+    """Log-probabilities of a scikit-learn classifier on the digits that it was not trained on, and labels."""
+    images, labels = load_digits(return_X_y=True)
+    classifier = LogisticRegression(C=0.001, max_iter=2000).fit(images[:900], labels[:900])
+    return torch.tensor(classifier.predict_log_proba(images[900:])), torch.tensor(labels[900:])
+
+
+LOGITS, TARGET = digits()
+BATCHES = list(zip(LOGITS.split(100), TARGET.split(100), strict=True))
+METRICS = {"calibration": CalibrationMetric, "selective": SelectiveMetric}
+
+
+def expected(logits=LOGITS, target=TARGET):
+    """What the measures give; of the selective ones on the metric's grid, too fine to tell here."""
+    calibration, selective = Calibration(), Selective()
+    for measure in (calibration, selective):
+        measure.update(logits, target)
+    result, areas = calibration.compute(), selective.compute()
+    return {
+        "calibration": {name: getattr(result, name) for name in CALIBRATION},
+        "selective": {name: getattr(areas, name) for name in SELECTIVE},
+    }
+
+
+def assert_equal(computed, numbers, rel=1e-12):
+    assert computed.keys() == numbers.keys()
+    for name, value in numbers.items():
+        assert computed[name].shape == ()
+        assert computed[name].dtype == torch.float64
+        assert float(computed[name]) == pytest.approx(value, rel=rel, abs=1e-15), name
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_batches_give_the_numbers_of_all_rows(kind):
+    metric = METRICS[kind]()
+    for batch in BATCHES:
+        metric.update(*batch)
+    assert_equal(metric.compute(), expected()[kind])
+    metric.reset()
+    metric.update(*BATCHES[0])
+    assert_equal(metric.compute(), expected(*BATCHES[0])[kind])
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_forward_gives_the_batch_and_keeps_the_rest(kind):
+    metric = METRICS[kind]()
+    for batch in BATCHES:
+        assert_equal(metric(*batch), expected(*batch)[kind])
+    assert_equal(metric.compute(), expected()[kind])
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_merging_pickles_copies_and_checkpoints(kind):
+    one, two = METRICS[kind](), METRICS[kind]()
+    for at, batch in enumerate(BATCHES):
+        (one if at < 4 else two).update(*batch)
+    one = pickle.loads(pickle.dumps(copy.deepcopy(one)))
+    two.persistent(True)
+    restored = METRICS[kind]()
+    restored.persistent(True)
+    restored.load_state_dict(two.state_dict())
+    one.merge_state(restored)
+    assert_equal(one.compute(), expected()[kind])
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_states_sum_and_do_not_grow(kind):
+    metric = METRICS[kind]()
+
+    def size():
+        return sum(state.numel() for state in metric.metric_state.values())
+
+    before = size()
+    for batch in BATCHES:
+        metric.update(*batch)
+    assert size() == before
+    assert all(isinstance(state, torch.Tensor) for state in metric.metric_state.values())
+    assert set(metric._reductions.values()) == {torch.sum} or all(
+        reduction(torch.ones(2, 3)).tolist() == [2, 2, 2] for reduction in metric._reductions.values()
+    )
+    # neither a cast of the model nor an unwise move takes digits away
+    kept = {name: state.dtype for name, state in metric.half().metric_state.items()}
+    assert set(kept.values()) <= {torch.int64, torch.float64}
+
+
+def test_moved_to_another_device():
+    """The meta device holds no values, but has every state on it and refuses none."""
+    metric = CalibrationMetric().to("meta")
+    assert {state.device.type for state in metric.metric_state.values()} == {"meta"}
+    assert metric.to_empty is not None
+
+
+def test_probabilities_by_the_callers_word():
+    from_probs = CalibrationMetric(probs=True)
+    from_probs.update(LOGITS.exp(), TARGET)
+    assert_equal(from_probs.compute(), expected()["calibration"], rel=1e-9)
+    with pytest.raises(ValueError, match="probs must lie in 0..1"):
+        from_probs.update(LOGITS, TARGET)
+
+
+def test_options_are_those_of_the_measure():
+    metric = CalibrationMetric(("ece", "mce"), num_bins=7, edges="right_open")
+    metric.update(LOGITS, TARGET)
+    calibration = Calibration(7, "right_open")
+    calibration.update(LOGITS, TARGET)
+    result = calibration.compute()
+    assert_equal(metric.compute(), {"ece": result.ece, "mce": result.mce})
+
+
+def test_in_a_collection_beside_metrics_of_torchmetrics():
+    collection = MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(10, average="micro"),
+            "peer": MulticlassCalibrationError(10, n_bins=15),
+            "ece": CalibrationMetric("ece", edges="right_open"),
+            "nll": CalibrationMetric("nll", edges="right_open"),
+            "aurc": SelectiveMetric("aurc"),
+        },
+        prefix="test_",
+    )
+    for batch in BATCHES:
+        collection.update(*batch)
+    computed = collection.compute()
+    # metrics with the same state share it, and others do not
+    assert sorted(map(sorted, collection.compute_groups.values())) == [
+        ["accuracy"],
+        ["aurc"],
+        ["ece", "nll"],
+        ["peer"],
+    ]
+    numbers = expected()
+    assert float(computed["test_aurc"]) == pytest.approx(numbers["selective"]["aurc"], rel=1e-12)
+    assert float(computed["test_nll"]) == pytest.approx(numbers["calibration"]["nll"], rel=1e-12)
+    assert float(computed["test_accuracy"]) == pytest.approx(numbers["calibration"]["accuracy"], rel=1e-6)
+    assert float(computed["test_ece"]) == pytest.approx(float(computed["test_peer"]), abs=2e-7)
+
+
+def test_other_settings_never_share_a_state():
+    """After a first batch that they bin alike, their states hold the same numbers."""
+    collection = MetricCollection(
+        {"left": CalibrationMetric("ece"), "right": CalibrationMetric("ece", edges="right_open")}
+    )
+    collection.update(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    border = torch.tensor([0.6, 0.4], dtype=torch.float64).log().expand(4, 2)  # 0.6 is a border of 15 bins
+    collection.update(border, torch.tensor([0, 0, 0, 1]))
+    assert len(collection.compute_groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CalibrationMetric("acc"), "quantities must be among .*accuracy.*, got 'acc'"),
+        (lambda: SelectiveMetric(("aurc", "coverage")), "quantities must be among .*, got 'coverage'"),
+        (lambda: CalibrationMetric(()), "at least one number"),
+        (lambda: CalibrationMetric(num_bins=0), "num_bins"),
+    ],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_in_lightning(tmp_path):
+    """Logged from a validation loop, with the numbers of the whole epoch."""
+    lightning = pytest.importorskip("pytorch_lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+            self.ece = CalibrationMetric("ece")
+            self.both = MetricCollection([CalibrationMetric(("nll", "brier")), SelectiveMetric("aurc")])
+
+        def validation_step(self, batch, index):
+            self.ece(*batch)
+            self.log("ece", self.ece, on_step=False, on_epoch=True)
+            self.both.update(*batch)
+
+        def on_validation_epoch_end(self):
+            self.log_dict({name: value for name, value in self.both.compute().items()})
+            self.both.reset()
+
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(LOGITS, TARGET), batch_size=100)
+    (logged,) = trainer.validate(Module(), loader, verbose=False)
+    numbers = expected()
+    assert logged["ece"] == pytest.approx(numbers["calibration"]["ece"], rel=1e-6)
+    assert logged["nll"] == pytest.approx(numbers["calibration"]["nll"], rel=1e-6)
+    assert logged["SelectiveMetric"] == pytest.approx(numbers["selective"]["aurc"], rel=1e-6)
+
+
+# --- two processes
+
+
+def one_of_two(rank, meeting, results):
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = (
+        "lo" if sys.platform == "linux" else "lo0"
+    )  # nothing leaves the machine
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    try:
+        metrics = MetricCollection([make() for make in METRICS.values()])
+        for logits, target in BATCHES[rank::2]:  # five batches and four
+            metrics.update(logits, target)
+        torch.save(metrics.compute(), f"{results}/{rank}.pt")
+        dist.barrier()  # neither leaves while the other still talks to it
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
+def test_two_processes_have_the_numbers_of_one(tmp_path):
+    # from an interpreter of its own, to which no other test has done anything
+    done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    numbers = expected()
+    for rank in (0, 1):
+        assert_equal(torch.load(tmp_path / f"{rank}.pt"), numbers["calibration"] | numbers["selective"])
+
+
+if __name__ == "__main__":
+    torch.multiprocessing.spawn(one_of_two, (f"{sys.argv[1]}/meeting", sys.argv[1]), nprocs=2)
