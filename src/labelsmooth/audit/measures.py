@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ from labelsmooth.measure import (
     logit_gaps,
 )
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -38,6 +40,7 @@ Metrics: TypeAlias = dict[str, Interval]
 # Width of the cells that logit gaps are counted in, in nats, and how many there may be before it doubles.
 _GAP_WIDTH, _GAP_CELLS = 2.0**-6, 2**14
 
+_NORMAL = NormalDist().inv_cdf(0.975)
 _UNTOLD = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
@@ -69,6 +72,7 @@ class Measured:
     curve: SelectiveResult  # of all rows
     curve_repaired: SelectiveResult | None  # of `measured_rows`, where a p was found
     gaps: Histogram
+    recovered: RecoveredSmoothing
     teacher: TeacherResult
     notes: tuple[str, ...]
 
@@ -98,7 +102,8 @@ def measure(
     progress.begin(f"{name}: measuring", predictions.rows)
     measured, drawn_for_fit = _Rows(bins), _Rows(bins)
     after, repaired = Calibration(bins), Selective()
-    gaps, teacher = _Gaps(), Teacher()
+    change = _Mean()  # of the NLL by the temperature
+    gaps, recovery, teacher = _Gaps(), SmoothingRecovery(predictions.num_classes), Teacher()
     groups = {group: Calibration(bins) for group in scan.groups}
     for batch, drawn in fitting.measured():
         logits = as_logits(batch.scores, are_probs)
@@ -107,9 +112,12 @@ def measure(
         measured.update(rest, are_probs)
         rest_logits = logits[torch.from_numpy(~drawn)]
         if fit.temperature is not None:
-            after.update_stats(_stats(rest_logits / fit.temperature.temperature, rest.labels), rest.weights)
+            stats = _stats(rest_logits / fit.temperature.temperature, rest.labels)
+            after.update_stats(stats, rest.weights)
+            change.update(stats.nll - _stats(rest_logits, rest.labels).nll, _weights(rest))
         repaired.update_scores(fit.repair.confidence(rest_logits), rest_logits.argmax(-1) == rest.labels)
         gaps.update(logits, batch.labels)
+        recovery.update(logits, batch.labels)
         teacher.update(logits, batch.labels)
         for group in np.unique(batch.groups) if batch.groups is not None else ():
             _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
@@ -121,19 +129,24 @@ def measure(
         )
     whole = measured.with_rows_of(drawn_for_fit)
     calibration = whole.calibration.compute()
-    before = measured.calibration.intervals()
+    calibrated, selective = whole.calibration.intervals(), whole.selective.intervals()
+    before = {**calibrated, **selective}
+    if drawn_for_fit.rows:
+        before = {**measured.calibration.intervals(), **measured.selective.intervals()}
     metrics = {
         "rows": _exactly(predictions.rows),
-        **whole.calibration.intervals(),
+        **calibrated,
         "infinite_nll_rows": _exactly(calibration.infinite_nll_rows),
         "temperature": _UNTOLD if fit.temperature is None else fit.temperature.interval(),
         "nll_before_temperature": before["nll"],
         "nll_after_temperature": _UNTOLD,
+        "nll_change_by_temperature": change.interval(),
         "ece_before_temperature": before["ece"],
         "ece_after_temperature": _UNTOLD,
-        **_of_selective(whole.selective),
-        "aurc_before_repair": measured.selective.intervals()["aurc"],
-        "aurc_repaired": repaired.intervals()["aurc"],
+        **{name: selective[name] for name in ("aurc", "augrc", "coverage_at_1pct_risk")},
+        "aurc_before_repair": before["aurc"],
+        "aurc_repaired": before["aurc"] if fit.repair.p is None else repaired.intervals()["aurc"],
+        "aurc_change_by_repair": _UNTOLD,
         "repair_p": _UNTOLD if fit.repair.p is None else _exactly(fit.repair.p),
     }
     if fit.temperature is not None:
@@ -156,6 +169,7 @@ def measure(
         curve=whole.selective.compute(),
         curve_repaired=None if fit.repair.p is None else repaired.compute(),
         gaps=gaps.histogram(),
+        recovered=recovery.compute(),
         teacher=teacher.compute(),
         notes=(*fit.notes, *_notes(predictions, calibration)),
     )
@@ -250,6 +264,27 @@ class _Rows:
         return both
 
 
+class _Mean:
+    """The weighted mean of one number a row, with an interval by its standard error."""
+
+    def __init__(self) -> None:
+        self._weight = self._sum = 0.0
+        self._second: Floats = np.zeros(3)  # Σ w²·(1, x, x²)
+
+    def update(self, values: Tensor, weights: Tensor) -> None:
+        self._weight += float(weights.sum())
+        self._sum += float((weights * values).sum())
+        self._second += [float((weights**2 * values**power).sum()) for power in range(3)]
+
+    def interval(self) -> Interval:
+        if self._weight == 0:
+            return _UNTOLD
+        mean = self._sum / self._weight
+        variance = float(self._second @ [mean**2, -2 * mean, 1]) / self._weight**2
+        half = _NORMAL * math.sqrt(max(0.0, variance))
+        return Interval(value=mean, low=mean - half, high=mean + half)
+
+
 class _Gaps:
     """Counts of logit gaps, in cells that grow where the gaps spread too far."""
 
@@ -302,11 +337,6 @@ def _weights(batch: Batch) -> Tensor:
     return torch.ones(len(batch.labels), dtype=torch.float64) if batch.weights is None else batch.weights
 
 
-def _of_selective(selective: Selective) -> Metrics:
-    intervals = selective.intervals()
-    return {name: intervals[name] for name in ("aurc", "augrc", "coverage_at_1pct_risk")}
-
-
 def _of_group(calibration: Calibration) -> Metrics:
     return {"rows": _exactly(calibration.compute().rows), **calibration.intervals()}
 
@@ -324,3 +354,7 @@ def _notes(predictions: Predictions, calibration: CalibrationResult) -> Iterator
         )
     if predictions.has_weights:
         yield "Accuracy and calibration are weighted by row; selective prediction and logit gaps are not."
+
+
+def measure_pair(*_):
+    raise NotImplementedError

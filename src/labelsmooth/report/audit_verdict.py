@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from labelsmooth.audit import Audit, Measured, Pair
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.recovery import FEWEST_ROWS, LARGEST_WRONG_SPREAD
 
 CANNOT_TELL = "cannot tell"
 
-# Spread of the wrong classes' logits over the gap to the label's: at most the first in networks that were
-# trained with ε ≥ 0.05, at least the second in those without (docs/findings.md).
-POOR, RICH = 0.15, 0.2
+# Spread of the wrong classes' logits over the gap to the label's; at least the second in networks that were
+# trained with hard labels (docs/findings.md).
+POOR, RICH = LARGEST_WRONG_SPREAD, 0.24
 
 # metrics of the tables: name, title, factor, digits
 PERCENT, PLAIN = (100, 2), (1, 4)
@@ -185,34 +186,49 @@ def _repair(model: Measured) -> Finding:
 
 
 def _smoothing(model: Measured) -> Finding:
-    raise NotImplementedError
+    question = "Was it trained with label smoothing?"
+    found = model.recovered
+    if found.uniform is None or found.others is None:
+        answer = "it does not look so" if found.verdict == "hard" else CANNOT_TELL
+        return Finding(question=question, answer=answer, sentence=_capitalised(f"{found.reason}."))
+    return Finding(
+        question=question,
+        answer=f"it looks so, with ε of about {found.uniform.value:.2g}",
+        sentence=f"The logit gaps of the rows that it has right gather around {found.gap:.3g} nats, where a "
+        f"uniform smoothing of {_eps(found.uniform)}, or ε = {_eps(found.others)} shared by the other classes "
+        "alone, is at its optimum: these two are the same targets. " + _capitalised(f"{found.reason}."),
+    )
 
 
 def _teacher(model: Measured) -> Finding:
     question = "Would it be a poor teacher?"
-    teacher = model.teacher
-    ratio = teacher.wrong_sd / teacher.gap if teacher.gap > 0 else math.nan
-    if not math.isfinite(ratio):
+    teacher, found = model.teacher, model.recovered
+    if model.num_classes == 2 or not math.isfinite(found.wrong_spread) or found.correct < FEWEST_ROWS:
         return Finding(
             question=question,
             answer=CANNOT_TELL,
-            sentence="Some classes have the probability 0, or the labels' logits are no larger than the others, so "
-            "that the spread of the wrong classes' logits says nothing.",
+            sentence="That shows in how the wrong classes of a row differ, which needs three classes, none of them "
+            "with the probability 0, and rows that are classified correctly.",
         )
-    if ratio <= POOR:
+    if found.wrong_spread <= POOR:
         answer = "probably"
-    elif ratio >= RICH:
-        answer = "nothing says so"
     else:
-        answer = CANNOT_TELL
+        answer = "nothing says so" if found.wrong_spread >= RICH else CANNOT_TELL
     return Finding(
         question=question,
         answer=answer,
-        sentence=f"Within a row the logits of the wrong classes differ by {teacher.wrong_sd:.3g} nats (standard "
-        f"deviation), {ratio:.2g} of the gap of {teacher.gap:.3g} up to the label: the less they differ, the less a "
-        "student can learn from them of how classes resemble each other. In networks that this project trained on "
-        f"MNIST it was 0.26 to 0.32 without smoothing and 0.09 to 0.11 with ε from 0.05 on. Off the label are "
-        f"{number(teacher.equivalent_smoothing, 'nll')} as much as a smoothing by that ε puts there, and the wrong "
-        f"classes' shares of it are {teacher.wrong_information:.3g} nats from equal (of at most "
-        f"{math.log(model.num_classes - 1):.3g}).",
+        sentence=f"Within a row the logits of the wrong classes spread over {found.wrong_spread:.2f} of the gap up "
+        "to the label: the less they differ, the less they tell a student of how classes resemble each other. "
+        f"Networks trained with ε from 0.05 on leave at most {POOR:g}, those without at least {RICH:g}. As it is, "
+        f"it teaches about what a smoothing of ε = {teacher.equivalent_smoothing:.2g} does, and the shares of the "
+        f"wrong classes are {teacher.wrong_information:.2f} nats from equal, of at most "
+        f"{math.log(model.num_classes - 1):.2f}.",
     )
+
+
+def _eps(interval: Interval) -> str:
+    return f"{interval.value:.2g} ({interval.low:.2g} to {interval.high:.2g})"
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
