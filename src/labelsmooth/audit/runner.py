@@ -66,7 +66,6 @@ def run_audit(settings: Settings) -> Audit:
                 f"accuracy {accuracy:.2%}"
             )
         pairs, notes = [], []
-        opened = opened[:1]
         first = opened[0]
         for other in opened[1:]:
             reason = _unpaired(first, other)
