@@ -17,8 +17,8 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 # numbers drawn at a time: 32 MB
 _SLICE = 2**22
 
-# the most by which `shrinking_interval` lengthens gaps, in standard deviations, and how often it halves a bracket
-_LONGEST, _HALVINGS = -3.0, 10
+# the most by which `shrinking_interval` lengthens gaps, and how finely it looks, in standard deviations
+_LONGEST, _STEP = -3.0, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,8 @@ def share_interval(share: float, rows: float, level: float) -> Interval:
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
-    return Interval(
-        value=share, low=min(share, max(0.0, middle - half)), high=max(share, min(1.0, middle + half))
-    )
+    low, high = float(middle - half), float(middle + half)
+    return Interval(value=share, low=min(share, max(0.0, low)), high=max(share, min(1.0, high)))
 
 
 def shrinking_interval(
@@ -104,6 +103,8 @@ def shrinking_interval(
     noise: Floats,  # (R, B)
     error: Callable[[Any], Any],
     level: float,
+    *,
+    statistic: Callable[[Any], Any] | None = None,
 ) -> Interval:
     """An interval of a calibration error, a norm of B gaps, that knows how noise lengthens it.
 
@@ -120,14 +121,17 @@ def shrinking_interval(
         value: the measured error; the interval is extended to it where it lies outside.
         gaps: signed, in any unit.
         noise: draws of the measured minus the true gaps.
-        error: the norm, of arrays (…, B) to (…).
+        error: the norm, of arrays (…, B) to (…), with values in 0..1.
+        statistic: what is compared with its measured value, where something other than the error is cheaper and
+            orders draws about the measured value as the error does.
     """
     noise = noise - noise.mean(0)
     deviation = noise.std(0)
     uncertain = deviation > 0
     if not uncertain.any():
         return Interval(value=value, low=value, high=value)
-    measured = error(gaps)
+    compared = statistic or error
+    measured = compared(gaps)
     tail = (1 - level) / 4
 
     def candidate(shrinkage: float) -> Floats:
@@ -135,22 +139,22 @@ def shrinking_interval(
         return shrunk
 
     def not_too_small(shrinkage: float) -> bool:
-        return bool(np.quantile(error(candidate(shrinkage) + noise), 1 - tail) >= measured)
+        return bool(np.quantile(compared(candidate(shrinkage) + noise), 1 - tail) >= measured)
 
     def not_too_large(shrinkage: float) -> bool:
-        return bool(np.quantile(error(candidate(shrinkage) + noise), tail) <= measured)
+        return bool(np.quantile(compared(candidate(shrinkage) + noise), tail) <= measured)
 
     zero = float((np.abs(gaps[uncertain]) / deviation[uncertain]).max())
     low = float(error(candidate(_last(not_too_small, _LONGEST, zero))))
     high = float(error(candidate(_last(not_too_large, zero, _LONGEST))))
-    return Interval(value=value, low=min(low, value), high=max(high, value))
+    return Interval(value=value, low=min(low, value), high=max(min(high, 1.0), value))
 
 
 def _last(holds: Callable[[float], bool], start: float, end: float) -> float:
     """Where on the way from start to end a condition that holds at the start ceases to; the end where it never does."""
     if holds(end):
         return end
-    for _ in range(_HALVINGS):
+    while abs(end - start) > _STEP:
         middle = (start + end) / 2
         if holds(middle):
             start = middle

@@ -12,8 +12,8 @@ from labelsmooth.measure.interval import Interval, shrinking_interval
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-# halvings of a width between 0 and 1, the last of 1e-11; for intervals, of 1e-4
-_HALVINGS, _ROUGH_HALVINGS = 36, 13
+# halvings of a width between 0 and 1, the last of 1e-11
+_HALVINGS = 36
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,15 +61,21 @@ def smooth_ece_interval(
 ) -> Interval:
     """The interval of a smooth calibration error, from the residuals in M intervals and draws of them.
 
-    `shrinking_interval` of the cosine sums: noise is about equal in all of them, and what is true is in the first.
+    `shrinking_interval` of the cosine sums: noise is about equal in all, and what is true is in the first few.
+    As smECE_σ falls with σ, a draw has a width above the measured σ just where its smECE_σ is above σ.
     """
     waves, noise = _waves(residual).real, _waves(draws).real
     points = residual.shape[-1]
 
     def error(sums: Floats) -> Floats:
-        return _fixed_width(sums, points, _ROUGH_HALVINGS)
+        return _fixed_width(sums, points, _HALVINGS)
 
-    return shrinking_interval(value, waves, noise, error, level)
+    width = error(waves)
+
+    def statistic(sums: Floats) -> Floats:
+        return _smooth_ece_at(sums, width, points)
+
+    return shrinking_interval(value, waves, noise, error, level, statistic=statistic)
 
 
 def _fixed_width(waves: Floats, points: int, halvings: int) -> Floats:
