@@ -71,7 +71,7 @@ class SelectiveResult:
         """The largest coverage over all thresholds with errors ≤ risk · accepted; 0 where there is none.
 
         Args:
-            risk: in 0..1, taken as the decimal number that it prints as, so that at 0.01 one error in exactly
+            risk: in 0..1, taken as the simple fraction that rounds to it, so that at 0.01 one error in exactly
                 100 rows is accepted whatever the rounding of 0.01.
 
         Raises:
@@ -85,7 +85,7 @@ class SelectiveResult:
         """The risk at the highest threshold that accepts at least this share of the rows.
 
         Args:
-            coverage: in 0..1, taken as the decimal number that it prints as; 0 gives the first threshold's.
+            coverage: in 0..1, taken as the simple fraction that rounds to it; 0 gives the first threshold's.
 
         Raises:
             ValueError: `coverage` is not in 0..1.
@@ -403,11 +403,11 @@ class Selective:
         drawn_as_one = _measured(count[None], errors[None], of_risk, of_coverage)
 
         generator = np.random.default_rng(seed)
-        share = np.stack([count - errors, errors]) / result.rows  # (2, C)
+        cells = np.stack([count - errors, errors])  # (2, C)
         parts = []
         for start in range(0, replicates, _REPLICATES_AT_A_TIME):
             size = min(_REPLICATES_AT_A_TIME, replicates - start)
-            draw = generator.multinomial(result.rows, share.reshape(-1), size).reshape(size, 2, -1)
+            draw = _drawn(generator, cells.reshape(-1), size).reshape(size, 2, -1)
             parts.append(_measured(draw.sum(1), draw[:, 1], of_risk, of_coverage))
         tails = [(1 - level) / 2, (1 + level) / 2]
         intervals = {}
@@ -668,6 +668,18 @@ def _away_from_zero(size: Floats) -> Floats:
     return rounded
 
 
+def _drawn(generator: np.random.Generator, count: Counts, size: int) -> Counts:
+    """`size` multinomial draws of as many rows as there are, over cells of these counts (C,): (size, C)."""
+    rows = int(count.sum())
+    if rows > 8 * count.size:
+        return generator.multinomial(rows, count / rows, size)
+    # few rows to a cell: one after another is faster
+    cell_of_row = np.repeat(np.arange(count.size), count)
+    drawn = cell_of_row[generator.integers(0, rows, (size, rows))]
+    drawn += count.size * np.arange(size)[:, None]
+    return np.bincount(drawn.reshape(-1), minlength=size * count.size).reshape(size, -1)
+
+
 def _measured(
     count: Counts,  # (R, C), rows in each cell, from the highest confidence down
     errors: Counts,  # (R, C)
@@ -720,10 +732,11 @@ def _trapezoids(x: Floats, y: Floats) -> float:
 
 
 def _ratio(share: float, name: str) -> tuple[int, int]:
-    """A share as the fraction that its decimal digits are."""
+    """A share as the simple fraction that rounds to it, else as its decimal digits."""
     if not 0 <= share <= 1:
         raise ValueError(f"{name} must lie in 0..1, got {share}")
-    return Fraction(repr(float(share))).as_integer_ratio()
+    simple = Fraction(share).limit_denominator(10**6)
+    return (simple if float(simple) == share else Fraction(repr(float(share)))).as_integer_ratio()
 
 
 def _times(counts: Counts, factor: int) -> npt.NDArray[Any]:
