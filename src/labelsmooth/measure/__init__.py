@@ -32,6 +32,11 @@ from labelsmooth.measure.information import (
 from labelsmooth.measure.interval import (
     Interval,
 )
+from labelsmooth.measure.recovery import (
+    RecoveredSmoothing,
+    SmoothingRecovery,
+    recovered_smoothing,
+)
 from labelsmooth.measure.scaling import (
     TemperatureScaling,
     VectorScaling,
@@ -58,9 +63,11 @@ __all__ = [
     "LogitGap",
     "PNorm",
     "PlaneProjection",
+    "RecoveredSmoothing",
     "ReliabilityBins",
     "Selective",
     "SelectiveResult",
+    "SmoothingRecovery",
     "Teacher",
     "TeacherResult",
     "TemperatureScaling",
@@ -73,6 +80,7 @@ __all__ = [
     "logit_gaps",
     "mutual_information",
     "plane_projection",
+    "recovered_smoothing",
     "teacher_agreement",
     "temperature",
     "within_class_spread",
