@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -127,7 +128,7 @@ def test_everything_can_be_read_on_a_new_figure(name):
     for text in figure.findobj(Text):
         if text.get_text() and text.get_visible() and text.get_window_extent().width > 0:
             assert text.get_fontsize() >= 8, text
-    for ax in figure.axes:
+    for ax in filter(Axes.get_visible, figure.axes):
         box = ax.get_tightbbox()
         assert box.x0 >= -1
         assert box.y0 >= -1
@@ -177,10 +178,10 @@ def test_frames_of_polars(monkeypatch):
 
 
 def test_reliability_shows_the_bins_of_calibration():
-    calibration = Calibration(10, "right_open")
+    calibration = Calibration(10)
     calibration.update(logits(), TARGET)
     bins = calibration.compute().bins
-    display = ReliabilityDisplay.from_predictions(logits(), TARGET, num_bins=10, edges="right_open")
+    display = ReliabilityDisplay.from_predictions(logits(), TARGET, num_bins=10)
     frame = display.frame()
     np.testing.assert_array_equal(frame["count"], bins.count)
     np.testing.assert_array_equal(frame["accuracy"], bins.accuracy)
@@ -189,7 +190,7 @@ def test_reliability_shows_the_bins_of_calibration():
     assert ReliabilityDisplay.from_bins(bins).bins is bins
     # probabilities by their own method, and never taken for logits
     probs = SURE.predict_proba(IMAGES[TEST])
-    of_probs = ReliabilityDisplay.from_probs(probs, TARGET, num_bins=10, edges="right_open").bins
+    of_probs = ReliabilityDisplay.from_probs(probs, TARGET, num_bins=10).bins
     np.testing.assert_array_equal(of_probs.count, bins.count)
     with pytest.raises(ValueError, match="probs must lie in 0..1"):
         ReliabilityDisplay.from_probs(logits(), TARGET)
@@ -341,3 +342,39 @@ def test_projections_of_a_network_share_a_window():
     ragged = {"a": shown["hard"], "b": {"training rows": shown["hard"]["training rows"]}}
     with pytest.raises(ValueError, match="the same sets of rows"):
         ProjectionDisplay.from_projections(ragged)
+
+
+def test_classwise_panels_are_the_bins_of_calibration():
+    calibration = Calibration(10, classwise=True)
+    calibration.update(logits(HELD_BACK), TARGET)
+    bins = calibration.compute().classwise
+    display = ClasswiseReliabilityDisplay.from_predictions(
+        logits(HELD_BACK), TARGET, classes=[3, 8], class_names=[f"digit {k}" for k in range(10)]
+    )
+    assert display.axes_.shape == (1, 2)
+    assert [ax.get_title() for ax in display.axes_.flat] == ["digit 3", "digit 8"]
+    for label, ax in zip((3, 8), display.axes_.flat, strict=True):
+        filled = bins.count[label] > 0
+        points = ax.collections[0].get_offsets()
+        np.testing.assert_array_equal(points[:, 0], bins.confidence[label][filled])
+        np.testing.assert_array_equal(points[:, 1], bins.frequency[label][filled])
+        assert ax.texts[0].get_text() == f"{bins.ece[label]:.3f}"
+    frame = display.frame()
+    np.testing.assert_array_equal(frame["frequency"], bins.frequency[[3, 8]].reshape(-1))
+    assert frame["class"].unique().tolist() == [3, 8]
+    of_probs = ClasswiseReliabilityDisplay.from_probs(HELD_BACK.predict_proba(IMAGES[TEST]), TARGET)
+    np.testing.assert_array_equal(of_probs.bins.count, bins.count)
+    assert [ax.get_visible() for ax in of_probs.axes_.flat] == [True] * 10 + [False] * 2
+    for classes in ([10], [-1], []):
+        with pytest.raises(ValueError, match=r"classes must lie in 0..9, got \["):
+            ClasswiseReliabilityDisplay.from_bins(bins, classes=classes)
+
+
+def test_of_many_classes_the_worst_calibrated_are_drawn():
+    """As classes, the digit together with whether its image has much ink: twenty of them."""
+    labels = 2 * LABELS + (IMAGES.sum(1) > 310)
+    classifier = LogisticRegression(C=0.001, max_iter=3000).fit(IMAGES[FITTED], labels[FITTED])
+    display = ClasswiseReliabilityDisplay.from_predictions(logits(classifier), labels[TEST])
+    worst = np.sort(display.bins.ece)[::-1][:12]
+    assert len(display.bins.ece) == 20
+    np.testing.assert_array_equal(display.bins.ece[display.classes], worst)

@@ -5,13 +5,11 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import cache
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
@@ -19,23 +17,29 @@ from labelsmooth.integrations.torchmetrics import CALIBRATION, SELECTIVE, Calibr
 from labelsmooth.measure import Calibration, Selective
 
 
+@cache
 def digits():
     """Log-probabilities of a scikit-learn classifier on the digits that it was not trained on, and labels."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
     images, labels = load_digits(return_X_y=True)
     classifier = LogisticRegression(C=0.001, max_iter=2000).fit(images[:900], labels[:900])
     return torch.tensor(classifier.predict_log_proba(images[900:])), torch.tensor(labels[900:])
 
 
-LOGITS, TARGET = digits()
-BATCHES = list(zip(LOGITS.split(100), TARGET.split(100), strict=True))
+def batches():
+    return list(zip(*(part.split(100) for part in digits()), strict=True))
+
+
 METRICS = {"calibration": CalibrationMetric, "selective": SelectiveMetric}
 
 
-def expected(logits=LOGITS, target=TARGET):
-    """What the measures give; of the selective ones on the metric's grid, too fine to tell here."""
-    calibration, selective = Calibration(), Selective()
+def expected(logits=None, target=None):
+    """What the measures give, of the selective ones on their grid."""
+    calibration, selective = Calibration(), Selective(capacity=1)
     for measure in (calibration, selective):
-        measure.update(logits, target)
+        measure.update(*(digits() if logits is None else (logits, target)))
     result, areas = calibration.compute(), selective.compute()
     return {
         "calibration": {name: getattr(result, name) for name in CALIBRATION},
@@ -54,18 +58,18 @@ def assert_equal(computed, numbers, rel=1e-12):
 @pytest.mark.parametrize("kind", METRICS)
 def test_batches_give_the_numbers_of_all_rows(kind):
     metric = METRICS[kind]()
-    for batch in BATCHES:
+    for batch in batches():
         metric.update(*batch)
     assert_equal(metric.compute(), expected()[kind])
     metric.reset()
-    metric.update(*BATCHES[0])
-    assert_equal(metric.compute(), expected(*BATCHES[0])[kind])
+    metric.update(*batches()[0])
+    assert_equal(metric.compute(), expected(*batches()[0])[kind])
 
 
 @pytest.mark.parametrize("kind", METRICS)
 def test_forward_gives_the_batch_and_keeps_the_rest(kind):
     metric = METRICS[kind]()
-    for batch in BATCHES:
+    for batch in batches():
         assert_equal(metric(*batch), expected(*batch)[kind])
     assert_equal(metric.compute(), expected()[kind])
 
@@ -73,7 +77,7 @@ def test_forward_gives_the_batch_and_keeps_the_rest(kind):
 @pytest.mark.parametrize("kind", METRICS)
 def test_merging_pickles_copies_and_checkpoints(kind):
     one, two = METRICS[kind](), METRICS[kind]()
-    for at, batch in enumerate(BATCHES):
+    for at, batch in enumerate(batches()):
         (one if at < 4 else two).update(*batch)
     one = pickle.loads(pickle.dumps(copy.deepcopy(one)))
     two.persistent(True)
@@ -92,7 +96,7 @@ def test_states_sum_and_do_not_grow(kind):
         return sum(state.numel() for state in metric.metric_state.values())
 
     before = size()
-    for batch in BATCHES:
+    for batch in batches():
         metric.update(*batch)
     assert size() == before
     assert all(isinstance(state, torch.Tensor) for state in metric.metric_state.values())
@@ -113,17 +117,18 @@ def test_moved_to_another_device():
 
 def test_probabilities_by_the_callers_word():
     from_probs = CalibrationMetric(probs=True)
-    from_probs.update(LOGITS.exp(), TARGET)
+    logits, target = digits()
+    from_probs.update(logits.exp(), target)
     assert_equal(from_probs.compute(), expected()["calibration"], rel=1e-9)
     with pytest.raises(ValueError, match="probs must lie in 0..1"):
-        from_probs.update(LOGITS, TARGET)
+        from_probs.update(logits, target)
 
 
 def test_options_are_those_of_the_measure():
     metric = CalibrationMetric(("ece", "mce"), num_bins=7, edges="right_open")
-    metric.update(LOGITS, TARGET)
+    metric.update(*digits())
     calibration = Calibration(7, "right_open")
-    calibration.update(LOGITS, TARGET)
+    calibration.update(*digits())
     result = calibration.compute()
     assert_equal(metric.compute(), {"ece": result.ece, "mce": result.mce})
 
@@ -139,7 +144,7 @@ def test_in_a_collection_beside_metrics_of_torchmetrics():
         },
         prefix="test_",
     )
-    for batch in BATCHES:
+    for batch in batches():
         collection.update(*batch)
     computed = collection.compute()
     # metrics with the same state share it, and others do not
@@ -181,6 +186,7 @@ def test_bad_settings(make, message):
         make()
 
 
+@pytest.mark.filterwarnings("ignore")  # its own, of this torch and of a loader without workers
 def test_in_lightning(tmp_path):
     """Logged from a validation loop, with the numbers of the whole epoch."""
     lightning = pytest.importorskip("pytorch_lightning")
@@ -192,13 +198,13 @@ def test_in_lightning(tmp_path):
             self.ece = CalibrationMetric("ece")
             self.both = MetricCollection([CalibrationMetric(("nll", "brier")), SelectiveMetric("aurc")])
 
-        def validation_step(self, batch, index):
+        def validation_step(self, batch):
             self.ece(*batch)
             self.log("ece", self.ece, on_step=False, on_epoch=True)
             self.both.update(*batch)
 
         def on_validation_epoch_end(self):
-            self.log_dict({name: value for name, value in self.both.compute().items()})
+            self.log_dict(self.both.compute())
             self.both.reset()
 
     trainer = lightning.Trainer(
@@ -210,7 +216,7 @@ def test_in_lightning(tmp_path):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(LOGITS, TARGET), batch_size=100)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*digits()), batch_size=100)
     (logged,) = trainer.validate(Module(), loader, verbose=False)
     numbers = expected()
     assert logged["ece"] == pytest.approx(numbers["calibration"]["ece"], rel=1e-6)
@@ -221,17 +227,17 @@ def test_in_lightning(tmp_path):
 # --- two processes
 
 
-def one_of_two(rank, meeting, results):
+def one_of_two(folder, rank):
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = (
         "lo" if sys.platform == "linux" else "lo0"
     )  # nothing leaves the machine
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         metrics = MetricCollection([make() for make in METRICS.values()])
-        for logits, target in BATCHES[rank::2]:  # five batches and four
+        for logits, target in torch.load(f"{folder}/batches.pt")[rank::2]:  # five batches and four
             metrics.update(logits, target)
-        torch.save(metrics.compute(), f"{results}/{rank}.pt")
+        torch.save(metrics.compute(), f"{folder}/{rank}.pt")
         dist.barrier()  # neither leaves while the other still talks to it
     finally:
         dist.destroy_process_group()
@@ -239,13 +245,17 @@ def one_of_two(rank, meeting, results):
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_two_processes_have_the_numbers_of_one(tmp_path):
-    # from an interpreter of its own, to which no other test has done anything
-    done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    torch.save(batches(), tmp_path / "batches.pt")
+    # from interpreters of their own, to which no other test has done anything
+    command = [sys.executable, __file__, str(tmp_path)]
+    processes = [subprocess.Popen([*command, rank], stderr=subprocess.PIPE, text=True) for rank in "01"]
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
     numbers = expected()
     for rank in (0, 1):
         assert_equal(torch.load(tmp_path / f"{rank}.pt"), numbers["calibration"] | numbers["selective"])
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(one_of_two, (f"{sys.argv[1]}/meeting", sys.argv[1]), nprocs=2)
+    one_of_two(sys.argv[1], int(sys.argv[2]))

@@ -1,7 +1,7 @@
-"""The streaming measures as `torchmetrics.Metric`, for MetricCollection and Lightning: summed states of fixed size.
+"""The streaming measures as `torchmetrics.Metric`, for MetricCollection and Lightning.
 
-A state sums over batches and processes, so that a number over several processes is exactly that of one process
-with all rows, where a mean of the processes' numbers is not.
+Their states have a fixed size and sum over batches and processes, so that a number over several processes is
+that of one process with all rows, which a mean of the processes' numbers is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
-from labelsmooth.measure.calibration import Edges
+from labelsmooth.measure.calibration import Edges, Peer
 
 _Measure: TypeAlias = Calibration | Selective
 
@@ -109,7 +109,7 @@ class CalibrationMetric(_Streaming):
     Args:
         quantities: fields of `CalibrationResult`; the result is a dict of them. A single name, not in a
             sequence, gives a single number, as `self.log` of Lightning wants it.
-        num_bins, edges: as in `Calibration`.
+        num_bins, edges, peer: as in `Calibration`.
         probs: whether `preds` are probabilities; logits else. It is never guessed.
         **kwargs: of `torchmetrics.Metric`.
 
@@ -131,19 +131,21 @@ class CalibrationMetric(_Streaming):
         quantities: str | Sequence[str] = CALIBRATION,
         *,
         num_bins: int = 15,
-        edges: Edges = "left_open",
+        edges: Edges | None = None,
+        peer: Peer | None = None,
         probs: bool = False,
         **kwargs: Any,
     ) -> None:
         self.num_bins = num_bins
-        self.edges: Edges = edges
+        self.edges: Edges | None = edges
+        self.peer: Peer | None = peer
         super().__init__(quantities, CalibrationResult, probs, **kwargs)
 
     def _measure(self) -> Calibration:
-        return Calibration(self.num_bins, self.edges)
+        return Calibration(self.num_bins, self.edges, peer=self.peer)
 
     def _settings(self) -> list[str]:
-        return [str(self.num_bins), self.edges]
+        return [str(self.num_bins), str(self.edges), str(self.peer)]
 
 
 class SelectiveMetric(_Streaming):
@@ -173,7 +175,7 @@ class SelectiveMetric(_Streaming):
         super().__init__(quantities, SelectiveResult, probs, **kwargs)
 
     def _measure(self) -> Selective:
-        return Selective()
+        return Selective(capacity=1)  # on the grid from the second confidence on
 
     def _settings(self) -> list[str]:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -498,6 +498,41 @@ class Calibration:
         return intervals
 
     # --- the state
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was counted, as arrays that sum: added to those of another, they are those of both.
+
+        The classes of a `classwise` measure are in it from its first row on.
+        """
+        state: dict[str, npt.NDArray[Any]] = {
+            "counts": self._counts.copy(),
+            "sums": self._sums.copy(),
+            "infinite_nll_rows": np.array([self._infinite_nll_rows], np.int64),
+        }
+        if self.top_k:
+            state["in_top"] = self._in_top.copy()
+        if len(self._class_counts):
+            state |= {"class_counts": self._class_counts.copy(), "class_sums": self._class_sums.copy()}
+        return state
+
+    def load(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take the rows of a `state`, of a measure with the same options, in place of those counted here.
+
+        Raises:
+            ValueError: it is the state of a measure with other options.
+        """
+        self.reset()
+        if "class_counts" in state and self.classwise:
+            self._grow_classes(len(state["class_counts"]))
+        own = self.state()
+        shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (own, state)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"a measure of {self._options()} needs arrays {shapes[0]}, got {shapes[1]}")
+        for name, array in state.items():
+            if name == "infinite_nll_rows":
+                self._infinite_nll_rows = int(array[0])
+            else:
+                getattr(self, f"_{name}")[...] = array
 
     def _options(self) -> str:
         words = f"{self.num_bins} {self.edges}"

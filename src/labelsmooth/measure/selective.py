@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 import numpy as np
@@ -322,6 +323,42 @@ class Selective:
         self.reset()
         for _, exact, confidence, count, errors in states:
             self._add(confidence, count, errors, exact=exact)
+
+    def state(self) -> dict[str, Counts]:
+        """What was counted, on the grid, as arrays that sum: added to another's, they are those of both.
+
+        Returns:
+            "count" and "errors", int64 of one size (1 MB each), whatever was counted. Confidences below
+            2⁻²⁴, which no softmax over fewer classes has, are one cell.
+
+        Raises:
+            ValueError: a confidence is not in 0..1, as those of `update_scores` need not be.
+        """
+        self._fold()
+        cells = _cells(self._confidence)
+        if cells.size and not (cells[0] >= 0 and cells[-1] <= 1):
+            outside = self._confidence[0 if cells[0] < 0 else -1]
+            raise ValueError(f"a state needs confidences in 0..1, got {outside}")
+        grid = _grid_of_shares()
+        at = np.searchsorted(grid, cells, "right") - 1
+        return {
+            name: np.bincount(at, values, grid.size).astype(np.int64)
+            for name, values in (("count", self._count), ("errors", self._errors))
+        }
+
+    def load(self, state: Mapping[str, Counts]) -> None:
+        """Take the rows of a `state` in place of those counted here.
+
+        Raises:
+            ValueError: the arrays are not those of a state.
+        """
+        grid = _grid_of_shares()
+        shapes = {name: array.shape for name, array in state.items()}
+        if shapes != {"count": grid.shape, "errors": grid.shape}:
+            raise ValueError(f"a state has count and errors of shape {grid.shape}, got {shapes}")
+        self.reset()
+        filled = state["count"] > 0
+        self._add(grid[filled], state["count"][filled], state["errors"][filled], exact=False)
 
     def compute(self) -> SelectiveResult:
         """The curve and its areas over all rows counted so far.
@@ -647,6 +684,16 @@ def _cells(confidence: Floats) -> Floats:
     upper = (confidence >= 0.5) & (confidence <= 1)
     # 1 − c is exact there; the lowest confidence of a cell is the highest of its 1 − c
     return np.where(upper, 1 - _away_from_zero(np.where(upper, 1 - confidence, 0)), _downwards(confidence))
+
+
+@cache
+def _grid_of_shares() -> Floats:
+    """The lowest values of the grid's cells in 0..1, rising; from 0 the next is 2⁻²⁴."""
+    fractions = 1 + np.arange(2048) / 2048
+    below = np.concatenate([fractions * 2.0**e for e in range(-24, -1)])
+    # 1 − c is a multiple of 2⁻⁵³ where c lies in 0.5..1
+    above = 1 - np.concatenate([[0, 0.5], *(fractions * 2.0**e for e in range(-53, -1))])
+    return np.unique(_cells(np.concatenate([[0], below, above])))
 
 
 def _downwards(values: Floats) -> Floats:

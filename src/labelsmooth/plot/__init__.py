@@ -9,14 +9,21 @@ from labelsmooth.plot.curves import plot_training_curves
 from labelsmooth.plot.gap import GapDisplay, plot_gap, plot_measured_gap
 from labelsmooth.plot.metrics import MetricAgainstEpsDisplay, MetricAgainstTemperatureDisplay
 from labelsmooth.plot.projection import ProjectionDisplay, plot_projection
-from labelsmooth.plot.reliability import ReliabilityDisplay, plot_reliability
+from labelsmooth.plot.reliability import (
+    ClasswiseReliabilityDisplay,
+    ReliabilityDisplay,
+    plot_reliability,
+)
+from labelsmooth.plot.selective import RiskCoverageDisplay
 
 __all__ = [
+    "ClasswiseReliabilityDisplay",
     "GapDisplay",
     "MetricAgainstEpsDisplay",
     "MetricAgainstTemperatureDisplay",
     "ProjectionDisplay",
     "ReliabilityDisplay",
+    "RiskCoverageDisplay",
     "plot_gap",
     "plot_measured_gap",
     "plot_projection",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 Columns: TypeAlias = Mapping[str, npt.ArrayLike]
-AxesGrid: TypeAlias = npt.NDArray[np.object_]
+AxesGrid: TypeAlias = npt.NDArray[Any]  # of matplotlib's Axes
 
 
 class Display(ABC):

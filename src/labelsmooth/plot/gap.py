@@ -223,7 +223,8 @@ class GapDisplay(Panel):
     @property
     def density(self) -> npt.NDArray[np.float64]:
         """(B,) the share of rows per nat."""
-        return self.count / (self.count.sum() * np.diff(self.edges))
+        density: npt.NDArray[np.float64] = self.count / (self.count.sum() * np.diff(self.edges))
+        return density
 
     def _columns(self) -> Columns:
         return {

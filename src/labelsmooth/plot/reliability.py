@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from labelsmooth.measure import Calibration, ReliabilityBins
-from labelsmooth.measure.calibration import Edges
+from labelsmooth.measure import Calibration, ClasswiseBins, ReliabilityBins
 from labelsmooth.measure.inputs import Array
-from labelsmooth.plot.display import Columns, Panel
+from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
 from labelsmooth.plot.style import (
     BLUE,
     BLUE_TINT,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 # the strip of shares hangs below 0, where no accuracy can be
 _STRIP_TOP, _STRIP_BOTTOM = -0.03, -0.18
+
+# panels of a figure that fits on a page
+_MOST_PANELS = 12
 
 
 def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
@@ -88,7 +92,7 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
     named = [container for container in ax.containers if len(container)]
     ax.bar(
         bins.edges[:-1],
-        bins.count / bins.count.max() * (_STRIP_TOP - _STRIP_BOTTOM),
+        bins.share / bins.share.max() * (_STRIP_TOP - _STRIP_BOTTOM),
         np.diff(bins.edges),
         bottom=_STRIP_BOTTOM,
         align="edge",
@@ -150,7 +154,6 @@ class ReliabilityDisplay(Panel):
         target: Array,  # (...)
         *,
         num_bins: int = 15,
-        edges: Edges = "left_open",
         ax: Axes | None = None,
     ) -> Self:
         """Bin rows of logits with `Calibration` and draw.
@@ -158,11 +161,11 @@ class ReliabilityDisplay(Panel):
         Args:
             logits: (…, K) floats.
             target: (…) integers in 0..K−1.
-            num_bins, edges: as in `Calibration`.
+            num_bins: of equal width; `from_bins` draws others.
             ax: to draw on; None makes a new figure.
 
         Raises:
-            TypeError, ValueError: as `Calibration` and its `update`, or there is no row.
+            TypeError, ValueError: as `Calibration.update`, or there is no row.
 
         Example:
             >>> import torch
@@ -172,7 +175,7 @@ class ReliabilityDisplay(Panel):
             >>> display.bins.count.sum(), display.ax_.get_xlabel()
             (np.int64(2), 'confidence')
         """
-        calibration = Calibration(num_bins, edges)
+        calibration = Calibration(num_bins)
         calibration.update(logits, target)
         return cls.from_bins(calibration.compute().bins, ax=ax)
 
@@ -183,11 +186,10 @@ class ReliabilityDisplay(Panel):
         target: Array,  # (...)
         *,
         num_bins: int = 15,
-        edges: Edges = "left_open",
         ax: Axes | None = None,
     ) -> Self:
         """The same from rows of probabilities."""
-        calibration = Calibration(num_bins, edges)
+        calibration = Calibration(num_bins)
         calibration.update_probs(probs, target)
         return cls.from_bins(calibration.compute().bins, ax=ax)
 
@@ -202,9 +204,170 @@ class ReliabilityDisplay(Panel):
             "low": bins.edges[:-1],
             "high": bins.edges[1:],
             "count": bins.count,
+            "share": bins.share,
             "confidence": bins.confidence,
             "accuracy": bins.accuracy,
         }
 
     def _draw(self, ax: Axes | None) -> Axes:
         return plot_reliability(self.bins, ax)
+
+
+@dataclass(eq=False, kw_only=True)
+class ClasswiseReliabilityDisplay(Panels):
+    """A small diagram for each of some classes: how often rows are of it, against its probability.
+
+    A point is a bin of all rows by the probability of the class, its area in proportion to the bin's share of
+    the rows, and a line joins the bins. The number in a corner is the ECE of the class.
+
+    Args:
+        bins: of a `Calibration` with `classwise=True`.
+        classes: (C,) whose panels are drawn, in this order.
+        class_names: the name of every class, looked up by class number; None writes the numbers.
+    """
+
+    bins: ClasswiseBins
+    classes: npt.NDArray[np.int64]
+    class_names: Sequence[str] | None = None
+
+    @classmethod
+    def from_predictions(
+        cls,
+        logits: Array,  # (..., K)
+        target: Array,  # (...)
+        *,
+        classes: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+        num_bins: int = 10,
+        ax: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Bin rows of logits with `Calibration`, class by class, and draw.
+
+        Args:
+            logits: (…, K) floats.
+            target: (…) integers in 0..K−1.
+            classes: to draw; None takes all, or the 12 of the largest ECE where there are more.
+            class_names: the name of every class.
+            num_bins: of equal width; `from_bins` draws others.
+            ax: an array of ⌈C/3⌉×3 axes for C classes (1×C for fewer than three); None makes a new figure.
+
+        Raises:
+            TypeError, ValueError: as `Calibration.update`, there is no row, or there is no such class.
+
+        Example:
+            >>> import torch
+            >>> from matplotlib.figure import Figure
+            >>> logits, target = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+            >>> axes = Figure().subplots(1, 2)
+            >>> display = ClasswiseReliabilityDisplay.from_predictions(logits, target, ax=axes)
+            >>> display.bins.ece.round(3)
+            array([0.425, 0.425])
+
+        Source: Kull et al. 2019, "Beyond temperature scaling", §2.
+        """
+        calibration = Calibration(num_bins, classwise=True)
+        calibration.update(logits, target)
+        return cls._of(calibration, classes, class_names, ax)
+
+    @classmethod
+    def from_probs(
+        cls,
+        probs: Array,  # (..., K)
+        target: Array,  # (...)
+        *,
+        classes: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+        num_bins: int = 10,
+        ax: npt.ArrayLike | None = None,
+    ) -> Self:
+        """The same from rows of probabilities."""
+        calibration = Calibration(num_bins, classwise=True)
+        calibration.update_probs(probs, target)
+        return cls._of(calibration, classes, class_names, ax)
+
+    @classmethod
+    def from_bins(
+        cls,
+        bins: ClasswiseBins,
+        *,
+        classes: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+        ax: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Draw bins that `Calibration.compute` gave."""
+        num_classes = len(bins.count)
+        if classes is None:
+            chosen = np.arange(num_classes)
+            if num_classes > _MOST_PANELS:
+                chosen = np.argsort(-bins.ece, kind="stable")[:_MOST_PANELS]
+        else:
+            chosen = np.asarray(classes, dtype=np.int64)
+            outside = chosen[(chosen < 0) | (chosen >= num_classes)]
+            if outside.size or not chosen.size:
+                raise ValueError(f"classes must lie in 0..{num_classes - 1}, got {list(classes)}")
+        return cls(bins=bins, classes=chosen, class_names=class_names).plot(ax)
+
+    @classmethod
+    def _of(
+        cls,
+        calibration: Calibration,
+        classes: Sequence[int] | None,
+        class_names: Sequence[str] | None,
+        ax: npt.ArrayLike | None,
+    ) -> Self:
+        bins = calibration.compute().classwise
+        assert bins is not None
+        return cls.from_bins(bins, classes=classes, class_names=class_names, ax=ax)
+
+    def _columns(self) -> Columns:
+        bins, shown = self.bins, self.classes
+        num_bins = len(bins.edges) - 1
+        return {
+            "class": np.repeat(shown, num_bins),
+            "low": np.tile(bins.edges[:-1], len(shown)),
+            "high": np.tile(bins.edges[1:], len(shown)),
+            "count": bins.count[shown].reshape(-1),
+            "share": bins.share[shown].reshape(-1),
+            "confidence": bins.confidence[shown].reshape(-1),
+            "frequency": bins.frequency[shown].reshape(-1),
+        }
+
+    def _grid(self) -> tuple[int, int, float, float]:
+        columns = min(3, len(self.classes))
+        rows = -(-len(self.classes) // columns)
+        return rows, columns, 3.5, 1.25 * rows + 0.3
+
+    def _draw(self, axes: AxesGrid) -> None:
+        columns = axes.shape[1]
+        for panel, ax in enumerate(axes.flat):
+            if panel >= len(self.classes):
+                ax.set_visible(False)
+                continue
+            label = int(self.classes[panel])
+            filled = self.bins.count[label] > 0
+            x, y = self.bins.confidence[label][filled], self.bins.frequency[label][filled]
+            ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+            ax.plot(x, y, color=BLUE, linewidth=1, zorder=2)
+            # the smallest can still be seen
+            ax.scatter(x, y, s=4 + 60 * self.bins.share[label][filled], color=BLUE, linewidths=0, zorder=3)
+            # in the corner that the line keeps away from
+            above = float((y - x).sum()) > 0
+            ax.text(
+                1 if above else 0,
+                0 if above else 1,
+                f"{self.bins.ece[label]:.3f}",
+                ha="right" if above else "left",
+                va="bottom" if above else "top",
+                fontsize=TEXT,
+            )
+            name = str(label) if self.class_names is None else self.class_names[label].replace("$", r"\$")
+            ax.set_title(name, fontsize=TEXT, pad=3)
+            ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
+            ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+            below = panel + columns >= len(self.classes)
+            left = panel % columns == 0
+            # ticks carry their numbers at the edge of the grid alone
+            ax.set_xticklabels(["0", "0.5", "1"] if below else [])
+            ax.set_yticklabels(["0", "0.5", "1"] if left else [])
+            last = panel // columns == axes.shape[0] - 1
+            finish(ax, "probability" if last else "", "frequency" if left else "")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labelsmooth.measure import Selective, SelectiveResult
 from labelsmooth.measure.inputs import Array
 from labelsmooth.plot.display import Columns, Panel
-from labelsmooth.plot.style import GREY, TEXT, axes_or_new, cycle_colours, finish, legend_below
+from labelsmooth.plot.style import GREY, axes_or_new, cycle_colours, finish, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,8 @@ class RiskCoverageDisplay(Panel):
     @property
     def oracle(self) -> Floats:
         """(T,) the lowest risk at each coverage that any order of the rows has."""
-        return np.maximum(0, 1 - (1 - self.risk[-1]) / self.coverage)
+        oracle: Floats = np.maximum(0, 1 - (1 - self.risk[-1]) / self.coverage)
+        return oracle
 
     def _columns(self) -> Columns:
         return {
