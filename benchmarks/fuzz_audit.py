@@ -1,10 +1,10 @@
-"""Mutate files of predictions and audit them: no traceback, no crash, no hang, no report of a file that is wrong.
+"""Mutate files of predictions and audit them: no traceback, no crash, no hang, no report of a wrong file.
 
     python benchmarks/fuzz_audit.py --files 10000
 
-Every mutated file goes through the command line up to where measuring would begin; of those that are still
-predictions, one in `--whole` is measured and reported on. Workers are processes with a limit on their memory, so that
-a crash or a header that makes the readers allocate what it claims shows.
+Every mutated file goes through the command line up to where measuring would begin, and one in `--whole` to
+its report, if it still holds predictions. Workers are processes with a limit on their memory, so that a crash
+shows, and a header that makes the readers allocate what it claims.
 """
 
 from __future__ import annotations
@@ -60,10 +60,8 @@ def seed_files(folder: Path) -> list[Path]:
     np.savez_compressed(folder / "deflated.npz", probs=p, labels=y.astype("u1"), groups=group)
     np.savez(folder / "columns.npz", logits=np.asfortranarray(z), labels=y.astype(">i4"), weights=y + 1.0)
     save_file({"logits": torch.from_numpy(z), "labels": torch.from_numpy(y)}, folder / "double.safetensors")
-    save_file(
-        {"logits": torch.from_numpy(z).bfloat16(), "y": torch.from_numpy(y).int(), "features": torch.from_numpy(z[:, :3].copy())},
-        folder / "bfloat16.safetensors",
-    )  # fmt: skip
+    halves = {"logits": torch.from_numpy(z).bfloat16(), "y": torch.from_numpy(y).int()}
+    save_file(halves | {"features": torch.from_numpy(z[:, :3].copy())}, folder / "bfloat16.safetensors")
     lists = pa.array(list(z.astype("f4")))
     pq.write_table(pa.table({"logits": lists, "labels": y}), folder / "lists.parquet", row_group_size=15)
     fixed = pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), p.shape[1])
@@ -172,7 +170,7 @@ def audit(path: Path, out: Path, whole: bool) -> str:
 
 
 def work(first: int, last: int, whole: int, seeds: list[tuple[str, bytes]], log: Path) -> None:
-    """Mutations number `first` up to `last`, in a process of its own that logs what it begins and how it ends."""
+    """Mutations number `first` up to `last`, in a process of its own that logs where it is."""
     torch.set_num_threads(1)
     import_module("labelsmooth.cli.audit")
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -223,7 +221,7 @@ def chunk(first: int, last: int, whole: int, seeds: list[tuple[str, bytes]]) -> 
 
 
 def run(files: int, first: int, whole: int, workers: int) -> Counter[str]:
-    """Outcomes by number; mutations that fail are printed with their number, with which `--first` repeats them."""
+    """Outcomes by number; a mutation that fails is printed with its number, which `--first` repeats."""
     with tempfile.TemporaryDirectory() as folder:
         seeds = [(path.name, path.read_bytes()) for path in seed_files(Path(folder))]
     starts = range(first, first + files, 1000)

@@ -1,6 +1,7 @@
 """`labelsmooth audit` on real predictions: its numbers against float64 arithmetic, its report, and what it refuses."""
 
 import base64
+import contextlib
 import importlib.util
 import json
 import os
@@ -122,7 +123,9 @@ def expected(probs, labels):
 
 
 def best_temperature(logits, labels):
-    found = minimize_scalar(lambda t: nll(logits, labels, np.exp(t)), bounds=(-4, 4), method="bounded", options={"xatol": 1e-10})
+    found = minimize_scalar(
+        lambda t: nll(logits, labels, np.exp(t)), bounds=(-4, 4), method="bounded", options={"xatol": 1e-10}
+    )
     return float(np.exp(found.x))  # fmt: skip
 
 
@@ -144,7 +147,13 @@ def test_every_metric_has_a_value_within_its_interval(metrics):
             assert list(interval) == ["value", "low", "high"], metric
             if None not in interval.values():
                 assert interval["low"] <= interval["value"] <= interval["high"], (name, metric)
-        for metric in set(REQUIRED) - {"repair_p", "nll", "temperature", "nll_after_temperature", "ece_after_temperature"}:
+        for metric in set(REQUIRED) - {
+            "repair_p",
+            "nll",
+            "temperature",
+            "nll_after_temperature",
+            "ece_after_temperature",
+        }:
             assert None not in model[metric].values(), (name, metric)
 
 
@@ -182,7 +191,9 @@ def test_temperature_and_repair_are_those_of_the_validation_rows(letters, metric
     assert found["nll_after_temperature"] == pytest.approx(nll(scores, labels, t), rel=1e-8)
     after = expected(softmax(scores / t), labels)
     assert found["ece_after_temperature"] == pytest.approx(after["ece"], rel=1e-5)
-    assert found["nll_change_by_temperature"] == pytest.approx(nll(scores, labels, t) - nll(scores, labels), rel=1e-5)
+    assert found["nll_change_by_temperature"] == pytest.approx(
+        nll(scores, labels, t) - nll(scores, labels), rel=1e-5
+    )
     wrong, fit_wrong = scores.argmax(-1) != labels, fit_scores.argmax(-1) != fit_labels
     by_p = [aurc_of(pnorm(fit_scores, p), fit_wrong) for p in range(1, 11)]
     before = aurc_of(softmax(fit_scores).max(-1), fit_wrong)
@@ -223,22 +234,34 @@ def test_a_share_is_fitted_on_and_the_rest_measured(letters, tmp_path):
     assert found["nll"] == pytest.approx(nll(scores, labels), rel=1e-9)
     assert found["nll_before_temperature"] == pytest.approx(nll(scores[~drawn], labels[~drawn]), rel=1e-9)
     assert found["nll_after_temperature"] == pytest.approx(nll(scores[~drawn], labels[~drawn], t), rel=1e-7)
-    assert found["aurc_before_repair"] == pytest.approx(expected(softmax(scores[~drawn]), labels[~drawn])["aurc"], rel=1e-9)
+    assert found["aurc_before_repair"] == pytest.approx(
+        expected(softmax(scores[~drawn]), labels[~drawn])["aurc"], rel=1e-9
+    )
     assert found["aurc"] == pytest.approx(expected(softmax(scores), labels)["aurc"], rel=1e-9)
 
 
 def test_weights_and_groups(letters, tmp_path):
     scores, labels = (part[:3000] for part in letters["linear test"])
     weights, vowel = (labels % 3).astype(float), np.isin(labels, [0, 4, 8, 14, 20])
-    path = write(tmp_path / "m.npz", logits=scores, labels=labels, weights=weights, groups=np.where(vowel, "<vowels>", "others"))
+    path = write(
+        tmp_path / "m.npz",
+        logits=scores,
+        labels=labels,
+        weights=weights,
+        groups=np.where(vowel, "<vowels>", "others"),
+    )
     assert main(["audit", path, "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     right = scores.argmax(-1) == labels
-    assert found["models"]["m"]["accuracy"]["value"] == pytest.approx(np.average(right, weights=weights), rel=1e-9)
+    assert found["models"]["m"]["accuracy"]["value"] == pytest.approx(
+        np.average(right, weights=weights), rel=1e-9
+    )
     groups = found["groups"]["m"]
     assert list(groups) == ["<vowels>", "others"]
     for group, rows in zip(groups.values(), (vowel, ~vowel), strict=True):
-        assert group["accuracy"]["value"] == pytest.approx(np.average(right[rows], weights=weights[rows]), rel=1e-9)
+        assert group["accuracy"]["value"] == pytest.approx(
+            np.average(right[rows], weights=weights[rows]), rel=1e-9
+        )
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;vowels&gt;" in page
     assert "<vowels>" not in page
@@ -271,7 +294,11 @@ def test_the_page_is_whole_and_asks_for_nothing(audited):
         assert ET.fromstring(svg).tag.endswith("svg")
         assert b"<script" not in svg
     words = " ".join(" ".join(page.words).split())
-    for question in ("Is it as sure as it is right?", "Does a temperature help?", "Would it be a poor teacher?"):
+    for question in (
+        "Is it as sure as it is right?",
+        "Does a temperature help?",
+        "Would it be a poor teacher?",
+    ):
         assert words.count(question) == 2
     assert html.count("No temperature can be told") >= 1
     assert sorted(path.name for path in (audited / "out").iterdir()) == ["metrics.json", "report.html"]
@@ -302,7 +329,9 @@ def digits_file(digits, tmp_path_factory):
 
 def test_the_trials_of_a_study(tmp_path):
     torch.set_num_threads(1)
-    study = run_study(Recipe(data="digits", model="mlp", eps=(0.0, 0.2), seeds=1, epochs=3), tmp_path / "study")
+    study = run_study(
+        Recipe(data="digits", model="mlp", eps=(0.0, 0.2), seeds=1, epochs=3), tmp_path / "study"
+    )
     files = [trial.folder / "arrays.npz" for trial in study.trials]
     assert main(["audit", *map(str, files), "--out", str(tmp_path / "out")]) == 0
     models = json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]
@@ -310,7 +339,9 @@ def test_the_trials_of_a_study(tmp_path):
     for found, trial in zip(models.values(), study.trials, strict=True):
         assert found["rows"]["value"] == trial.metrics.test.rows
         for metric in ("accuracy", "nll", "brier", "ece", "mce"):
-            assert found[metric]["value"] == pytest.approx(getattr(trial.metrics.test, metric), rel=1e-5), metric
+            assert found[metric]["value"] == pytest.approx(getattr(trial.metrics.test, metric), rel=1e-5), (
+                metric
+            )
         assert found["temperature"]["value"] == pytest.approx(trial.metrics.temperature, rel=1e-6)
         after = trial.metrics.test_with_temperature
         assert found["nll_after_temperature"]["value"] == pytest.approx(after.nll, rel=1e-5)
@@ -345,13 +376,19 @@ def test_files_that_are_refused(digits, tmp_path, capsys, change, sentence):
     refused(["audit", path, "--out", str(tmp_path / "out")], sentence, capsys, tmp_path / "out")
 
 
-def test_a_wrong_file_among_right_ones_is_found_before_anything_is_measured(digits_file, tmp_path, capsys, monkeypatch):
+def test_a_wrong_file_among_right_ones_is_found_before_anything_is_measured(
+    digits_file, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr("labelsmooth.audit.runner.measure", None)
     wrong = tmp_path / "wrong.npz"
     wrong.write_bytes(Path(digits_file).read_bytes()[:-30])
     out = tmp_path / "out"
-    refused(["audit", digits_file, str(wrong), "--out", str(out)], "wrong.npz is no .npz archive", capsys, out)
-    refused(["audit", digits_file, "--validation", str(wrong), "--out", str(out)], "wrong.npz is no", capsys, out)
+    refused(
+        ["audit", digits_file, str(wrong), "--out", str(out)], "wrong.npz is no .npz archive", capsys, out
+    )
+    refused(
+        ["audit", digits_file, "--validation", str(wrong), "--out", str(out)], "wrong.npz is no", capsys, out
+    )
 
 
 def test_validation_rows_of_another_kind(digits, digits_file, tmp_path, capsys):
@@ -404,7 +441,10 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(digits_file, tmp_pat
     assert main(["audit", digits_file, "--out", str(tmp_path)]) == 2
     assert "No space left on device" in capsys.readouterr().err
     monkeypatch.undo()
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.html": "old", "metrics.json": "old"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "report.html": "old",
+        "metrics.json": "old",
+    }
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
@@ -415,7 +455,7 @@ def test_an_interrupt_leaves_nothing(tmp_path):
         [sys.executable, "-m", "labelsmooth", "audit", path, "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    while not any("m.npz" in os.readlink(link) for link in links(process.pid)):
+    while "m.npz" not in opened_files(process.pid):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -424,11 +464,10 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def links(pid):
-    try:
-        return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
-    except FileNotFoundError:
-        return []
+def opened_files(pid):
+    with contextlib.suppress(FileNotFoundError):
+        return {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()}
+    return set()
 
 
 def test_models_that_cannot_be_paired(digits, tmp_path):

@@ -99,7 +99,8 @@ def test_a_random_order_has_the_random_area_on_average():
 
 
 @pytest.mark.parametrize(
-    ("rows", "errors"), [(1, 0), (1, 1), (64, 63), (64, 64), (65, 65), (5000, 70), (10**6, 999_999), (10**12, 10**5)]
+    ("rows", "errors"),
+    [(1, 0), (1, 1), (64, 63), (64, 64), (65, 65), (5000, 70), (10**6, 999_999), (10**12, 10**5)],
 )
 def test_the_oracle_at_any_size(rows, errors):
     correct = rows - errors
@@ -208,7 +209,9 @@ def test_every_order_split_and_merge_gives_the_same_bits(data, seed, capacity):
 def test_the_grid_is_fine_near_one_and_bounded_everywhere():
     rng = np.random.default_rng(0)
     near_one = 1 - 10 ** rng.uniform(-15.5, -0.4, 200_000)
-    anything = np.concatenate([rng.choice([-1, 1], 200_000) * 10 ** rng.uniform(-300, 300, 200_000), [0.0, -0.0, 0.5, 1]])
+    anything = np.concatenate(
+        [rng.choice([-1, 1], 200_000) * 10 ** rng.uniform(-300, 300, 200_000), [0.0, -0.0, 0.5, 1]]
+    )
     for values in (near_one, anything, rng.random(1000)):
         values = np.sort(values)
         cells = selective._cells(values)
@@ -227,7 +230,10 @@ def test_the_grid_costs_little():
     rng = np.random.default_rng(0)
     confidence = 1 - rng.random(300_000) ** 4
     correct = rng.random(300_000) < confidence
-    exact, gridded = of_scores(confidence, correct).compute(), of_scores(confidence, correct, capacity=1000).compute()
+    exact, gridded = (
+        of_scores(confidence, correct).compute(),
+        of_scores(confidence, correct, capacity=1000).compute(),
+    )
     assert (exact.exact, gridded.exact) == (True, False)
     assert gridded.threshold.size < 60_000
     assert gridded.accuracy == exact.accuracy
@@ -266,13 +272,17 @@ def test_logits_probabilities_and_statistics_are_one_thing(digits):
     by_probs, by_stats, shaped = Selective(), Selective(), Selective()
     by_probs.update_probs(probs.numpy(), target)
     by_stats.update_stats(row_stats(torch.from_numpy(logits), torch.from_numpy(target)[:, None]))
-    shaped.update(torch.from_numpy(logits[:600]).reshape(20, 30, 10), torch.from_numpy(target[:600]).reshape(20, 30))
+    shaped.update(
+        torch.from_numpy(logits[:600]).reshape(20, 30, 10), torch.from_numpy(target[:600]).reshape(20, 30)
+    )
     shaped.update(logits[600:], target[600:])
     for measure in (by_probs, by_stats, shaped):
         assert measure.compute().aurc == pytest.approx(expected, rel=1e-12)
     assert aurc(logits, target) == pytest.approx(expected, rel=1e-12)
     assert augrc(logits, target) == pytest.approx(by_probs.compute().augrc, rel=1e-12)
-    assert aurc(logits, target, peer="geifman") == pytest.approx(by_probs.compute().peer_aurc("geifman"), rel=1e-12)
+    assert aurc(logits, target, peer="geifman") == pytest.approx(
+        by_probs.compute().peer_aurc("geifman"), rel=1e-12
+    )
     assert augrc(logits, target, peer="fd_shifts") == augrc(logits, target)
 
 
@@ -412,8 +422,12 @@ def test_pnorms_are_the_definition_and_the_peer():
         np.testing.assert_allclose(selective._pnorm_confidences(rows, [p])[:, 0], expected, rtol=1e-13)
         np.testing.assert_allclose(confidence[:3, p - 1], PEER_PNORM.get(p, expected[:3]), rtol=1e-12)
     # neither the size nor an offset of the logits matters
-    np.testing.assert_allclose(selective._pnorm_confidences(1e200 * rows, range(1, 11)), confidence, rtol=1e-12)
-    np.testing.assert_allclose(selective._pnorm_confidences(rows + 2.0**30, range(1, 11)), confidence, rtol=1e-5)
+    np.testing.assert_allclose(
+        selective._pnorm_confidences(1e200 * rows, range(1, 11)), confidence, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        selective._pnorm_confidences(rows + 2.0**30, range(1, 11)), confidence, rtol=1e-5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -440,7 +454,9 @@ def test_the_choice_of_p_is_the_lowest_area(smoothed):
     logits, target = (part[:800] for part in smoothed)
     fitted = PNorm().fit(logits, target)
     correct = (logits.argmax(-1) == target).tolist()
-    areas = [naive([naive_pnorm(z, p) for z in logits.double().numpy()], correct)["aurc"] for p in range(1, 11)]
+    areas = [
+        naive([naive_pnorm(z, p) for z in logits.double().numpy()], correct)["aurc"] for p in range(1, 11)
+    ]
     np.testing.assert_allclose(fitted.aurc_of_p, areas, rtol=1e-9)
     assert fitted.aurc_before == aurc(logits, target)
     assert min(areas) < fitted.aurc_before
@@ -503,9 +519,21 @@ NAN, INF = math.nan, math.inf
         ("update_probs", np.array([[0.5, 0.6]]), np.array([0]), ValueError, "sum to 1, got a sum of 1.1"),
         ("update_probs", np.array([[1.5, -0.5]]), np.array([0]), ValueError, "lie in 0..1, got 1.5"),
         ("update_probs", np.array([[NAN, 1.0]]), np.array([0]), ValueError, "lie in 0..1, got nan"),
-        ("update_scores", np.array([0.5, NAN]), np.array([True, True]), ValueError, "must be finite, got nan"),
+        (
+            "update_scores",
+            np.array([0.5, NAN]),
+            np.array([True, True]),
+            ValueError,
+            "must be finite, got nan",
+        ),
         ("update_scores", np.array([INF]), np.array([True]), ValueError, "must be finite, got inf"),
-        ("update_scores", np.array([1, 2]), np.array([True, True]), TypeError, "floating-point values, got torch.int64"),
+        (
+            "update_scores",
+            np.array([1, 2]),
+            np.array([True, True]),
+            TypeError,
+            "floating-point values, got torch.int64",
+        ),
         ("update_scores", np.array([1.0]), np.array([1]), TypeError, "bools, got torch.int64"),
         ("update_scores", np.ones(3), np.ones(2, bool), ValueError, r"same shape, got \(3,\) and \(2,\)"),
     ],
@@ -538,7 +566,9 @@ def test_bad_options_and_partners_are_refused():
         measure.compute().risk_at(NAN)
     with pytest.raises(ValueError, match="peer must be one of 'fd_shifts', .* got 'sklearn'"):
         measure.compute().peer_aurc("sklearn")
-    with pytest.raises(ValueError, match="peer must be one of 'fd_shifts', 'torch_uncertainty', got 'geifman'"):
+    with pytest.raises(
+        ValueError, match="peer must be one of 'fd_shifts', 'torch_uncertainty', got 'geifman'"
+    ):
         measure.compute().peer_augrc("geifman")
     with pytest.raises(ValueError, match="got none"):
         Selective().intervals()
@@ -595,7 +625,11 @@ def test_two_processes_have_the_rows_of_one(tmp_path):
     parts = [(confidence[:130], correct[:130]), (confidence[130:], correct[130:])]
     np.savez(
         tmp_path / "rows.npz",
-        **{f"{name}{i}": values for i, part in enumerate(parts) for name, values in zip(("confidence", "correct"), part, strict=True)},
+        **{
+            f"{name}{i}": values
+            for i, part in enumerate(parts)
+            for name, values in zip(("confidence", "correct"), part, strict=True)
+        },
     )
     lo = "lo" if sys.platform == "linux" else "lo0"  # nothing leaves the machine
     processes = [

@@ -1,11 +1,11 @@
 """An audit as JSON.
 
-{"rows": …, "models": {NAME: {METRIC: {"value", "low", "high"}}}, "groups": {NAME: {GROUP: {METRIC: …}}},
+{"models": {NAME: {METRIC: {"value", "low", "high"}}}, "groups": {NAME: {GROUP: {METRIC: …}}},
 "differences": [{"of": NAME, "minus": NAME, "metrics": {METRIC: …}}], "notes": {NAME: [SENTENCE]}}
 
-Null stands for what JSON has no number for: a value that is infinite (then `infinite_nll_rows` counts the rows
-that made it so) or that could not be told (then a note says why), an end of an interval that is infinite, or
-both where there is no interval.
+Null stands for what JSON has no number for: a value that is infinite (then `infinite_nll_rows` counts the
+rows that made it so) or that could not be told (then a note says why), an end of an interval that is
+infinite, or both ends where there is no interval.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from labelsmooth.audit.pairs import UNWEIGHTED, AurcInfluence, Influences, Mean, row_numbers, side_by_side
 from labelsmooth.audit.predictions import Batch, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.split import Fitting
@@ -23,15 +23,16 @@ from labelsmooth.measure import (
     Calibration,
     CalibrationResult,
     PNorm,
+    RecoveredSmoothing,
     Selective,
     SelectiveResult,
+    SmoothingRecovery,
     Teacher,
     TeacherResult,
     TemperatureScaling,
     logit_gaps,
 )
 from labelsmooth.measure.interval import Interval
-from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -40,7 +41,6 @@ Metrics: TypeAlias = dict[str, Interval]
 # Width of the cells that logit gaps are counted in, in nats, and how many there may be before it doubles.
 _GAP_WIDTH, _GAP_CELLS = 2.0**-6, 2**14
 
-_NORMAL = NormalDist().inv_cdf(0.975)
 _UNTOLD = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
@@ -102,7 +102,7 @@ def measure(
     progress.begin(f"{name}: measuring", predictions.rows)
     measured, drawn_for_fit = _Rows(bins), _Rows(bins)
     after, repaired = Calibration(bins), Selective()
-    change = _Mean()  # of the NLL by the temperature
+    change = Mean()  # of the NLL by the temperature
     gaps, recovery, teacher = _Gaps(), SmoothingRecovery(predictions.num_classes), Teacher()
     groups = {group: Calibration(bins) for group in scan.groups}
     for batch, drawn in fitting.measured():
@@ -114,7 +114,8 @@ def measure(
         if fit.temperature is not None:
             stats = _stats(rest_logits / fit.temperature.temperature, rest.labels)
             after.update_stats(stats, rest.weights)
-            change.update(stats.nll - _stats(rest_logits, rest.labels).nll, _weights(rest))
+            gain = stats.nll - _stats(rest_logits, rest.labels).nll
+            change.update(gain.numpy(), _weights(rest).numpy())
         repaired.update_scores(fit.repair.confidence(rest_logits), rest_logits.argmax(-1) == rest.labels)
         gaps.update(logits, batch.labels)
         recovery.update(logits, batch.labels)
@@ -124,8 +125,8 @@ def measure(
         progress.rows_done(len(batch.labels))
     if measured.rows == 0:
         raise BadFile(
-            f"{predictions.path} has too few rows to hold {fitting.share:g} of them back, got {predictions.rows}: "
-            "give other rows to fit on with --validation"
+            f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
+            f"got {predictions.rows}: give other rows to fit on with --validation"
         )
     whole = measured.with_rows_of(drawn_for_fit)
     calibration = whole.calibration.compute()
@@ -140,13 +141,15 @@ def measure(
         "temperature": _UNTOLD if fit.temperature is None else fit.temperature.interval(),
         "nll_before_temperature": before["nll"],
         "nll_after_temperature": _UNTOLD,
-        "nll_change_by_temperature": change.interval(),
+        "nll_change_by_temperature": change.around(change.value),
         "ece_before_temperature": before["ece"],
         "ece_after_temperature": _UNTOLD,
         **{name: selective[name] for name in ("aurc", "augrc", "coverage_at_1pct_risk")},
         "aurc_before_repair": before["aurc"],
         "aurc_repaired": before["aurc"] if fit.repair.p is None else repaired.intervals()["aurc"],
-        "aurc_change_by_repair": _UNTOLD,
+        "aurc_change_by_repair": _change_by_repair(
+            fitting, fit.repair, measured.selective, repaired, are_probs
+        ),
         "repair_p": _UNTOLD if fit.repair.p is None else _exactly(fit.repair.p),
     }
     if fit.temperature is not None:
@@ -162,7 +165,7 @@ def measure(
         fitted_rows=fit.rows,
         measured_rows=measured.rows,
         metrics=metrics,
-        groups={group: _of_group(calibration) for group, calibration in groups.items()},
+        groups={group: _of_group(of_group) for group, of_group in groups.items()},
         calibration=calibration,
         calibration_before=measured.calibration.compute(),
         calibration_after=None if fit.temperature is None else after.compute(),
@@ -214,14 +217,14 @@ def _fit(name: str, predictions: Predictions, fitting: Fitting, progress: Progre
     batches = _FitBatches(fitting, predictions.are_probs)
     if not any(True for _ in batches):
         raise BadFile(
-            f"{predictions.path} has too few rows to fit on {fitting.share:g} of them, got {predictions.rows}: "
-            "give other rows with --validation"
+            f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
+            f"got {predictions.rows}: give other rows to fit on with --validation"
         )
     repair = PNorm().fit_batches((logits, labels) for logits, labels, _ in batches)
     if batches.zeros:
         note = (
-            f"No temperature can be told: {batches.zeros:,} of the {batches.rows:,} rows that it is fitted on "
-            "give their label the probability 0, which no temperature changes."
+            f"No temperature can be told: {batches.zeros:,} of the {batches.rows:,} rows that it is fitted "
+            "on give their label the probability 0, which no temperature changes."
         )
         return _Fit(rows=batches.rows, temperature=None, repair=repair, notes=(note,))
     temperature = TemperatureScaling().fit_batches(batches)
@@ -264,27 +267,6 @@ class _Rows:
         return both
 
 
-class _Mean:
-    """The weighted mean of one number a row, with an interval by its standard error."""
-
-    def __init__(self) -> None:
-        self._weight = self._sum = 0.0
-        self._second: Floats = np.zeros(3)  # Σ w²·(1, x, x²)
-
-    def update(self, values: Tensor, weights: Tensor) -> None:
-        self._weight += float(weights.sum())
-        self._sum += float((weights * values).sum())
-        self._second += [float((weights**2 * values**power).sum()) for power in range(3)]
-
-    def interval(self) -> Interval:
-        if self._weight == 0:
-            return _UNTOLD
-        mean = self._sum / self._weight
-        variance = float(self._second @ [mean**2, -2 * mean, 1]) / self._weight**2
-        half = _NORMAL * math.sqrt(max(0.0, variance))
-        return Interval(value=mean, low=mean - half, high=mean + half)
-
-
 class _Gaps:
     """Counts of logit gaps, in cells that grow where the gaps spread too far."""
 
@@ -309,7 +291,7 @@ class _Gaps:
             self._widen()
         low, high = int(min(self._count)), int(max(self._count))
         return Histogram(
-            edges=np.arange(low, high + 2) * self._width,
+            edges=np.arange(low, high + 2, dtype=np.float64) * self._width,
             count=np.array([self._count[cell] for cell in range(low, high + 1)]),
         )
 
@@ -356,5 +338,42 @@ def _notes(predictions: Predictions, calibration: CalibrationResult) -> Iterator
         yield "Accuracy and calibration are weighted by row; selective prediction and logit gaps are not."
 
 
-def measure_pair(*_):
-    raise NotImplementedError
+def measure_pair(
+    one: tuple[Measured, Predictions], other: tuple[Measured, Predictions], progress: Progress
+) -> Pair:
+    """The differences of the first minus the second, which must be on the same rows."""
+    (a, its_rows), (b, other_rows) = one, other
+    progress.begin(f"{a.name} and {b.name}", a.rows)
+    of_a, of_b = Influences(a.calibration, a.curve), Influences(b.calibration, b.curve)
+    means: dict[str, Mean] = {}
+    for left, right in side_by_side(its_rows.batches(), other_rows.batches()):
+        mine = of_a.of(row_numbers(left.scores, left.labels, a.are_probs))
+        its = of_b.of(row_numbers(right.scores, right.labels, b.are_probs))
+        weights = _weights(left).numpy()
+        for metric, influence in mine.items():
+            with np.errstate(invalid="ignore"):  # inf − inf where both NLLs are infinite
+                moved = influence - its[metric]
+            means.setdefault(metric, Mean()).update(moved, 1.0 if metric in UNWEIGHTED else weights)
+        progress.rows_done(len(left.labels))
+    metrics = {
+        metric: mean.around(a.metrics[metric].value - b.metrics[metric].value)
+        for metric, mean in means.items()
+    }
+    return Pair(of=a.name, minus=b.name, metrics=metrics)
+
+
+def _change_by_repair(
+    fitting: Fitting, repair: PNorm, before: Selective, after: Selective, are_probs: bool
+) -> Interval:
+    """What the repair does to the AURC of the rows that it was not fitted on."""
+    if repair.p is None:
+        return _exactly(0)
+    curves = before.compute(), after.compute()
+    old, new = (AurcInfluence(curve) for curve in curves)
+    moved = Mean()
+    for batch, drawn in fitting.measured():
+        rest = batch.select(~drawn)
+        rows = row_numbers(rest.scores, rest.labels, are_probs)
+        confidence = repair.confidence(as_logits(rest.scores, are_probs)).numpy()
+        moved.update(new.of(confidence, rows.wrong) - old.of(rows.confidence, rows.wrong))
+    return moved.around(curves[1].aurc - curves[0].aurc)

@@ -63,8 +63,8 @@ class NpzTable:
             size = stream.tell() + math.prod(member.shape) * member.dtype.itemsize
         if size != info.file_size or size > _INFLATED * (info.compress_size + 1):
             raise BadFile(
-                f"{self.path} announces {_product(member.shape)} values of {member.dtype} in {info.filename}, "
-                "which does not fit its size"
+                f"{self.path} announces {_product(member.shape)} values of {member.dtype} in "
+                f"{info.filename}, which does not fit its size"
             )
         return member
 

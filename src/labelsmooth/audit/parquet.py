@@ -61,7 +61,7 @@ class ParquetTable:
             if match and len(column.shape) == 1 and column.kind == "float":
                 numbered.setdefault(match[1], {})[int(match[2])] = name
         for prefix, parts in numbered.items():
-            # a number that is missing leaves no array, and columns that differ in kind meet where they are read
+            # where a number is missing there is no array
             if prefix not in self.columns and len(parts) > 1 and set(parts) == set(range(len(parts))):
                 self._parts[prefix] = [parts[number] for number in range(len(parts))]
                 self.columns[prefix] = Column(shape=(rows, len(parts)), kind="float")

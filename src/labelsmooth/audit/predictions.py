@@ -63,14 +63,14 @@ class Batch:
     groups: npt.NDArray[Any] | None = None  # (n,) integers or text
     features: Tensor | None = None  # (n, D) floats
 
-    def select(self, chosen: npt.NDArray[np.bool_]) -> Batch:  # (n,)
-        """The rows that are chosen."""
-        at = torch.from_numpy(chosen)
+    def select(self, rows: slice | npt.NDArray[np.bool_]) -> Batch:
+        """Some of the rows."""
+        at = rows if isinstance(rows, slice) else torch.from_numpy(rows)
         return Batch(
             scores=self.scores[at],
             labels=self.labels[at],
             weights=None if self.weights is None else self.weights[at],
-            groups=None if self.groups is None else self.groups[chosen],
+            groups=None if self.groups is None else self.groups[rows],
             features=None if self.features is None else self.features[at],
         )
 
@@ -164,8 +164,8 @@ class Predictions:
             done(len(batch.labels))
         if distributions:
             raise BadFile(
-                f"{self.path} holds probabilities in {self._scores}, where logits were expected: every row is "
-                f"at least 0 and sums to 1; name them with --probs {self._scores}"
+                f"{self.path} holds probabilities in {self._scores}, where logits were expected: every row "
+                f"is at least 0 and sums to 1; name them with --probs {self._scores}"
             )
         return Scan(
             labels_sha256=labels.hexdigest(),
@@ -292,8 +292,8 @@ class Predictions:
                 row = int(wrong.int().argmax())
                 values = scores[row].double()
                 raise BadFile(
-                    f"{self.path} must hold probabilities in {self._scores}, each row in 0..1 and summing to 1, "
-                    f"got values in {float(values.min()):g}..{float(values.max()):g} with a sum of "
+                    f"{self.path} must hold probabilities in {self._scores}, each row in 0..1 and summing to "
+                    f"1, got values in {float(values.min()):g}..{float(values.max()):g} with a sum of "
                     f"{float(values.sum()):g} in row {start + row}"
                 )
             return
@@ -302,8 +302,8 @@ class Predictions:
         if wrong.any():
             row = int(wrong.int().argmax())
             raise BadFile(
-                f"{self.path} must hold logits in {self._scores} without NaN or +inf and not all of them -inf, "
-                f"got a largest value of {float(largest[row])} in row {start + row}"
+                f"{self.path} must hold logits in {self._scores} without NaN or +inf and not all of them "
+                f"-inf, got a largest value of {float(largest[row])} in row {start + row}"
             )
 
 
@@ -357,7 +357,8 @@ def _are_distributions(scores: Tensor) -> Tensor:  # (n, K) -> (n,)
 def _whole(table: Table, name: str) -> Tensor:
     """An array that is small enough to hold."""
     blocks: Sequence[Tensor] = [_tensor(block[name]) for block in table.blocks([name], _BLOCK_ROWS)]
-    return torch.cat(list(blocks)).float()
+    whole: Tensor = torch.cat(list(blocks)).float()
+    return whole
 
 
 def _tensor(values: Array) -> Tensor:

@@ -67,13 +67,12 @@ def run_audit(settings: Settings) -> Audit:
             )
         pairs, notes = [], []
         first = opened[0]
-        for other in opened[1:]:
+        for model, other in zip(models[1:], opened[1:], strict=True):
             reason = _unpaired(first, other)
             if reason:
                 notes.append(reason)
             else:
-                progress.begin(f"{other[0]} and {first[0]}", 0)
-                pairs.append(measure_pair(other[0], other[1], first[0], first[1], settings.bins, progress))
+                pairs.append(measure_pair((model, other[1]), (models[0], first[1]), progress))
     return Audit(settings=settings, models=tuple(models), pairs=tuple(pairs), notes=tuple(notes))
 
 

@@ -36,7 +36,7 @@ class Settings(Names):
     validation_share: float = field(
         default=0.2,
         metadata={
-            "help": "that share, in (0, 1), drawn with a fixed seed; what is fitted is measured on the others",
+            "help": "that share, in (0, 1), drawn with a fixed seed; the others are measured",
             "metavar": "SHARE",
         },
     )

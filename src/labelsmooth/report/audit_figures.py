@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from labelsmooth.audit import Measured
-from labelsmooth.plot import GapDisplay, plot_reliability
-from labelsmooth.plot.selective import RiskCoverageDisplay
+from labelsmooth.plot import GapDisplay, RiskCoverageDisplay, plot_reliability
 from labelsmooth.report.figures import new_figure, to_svg
 
 _ACROSS = 3  # reliability diagrams side by side

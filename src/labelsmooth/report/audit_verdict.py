@@ -62,7 +62,7 @@ class Difference:
     @property
     def within_noise(self) -> bool:
         """Whether 0 lies in the interval."""
-        return not (self.interval.low > 0 or self.interval.high < 0)
+        return self.interval.low <= 0 <= self.interval.high
 
 
 def findings(model: Measured) -> tuple[Finding, ...]:
@@ -113,7 +113,7 @@ def number(value: float, metric: str, *, unit: bool = False) -> str:
 def with_interval(interval: Interval, metric: str, *, unit: bool = True) -> str:
     """A value with its 95 % interval in brackets, where there is one."""
     shown = number(interval.value, metric, unit=unit)
-    if math.isnan(interval.low):
+    if math.isnan(interval.low) or math.isinf(interval.value):
         return shown
     return f"{shown} ({number(interval.low, metric)} to {number(interval.high, metric)})"
 
@@ -133,8 +133,8 @@ def _confidence(model: Measured) -> Finding:
     return Finding(
         question=question,
         answer=CANNOT_TELL,
-        sentence=f"Mean confidence minus accuracy is {with_interval(over, 'over_confidence')}, which has 0 in it, "
-        f"so on the whole neither over- nor under-confidence shows; the ECE is {ece}.",
+        sentence=f"Mean confidence minus accuracy is {with_interval(over, 'over_confidence')}, which has 0 "
+        f"in it, so on the whole neither over- nor under-confidence shows; the ECE is {ece}.",
     )
 
 
@@ -143,45 +143,45 @@ def _temperature(model: Measured) -> Finding:
     temperature = model.metrics["temperature"]
     if math.isnan(temperature.value):
         return Finding(question=question, answer=CANNOT_TELL, sentence=model.notes[0])
-    change = model.metrics["nll_change_by_temperature"]
-    shown = {name: with_interval(model.metrics[name], name) for name in SCORES if "temperature" in name}
-    told = temperature.low > 1 or temperature.high < 1
-    if not told or not (change.high < 0 or change.low > 0):
-        answer = CANNOT_TELL
+    change, before, after = (
+        model.metrics[f"{name}_temperature"] for name in ("nll_change_by", "ece_before", "ece_after")
+    )
+    if math.isnan(change.value):  # infinite with and without it: what is left is the ECE
+        helps, harms = after.high < before.low, after.low > before.high
+        nll = "the NLL is infinite with it and without it"
     else:
-        answer = "yes" if change.high < 0 else "no"
+        helps, harms = change.high < 0, change.low > 0
+        nll = (
+            f"the NLL is {with_interval(model.metrics['nll_after_temperature'], 'nll')} instead of "
+            f"{with_interval(model.metrics['nll_before_temperature'], 'nll')}, a change of "
+            f"{with_interval(change, 'nll')}"
+        )
     return Finding(
         question=question,
-        answer=answer,
-        sentence=f"T = {shown['temperature']}"
-        + ("" if told else ", which has 1 in it")
-        + f"; with it the NLL is {shown['nll_after_temperature']} instead of {shown['nll_before_temperature']}, "
-        f"a change of {with_interval(change, 'nll')}, and the ECE {shown['ece_after_temperature']} instead of "
-        f"{shown['ece_before_temperature']}.",
+        answer="yes" if helps else "no, it harms" if harms else CANNOT_TELL,
+        sentence=f"T = {with_interval(temperature, 'temperature')}; with it {nll}, and the ECE is "
+        f"{with_interval(after, 'ece')} instead of {with_interval(before, 'ece')}.",
     )
 
 
 def _repair(model: Measured) -> Finding:
     question = "Does another confidence (p-norm) help to choose what to answer?"
     if math.isnan(model.metrics["repair_p"].value):
+        aurc = with_interval(model.metrics["aurc"], "aurc")
         return Finding(
             question=question,
             answer="no",
-            sentence=f"On the {model.fitted_rows:,} rows that it was chosen on, no p of 1 to 10 had a lower AURC "
-            f"than the largest probability, whose AURC is {with_interval(model.metrics['aurc'], 'aurc')}.",
+            sentence=f"On the {model.fitted_rows:,} rows that it was chosen on, no p of 1 to 10 had a lower "
+            f"AURC than the largest probability, whose AURC is {aurc}.",
         )
-    change = model.metrics["aurc_change_by_repair"]
-    if change.high < 0 or change.low > 0:
-        answer = "yes" if change.high < 0 else "no"
-    else:
-        answer = CANNOT_TELL
+    change, before, after = (
+        model.metrics[f"aurc_{name}"] for name in ("change_by_repair", "before_repair", "repaired")
+    )
     return Finding(
         question=question,
-        answer=answer,
-        sentence=f"With p = {model.metrics['repair_p'].value:g} the AURC is "
-        f"{with_interval(model.metrics['aurc_repaired'], 'aurc_repaired')} instead of "
-        f"{with_interval(model.metrics['aurc_before_repair'], 'aurc')}, a change of "
-        f"{with_interval(change, 'aurc')}.",
+        answer="yes" if change.high < 0 else "no, it harms" if change.low > 0 else CANNOT_TELL,
+        sentence=f"With p = {model.metrics['repair_p'].value:g} the AURC is {with_interval(after, 'aurc')} "
+        f"instead of {with_interval(before, 'aurc')}, a change of {with_interval(change, 'aurc')}.",
     )
 
 
@@ -189,14 +189,20 @@ def _smoothing(model: Measured) -> Finding:
     question = "Was it trained with label smoothing?"
     found = model.recovered
     if found.uniform is None or found.others is None:
-        answer = "it does not look so" if found.verdict == "hard" else CANNOT_TELL
-        return Finding(question=question, answer=answer, sentence=_capitalised(f"{found.reason}."))
+        reason = f"{found.reason}."
+        if not math.isfinite(found.gap_spread + found.wrong_spread):
+            reason = "too many rows give classes the probability 0, whose logits have no finite gap."
+        return Finding(
+            question=question,
+            answer="it does not look so" if found.verdict == "hard" else CANNOT_TELL,
+            sentence=_capitalised(reason),
+        )
     return Finding(
         question=question,
         answer=f"it looks so, with ε of about {found.uniform.value:.2g}",
-        sentence=f"The logit gaps of the rows that it has right gather around {found.gap:.3g} nats, where a "
-        f"uniform smoothing of {_eps(found.uniform)}, or ε = {_eps(found.others)} shared by the other classes "
-        "alone, is at its optimum: these two are the same targets. " + _capitalised(f"{found.reason}."),
+        sentence=f"The logit gaps of the rows that it has right gather around {found.gap:.3g} nats, the "
+        f"optimum of a uniform smoothing of {_eps(found.uniform)} and, as that is the same target, of one of "
+        f"{_eps(found.others)} on the other classes alone. {_capitalised(found.reason)}.",
     )
 
 
@@ -207,22 +213,23 @@ def _teacher(model: Measured) -> Finding:
         return Finding(
             question=question,
             answer=CANNOT_TELL,
-            sentence="That shows in how the wrong classes of a row differ, which needs three classes, none of them "
-            "with the probability 0, and rows that are classified correctly.",
+            sentence="That shows in how the wrong classes of a row differ, which takes three classes, none "
+            f"of them with the probability 0, and {FEWEST_ROWS} rows that are classified correctly.",
         )
     if found.wrong_spread <= POOR:
         answer = "probably"
     else:
         answer = "nothing says so" if found.wrong_spread >= RICH else CANNOT_TELL
+    most = math.log(model.num_classes - 1)
     return Finding(
         question=question,
         answer=answer,
-        sentence=f"Within a row the logits of the wrong classes spread over {found.wrong_spread:.2f} of the gap up "
-        "to the label: the less they differ, the less they tell a student of how classes resemble each other. "
-        f"Networks trained with ε from 0.05 on leave at most {POOR:g}, those without at least {RICH:g}. As it is, "
-        f"it teaches about what a smoothing of ε = {teacher.equivalent_smoothing:.2g} does, and the shares of the "
-        f"wrong classes are {teacher.wrong_information:.2f} nats from equal, of at most "
-        f"{math.log(model.num_classes - 1):.2f}.",
+        sentence=f"Within a row the logits of the wrong classes spread over {found.wrong_spread:.2f} of the "
+        "gap up to the label: the less they differ, the less they tell a student of how classes resemble "
+        f"each other. Networks trained with ε from 0.05 on leave at most {POOR:g}, those without at least "
+        f"{RICH:g}. As it is, it takes as much off the label as a smoothing of ε = "
+        f"{teacher.equivalent_smoothing:.2g}, and how that is shared among the wrong classes is "
+        f"{teacher.wrong_information:.2f} nats from equal, of at most {most:.2f}.",
     )
 
 
