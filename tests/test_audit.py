@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from labelsmooth.measure.compare import Comparison
 from safetensors.torch import save_file
 from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
@@ -27,6 +28,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from labelsmooth.audit import Settings, run_audit
+from labelsmooth.audit.pairs import side_by_side
+from labelsmooth.audit.predictions import Batch
 from labelsmooth.audit.split import SPLIT_SEED
 from labelsmooth.cli import main
 from labelsmooth.study import Recipe, run_study
@@ -265,6 +268,40 @@ def test_weights_and_groups(letters, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;vowels&gt;" in page
     assert "<vowels>" not in page
+
+
+def test_differences_are_those_of_rows_held_in_memory(letters, metrics):
+    """As `measure.Comparison` has them, whose own tests hold them against others."""
+    (pair,) = metrics["differences"]
+    assert (pair["of"], pair["minus"]) == ("forest-test", "linear-test")
+    comparison = Comparison()
+    probs, labels = letters["forest test"]
+    logits, _ = letters["linear test"]
+    comparison.update_probs(probs, softmax(logits), labels)
+    held = comparison.compute()
+    for metric in ("brier", "mean_confidence", "over_confidence", "entropy", "ece", "aurc"):
+        found = pair["metrics"][metric]
+        for end in ("value", "low", "high"):
+            assert found[end] == pytest.approx(getattr(held[metric], end), rel=1e-6, abs=1e-9), (metric, end)
+    assert pair["metrics"]["nll"] == {"value": None, "low": None, "high": None}
+    difference = (probs.argmax(-1) == labels).astype(float) - (logits.argmax(-1) == labels)
+    half = 1.959963984540054 * difference.std() / np.sqrt(len(labels))
+    assert pair["metrics"]["accuracy"]["low"] == pytest.approx(difference.mean() - half, rel=1e-9)
+
+
+def test_rows_pair_up_whatever_the_blocks():
+    def batches(*sizes):
+        start = 0
+        for size in sizes:
+            labels = torch.arange(start, start + size)
+            yield Batch(scores=labels[:, None].double(), labels=labels)
+            start += size
+
+    pairs = list(side_by_side(batches(5, 1, 0, 6), batches(2, 0, 7, 3)))
+    assert all(
+        torch.equal(one.labels, two.labels) and torch.equal(one.scores, two.scores) for one, two in pairs
+    )
+    assert torch.cat([one.labels for one, _ in pairs]).tolist() == list(range(12))
 
 
 class Page(HTMLParser):

@@ -2,8 +2,8 @@
 
 A number moves with its rows as number − true value ≈ mean φ_i, where φ_i is the influence of row i. The
 interval of a difference is ± 1.96·sd(φ_i(a) − φ_i(b))/√N, narrower than those of a and b where these share
-the luck of the rows. `measure.Comparison` does the same from rows held in memory; here the numbers themselves are
-known from one pass, and a second one adds up the influences.
+the luck of the rows. `measure.Comparison` does the same from rows held in memory; here the numbers themselves
+are known from one pass, and a second one adds up the influences.
 """
 
 from __future__ import annotations

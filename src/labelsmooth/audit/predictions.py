@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -351,13 +351,13 @@ def _are_distributions(scores: Tensor) -> Tensor:  # (n, K) -> (n,)
     eps = torch.finfo(scores.dtype).eps
     inside = ((scores >= 0) & (scores <= 1 + 4 * eps)).all(-1)
     off = (scores.sum(-1, dtype=torch.float64) - 1).abs()
-    return inside & (off <= max(_SUM_TOLERANCE, eps**0.5))
+    distributions: Tensor = inside & (off <= max(_SUM_TOLERANCE, eps**0.5))
+    return distributions
 
 
 def _whole(table: Table, name: str) -> Tensor:
     """An array that is small enough to hold."""
-    blocks: Sequence[Tensor] = [_tensor(block[name]) for block in table.blocks([name], _BLOCK_ROWS)]
-    whole: Tensor = torch.cat(list(blocks)).float()
+    whole: Tensor = torch.cat([_tensor(block[name]) for block in table.blocks([name], _BLOCK_ROWS)]).float()
     return whole
 
 
