@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from labelsmooth.audit.table import Array, BadFile, Column, reading
 
-_DAMAGE = (pa.ArrowException, OSError, ValueError, RuntimeError, MemoryError, TypeError, KeyError)
+_DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, RuntimeError, MemoryError, TypeError, KeyError)
 # What a header of a damaged file may ask for; the names of a thousand classes need less.
 _LIMITS = {"thrift_string_size_limit": 2**26, "thrift_container_size_limit": 2**20}
 
@@ -98,8 +98,11 @@ def _width(file: Any, field: Any) -> int:
     """The number of values in the lists of a column, by its type or its first row."""
     if pa.types.is_fixed_size_list(field.type):
         return int(field.type.list_size)
-    first = next(file.iter_batches(batch_size=1, columns=[field.name], use_threads=False))
-    return int(pc.list_value_length(first.column(0))[0].as_py() or 0)
+    batches = file.iter_batches(batch_size=1, columns=[field.name], use_threads=False)
+    first = next((batch.column(0) for batch in batches if batch.num_rows), None)
+    if first is None:
+        raise EOFError(f"no row in the column {field.name}")
+    return int(pc.list_value_length(first)[0].as_py() or 0)
 
 
 def _is_list(kind: Any) -> bool:
