@@ -3,9 +3,9 @@
     python benchmarks/coverage_selective.py [SETS]
 
 Draws SETS (1000) sets of N rows from a law with known areas: the confidence u is uniform in 0..1 and a row is
-wrong with probability a·(1−u)^m, so that at coverage c the risk is a·c^m/(m+1). m = 3 is a good order of rows,
-m = 0 one that says nothing. Prints the share of the sets in which each 95 % interval holds the true value; of
-1000 sets a share of 0.95 is drawn with a standard error of 0.007.
+wrong with probability a·(1−u)^m, so that at coverage c the risk is a·c^m/(m+1). With m = 3 the order of rows
+is good, with m = 0 it says nothing. Prints the share of the sets in which each 95 % interval holds the true
+value; of 1000 sets a share of 0.95 is drawn with a standard error of 0.007.
 """
 
 import math

