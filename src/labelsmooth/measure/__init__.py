@@ -6,6 +6,10 @@ from labelsmooth.measure.calibration import (
     ClasswiseBins,
     ReliabilityBins,
 )
+from labelsmooth.measure.compare import (
+    Comparison,
+    compare,
+)
 from labelsmooth.measure.distillation import (
     Agreement,
     Teacher,
@@ -49,6 +53,9 @@ from labelsmooth.measure.selective import (
     augrc,
     aurc,
 )
+from labelsmooth.measure.smooth import (
+    smece_of_scores,
+)
 
 __all__ = [
     "Agreement",
@@ -56,6 +63,7 @@ __all__ = [
     "CalibrationResult",
     "ClassifierGeometry",
     "ClasswiseBins",
+    "Comparison",
     "FrameShape",
     "Geometry",
     "GeometryResult",
@@ -74,6 +82,7 @@ __all__ = [
     "VectorScaling",
     "augrc",
     "aurc",
+    "compare",
     "distillation_loss",
     "equivalent_smoothing",
     "logit_gap",
@@ -81,6 +90,7 @@ __all__ = [
     "mutual_information",
     "plane_projection",
     "recovered_smoothing",
+    "smece_of_scores",
     "teacher_agreement",
     "temperature",
     "within_class_spread",

@@ -158,10 +158,8 @@ class Geometry:
         rows, row_labels = labelled_rows(features, labels, "features", "labels")
         require_classes(row_labels.cpu(), self.num_classes, "labels")
         self._require_width(rows)
-        if not rows.isfinite().all():
-            # refused before any of the state changes
-            raise ValueError(f"features must be finite, got {float(rows[~rows.isfinite()][0])}")
-        for h, y in _pieces(rows, row_labels):
+        _require_finite(rows, "features")  # all of them before any of the state changes
+        for h, y in _pieces(rows, row_labels, self.num_classes):
             if self._within is None:
                 self._within = torch.zeros(h.shape[1], h.shape[1], dtype=torch.float64)
             deviation, shift = self._moments.add(h, y)
@@ -398,11 +396,12 @@ def within_class_spread(features: Array, labels: Array) -> float:
     Features?".
     """
     rows, row_labels = labelled_rows(features, labels, "features", "labels")
+    _require_finite(rows, "features")
     present, of_row = torch.unique(row_labels, return_inverse=True)
     if len(present) < 2:
         raise ValueError(f"a spread needs features of at least two classes, got {len(present)}")
     moments = _ClassMoments(len(present))
-    for h, y in _pieces(rows, of_row):
+    for h, y in _pieces(rows, of_row, len(present)):
         moments.add(h, y)
     return moments.spread()
 
@@ -511,7 +510,7 @@ class _ClassMoments:
         return deviation, self.merge(batch)
 
     def merge(self, other: _ClassMoments) -> Tensor:
-        """Count the rows of `other`; returns √(n·n′/(n+n′))·(μ′ − μ) of each class, (K, D).
+        """Count the rows of `other`; returns √(n·n′/(n+n′))·(μ′ − μ) of each class that `other` has, (C, D).
 
         The sum of the outer products of these is what the scatter of all rows around the new means has beyond
         the two scatters around the old ones (Chan, Golub & LeVeque 1983).
@@ -525,7 +524,7 @@ class _ClassMoments:
         self.mean = self.mean + share.unsqueeze(-1) * difference
         self.square = self.square + other.square + shift.square().sum(-1)
         self.count = total
-        return shift
+        return shift[other.count > 0]
 
     def spread(self) -> float:
         """tr Σ_W / tr Σ_B with the same share for every class that has rows."""
@@ -592,16 +591,20 @@ def _frame_error(products: Tensor) -> float:  # (C, C)
     return float((products / products.norm() - frame / frame.norm()).norm())
 
 
-def _pieces(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _pieces(rows: Tensor, labels: Tensor, num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Features in float64 with their labels, a bounded number of them at a time."""
-    size = max(1, _PIECE // max(1, rows.shape[1]))
+    # a piece costs a pass over the (K, D) table of means, so that it should have as many rows
+    size = max(num_classes, _PIECE // max(1, rows.shape[1]))
     for piece, piece_labels in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
-        yield _finite(piece, "features"), piece_labels
+        yield piece.double(), piece_labels
 
 
 def _finite(values: Tensor, name: str) -> Tensor:
     """The values in float64, refused where one is not finite."""
-    values = values.double()
+    _require_finite(values, name)
+    return values.double()
+
+
+def _require_finite(values: Tensor, name: str) -> None:
     if not values.isfinite().all():
         raise ValueError(f"{name} must be finite, got {float(values[~values.isfinite()][0])}")
-    return values

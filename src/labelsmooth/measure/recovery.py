@@ -19,7 +19,7 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 
 # What tells smoothed networks from others, set on MLPs and small CNNs on digits and 5,000 images of MNIST. On
 # rows held out those trained to the end with 0.05 ≤ ε ≤ 0.2 had gap spreads of at most 0.28 and wrong spreads
-# of at most 0.12; those with hard labels wrong spreads of at least 0.24 and, but for the very first epochs, gap
+# of at most 0.12; those with hard labels wrong spreads of at least 0.24 and, but for the first epochs, gap
 # spreads of at least 0.40. Logistic regressions, random forests and MLPs of scikit-learn had wrong spreads of
 # at least 0.29.
 LARGEST_GAP_SPREAD = 0.3
