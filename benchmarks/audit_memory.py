@@ -3,8 +3,8 @@
     python benchmarks/audit_memory.py --megabytes 500
 
 The rows are logits of a linear classifier on LetterRecognition, over and over with a little noise, so that
-every confidence is another. The audit runs in a process of its own, whose peak of resident memory counts; with
-`--limit` its address space may not grow by more than that many megabytes over what its imports take.
+every confidence is another. The audit runs in a process of its own, whose peak of resident memory counts.
+With `--limit` its address space may not grow by more megabytes than that over what its imports take.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from labelsmooth.measure.compare import Comparison
 from safetensors.torch import save_file
 from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
@@ -32,6 +31,7 @@ from labelsmooth.audit.pairs import side_by_side
 from labelsmooth.audit.predictions import Batch
 from labelsmooth.audit.split import SPLIT_SEED
 from labelsmooth.cli import main
+from labelsmooth.measure.compare import Comparison
 from labelsmooth.study import Recipe, run_study
 
 ROOT = Path(__file__).parents[1]
@@ -302,6 +302,28 @@ def test_rows_pair_up_whatever_the_blocks():
         torch.equal(one.labels, two.labels) and torch.equal(one.scores, two.scores) for one, two in pairs
     )
     assert torch.cat([one.labels for one, _ in pairs]).tolist() == list(range(12))
+
+
+def test_features_and_the_last_layer(tmp_path):
+    x, y = load_digits(return_X_y=True)
+    model = LogisticRegression(max_iter=100).fit(x[800:] / 16, y[800:])
+    features, labels = x[:400] / 16, y[:400]
+    path = write(
+        tmp_path / "m.npz",
+        logits=model.decision_function(features),
+        labels=labels,
+        features=features.astype(np.float32),
+        classifier_weight=model.coef_,
+        classifier_bias=model.intercept_,
+    )
+    assert main(["audit", path, "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]["m"]
+    means = np.stack([features[labels == k].mean(0) for k in range(10)])
+    within = np.mean([((features[labels == k] - means[k]) ** 2).sum(-1).mean() for k in range(10)])
+    between = ((means - means.mean(0)) ** 2).sum(-1).mean()
+    assert found["spread"]["value"] == pytest.approx(within / between, rel=1e-5)
+    assert {"class_separation", "nc1", "nc2", "nc3", "spread_in_span"} <= set(found)
+    assert Page((tmp_path / "out" / "report.html").read_text()).tags.count("img") == 4
 
 
 class Page(HTMLParser):

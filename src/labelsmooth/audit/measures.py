@@ -22,6 +22,8 @@ from labelsmooth.audit.table import BadFile
 from labelsmooth.measure import (
     Calibration,
     CalibrationResult,
+    Geometry,
+    PlaneProjection,
     PNorm,
     RecoveredSmoothing,
     Selective,
@@ -31,12 +33,16 @@ from labelsmooth.measure import (
     TeacherResult,
     TemperatureScaling,
     logit_gaps,
+    plane_projection,
 )
 from labelsmooth.measure.interval import Interval
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Metrics: TypeAlias = dict[str, Interval]
+
+# Rows of each of three classes in the picture of the last layer; more would only cover one another.
+_SHOWN_ROWS = 300
 
 # Width of the cells that logit gaps are counted in, in nats, and how many there may be before it doubles.
 _GAP_WIDTH, _GAP_CELLS = 2.0**-6, 2**14
@@ -74,6 +80,7 @@ class Measured:
     gaps: Histogram
     recovered: RecoveredSmoothing
     teacher: TeacherResult
+    projection: PlaneProjection | None  # of three classes, where the file holds features and the last layer
     notes: tuple[str, ...]
 
 
@@ -104,6 +111,7 @@ def measure(
     after, repaired = Calibration(bins), Selective()
     change = Mean()  # of the NLL by the temperature
     gaps, recovery, teacher = _Gaps(), SmoothingRecovery(predictions.num_classes), Teacher()
+    layer = _Layer(predictions) if predictions.has_features and scan.classes > 1 else None
     groups = {group: Calibration(bins) for group in scan.groups}
     for batch, drawn in fitting.measured():
         logits = as_logits(batch.scores, are_probs)
@@ -120,6 +128,8 @@ def measure(
         gaps.update(logits, batch.labels)
         recovery.update(logits, batch.labels)
         teacher.update(logits, batch.labels)
+        if layer is not None:
+            layer.update(batch)
         for group in np.unique(batch.groups) if batch.groups is not None else ():
             _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
         progress.rows_done(len(batch.labels))
@@ -152,6 +162,8 @@ def measure(
         ),
         "repair_p": _UNTOLD if fit.repair.p is None else _exactly(fit.repair.p),
     }
+    if layer is not None:
+        metrics |= layer.metrics()
     if fit.temperature is not None:
         scaled = after.intervals()
         metrics |= {"nll_after_temperature": scaled["nll"], "ece_after_temperature": scaled["ece"]}
@@ -174,6 +186,7 @@ def measure(
         gaps=gaps.histogram(),
         recovered=recovery.compute(),
         teacher=teacher.compute(),
+        projection=None if layer is None else layer.projection(),
         notes=(*fit.notes, *_notes(predictions, calibration)),
     )
 
@@ -267,6 +280,50 @@ class _Rows:
         return both
 
 
+class _Layer:
+    """The geometry of the penultimate features, and the rows of three classes for a picture."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self._classifier = predictions.classifier()
+        self._geometry = Geometry(predictions.num_classes)
+        self._shown = min(3, predictions.num_classes)
+        self._rows: list[tuple[Tensor, Tensor]] = []
+        self._left = [_SHOWN_ROWS] * self._shown  # rows still to be kept of each class
+
+    def update(self, batch: Batch) -> None:
+        assert batch.features is not None
+        self._geometry.update(batch.features, batch.labels)
+        for label in range(self._shown):
+            at = (batch.labels == label).nonzero().squeeze(1)[: self._left[label]]
+            self._left[label] -= len(at)
+            self._rows.append((batch.features[at].float(), batch.labels[at]))
+
+    def metrics(self) -> Metrics:
+        """Without intervals: these numbers are about the network more than about the rows."""
+        result = self._geometry.compute(None if self._classifier is None else self._classifier[0])
+        found = {
+            "spread": result.spread,
+            "class_separation": result.class_separation,
+            "nc1": result.nc1,
+            "nc2": result.frame.frame_error,
+        }
+        if result.classifier is not None:
+            found |= {
+                "nc3": result.classifier.self_duality,
+                "spread_in_span": result.classifier.spread_in_span,
+            }
+        return {name: _exactly(value) for name, value in found.items()}
+
+    def projection(self) -> PlaneProjection | None:
+        if self._classifier is None or self._shown < 3:
+            return None
+        features, labels = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
+        weight, bias = self._classifier
+        if torch.linalg.matrix_rank(weight[1:3] - weight[0]) < 2:
+            return None  # templates on one line span no plane
+        return plane_projection(features, labels, weight, bias, (0, 1, 2))
+
+
 class _Gaps:
     """Counts of logit gaps, in cells that grow where the gaps spread too far."""
 
@@ -323,7 +380,7 @@ def _of_group(calibration: Calibration) -> Metrics:
     return {"rows": _exactly(calibration.compute().rows), **calibration.intervals()}
 
 
-def _exactly(value: int) -> Interval:
+def _exactly(value: float) -> Interval:
     """A number that has no interval."""
     return Interval(value=value, low=math.nan, high=math.nan)
 

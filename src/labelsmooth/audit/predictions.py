@@ -82,6 +82,7 @@ class Scan:
     labels_sha256: str  # of the labels in their order
     weights_sha256: str | None  # likewise
     groups: tuple[str, ...]  # in alphabetical order
+    classes: int  # that have rows
 
 
 class Predictions:
@@ -149,10 +150,12 @@ class Predictions:
         """
         labels, weights = hashlib.sha256(), hashlib.sha256()
         groups: set[str] = set()
+        seen = np.zeros(self.num_classes, bool)
         distributions = not self.are_probs
         for batch in self.batches():
             distributions = distributions and bool(_are_distributions(batch.scores).all())
             labels.update(batch.labels.numpy().tobytes())
+            seen[batch.labels.numpy()] = True
             if batch.weights is not None:
                 weights.update(batch.weights.numpy().tobytes())
             if batch.groups is not None:
@@ -171,6 +174,7 @@ class Predictions:
             labels_sha256=labels.hexdigest(),
             weights_sha256=weights.hexdigest() if self.has_weights else None,
             groups=tuple(sorted(groups)),
+            classes=int(seen.sum()),
         )
 
     def classifier(self) -> tuple[Tensor, Tensor] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from labelsmooth.audit import Measured
-from labelsmooth.plot import GapDisplay, RiskCoverageDisplay, plot_reliability
+from labelsmooth.plot import GapDisplay, RiskCoverageDisplay, plot_projection, plot_reliability
 from labelsmooth.report.figures import new_figure, to_svg
 
 _ACROSS = 3  # reliability diagrams side by side
@@ -55,6 +55,20 @@ def gap_svg(models: Sequence[Measured]) -> str:
             optimum=np.zeros(0),
             name=_plain(model.name),
         ).plot(ax)
+    return to_svg(figure)
+
+
+def projection_svg(models: Sequence[Measured]) -> str:
+    """Penultimate features of three classes in the plane through their templates."""
+    across = min(_ACROSS, len(models))
+    down = -(-len(models) // across)
+    figure = new_figure(3.6 * across, 3.7 * down)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for model, ax in zip(models, axes, strict=False):
+        assert model.projection is not None
+        plot_projection(model.projection, ax).set_title(_plain(model.name), fontsize=10)
+    for ax in axes[len(models) :]:
+        ax.set_axis_off()
     return to_svg(figure)
 
 

@@ -12,8 +12,8 @@ from textwrap import fill
 import numpy as np
 import torch
 
-from labelsmooth.audit import Audit, to_json
-from labelsmooth.report.audit_figures import gap_svg, reliability_svg, risk_coverage_svg
+from labelsmooth.audit import Audit, Measured, to_json
+from labelsmooth.report.audit_figures import gap_svg, projection_svg, reliability_svg, risk_coverage_svg
 from labelsmooth.report.audit_verdict import SCORES, differences, findings, headline, with_interval
 from labelsmooth.report.html import data_uri, render
 
@@ -64,6 +64,9 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
     }
     if with_gaps:
         pictures["gap"] = gap_svg(with_gaps)
+    projected = [model for model in audit.models if model.projection is not None]
+    if projected:
+        pictures["projection"] = projection_svg(projected)
     versions = {
         "labelsmooth": importlib.metadata.version("labelsmooth"),
         "torch": str(torch.__version__),
@@ -77,10 +80,15 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
         headline=headline(audit),
         findings={model.name: findings(model) for model in audit.models},
         differences=[(pair, differences(pair)) for pair in audit.pairs],
-        scores=SCORES,
+        scores={
+            metric: title
+            for metric, (title, _) in SCORES.items()
+            if any(metric in model.metrics for model in audit.models)
+        },
+        shown=_shown,
         group_scores=GROUP_SCORES,
         some_left_out=any(model.gaps.count.sum() < model.rows for model in with_gaps),
-        shown=lambda interval, metric: with_interval(interval, metric, unit=False),
+        interval=lambda interval, metric: with_interval(interval, metric, unit=False),
         pictures={name: data_uri(svg) for name, svg in pictures.items()},
         versions=versions,
     )
@@ -114,8 +122,9 @@ def _text(audit: Audit) -> str:
     lines += [fill(note, _WIDTH) + "\n" for note in audit.notes]
     table = [["95 % intervals in brackets", *(model.name for model in audit.models)]]
     table += [
-        [title, *(with_interval(model.metrics[metric], metric, unit=False) for model in audit.models)]
+        [title, *(_shown(model, metric) for model in audit.models)]
         for metric, (title, _) in SCORES.items()
+        if any(metric in model.metrics for model in audit.models)
     ]
     lines.append(_aligned(table))
     for pair in audit.pairs:
@@ -125,6 +134,10 @@ def _text(audit: Audit) -> str:
             rows.append([SCORES[row.metric][0], with_interval(row.interval, row.metric, unit=False) + noise])
         lines += ["", _aligned(rows)]
     return "\n".join(lines) + "\n"
+
+
+def _shown(model: Measured, metric: str) -> str:
+    return with_interval(model.metrics[metric], metric, unit=False) if metric in model.metrics else "–"
 
 
 def _aligned(table: list[list[str]]) -> str:

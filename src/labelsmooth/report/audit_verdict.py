@@ -40,6 +40,12 @@ SCORES: dict[str, tuple[str, tuple[int, int]]] = {
     "repair_p": ("p of the repair", (1, 0)),
     "aurc_before_repair": ("AURC without it", PLAIN),
     "aurc_repaired": ("AURC with it", PLAIN),
+    "spread": ("spread of the features", PLAIN),
+    "spread_in_span": ("the same where the logits see it", PLAIN),
+    "class_separation": ("class separation, R²", PLAIN),
+    "nc1": ("neural collapse, NC1", PLAIN),
+    "nc2": ("NC2", PLAIN),
+    "nc3": ("NC3", PLAIN),
 }
 
 
