@@ -15,8 +15,8 @@ from torch import Tensor
 
 from labelsmooth.audit.table import Array, BadFile, Table, open_table
 
-# Values in one block of scores, 16 MB in float64, and rows where there are few classes.
-_BLOCK_VALUES, _BLOCK_ROWS = 2**21, 2**16
+# Values in one block of scores, 4 MB in float64, and rows where there are few classes.
+_BLOCK_VALUES, _BLOCK_ROWS = 2**19, 2**15
 # How far the sum of a row of probabilities may be from 1.
 _SUM_TOLERANCE = 1e-3
 MOST_GROUPS = 1000

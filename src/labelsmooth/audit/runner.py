@@ -37,7 +37,7 @@ def run_audit(settings: Settings) -> Audit:
         BadFile: a file cannot be used.
         OSError: it may not be read.
 
-    Cost: a few passes over each file and some more over the rows that are fitted on, in blocks of 16 MB.
+    Cost: a few passes over each file and some more over the rows that are fitted on, in blocks of 4 MB.
     """
     names = Names(**{name: getattr(settings, name) for name in Names.__dataclass_fields__})
     labels = model_names(settings.files)
