@@ -83,7 +83,10 @@ def train(loss_name: str, words: Tensor, vocabulary: int, steps: int, batch: int
             print(f"{loss_name:>11}  step {step:4}  loss {losses[-1]:.5f}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     run = Run(losses, statistics.median(seconds), peak)
-    print(f"{loss_name:>11}  {1e3 * run.seconds:.0f} ms a step, peak memory {run.peak / 2**20:.0f} MiB")
+    print(
+        f"{loss_name:>11}  {1e3 * run.seconds:.0f} ms a step, peak memory {run.peak / 2**20:.0f} MiB",
+        flush=True,
+    )
     return run
 
 

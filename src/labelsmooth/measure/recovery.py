@@ -77,8 +77,8 @@ class SmoothingRecovery:
 
     What the logits cannot tell: `ls.uniform` at ε·K/(K−1) and `ls.others` at ε have one and the same target,
     so both values are given; logits that were divided by a temperature tell another ε; and whatever else
-    stops at a finite gap looks smoothed too: a student of a smoothed teacher, boosted trees on easy data, a
-    support vector machine with Platt's scaling.
+    stops at a finite gap looks smoothed too: a student of a smoothed teacher, boosted trees stopped after a
+    few rounds, a support vector machine with Platt's scaling.
 
     Args:
         num_classes: K ≥ 2.
