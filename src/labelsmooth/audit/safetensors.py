@@ -13,6 +13,7 @@ _DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, Type
 _KINDS = dict.fromkeys(("F16", "BF16", "F32", "F64"), "float") | dict.fromkeys(
     ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"), "integer"
 )
+_MAPPED_BLOCKS = 16
 
 
 class SafetensorsTable:
@@ -28,8 +29,10 @@ class SafetensorsTable:
                 self.columns[name] = Column(shape=tuple(tensor.get_shape()), kind=_KINDS.get(kind, kind))
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
-        # opened anew each time, which gives back the pages of the map
-        with reading(self.path, _DAMAGE), safe_open(self.path, framework="pt") as tensors:
-            slices = {name: tensors.get_slice(name) for name in names}
-            for start in range(0, self.columns[names[0]].shape[0], rows):
-                yield {name: values[start : start + rows] for name, values in slices.items()}
+        total = self.columns[names[0]].shape[0]
+        # the map is opened anew now and then, which gives back its pages
+        for first in range(0, total, _MAPPED_BLOCKS * rows):
+            with reading(self.path, _DAMAGE), safe_open(self.path, framework="pt") as tensors:
+                slices = {name: tensors.get_slice(name) for name in names}
+                for start in range(first, min(total, first + _MAPPED_BLOCKS * rows), rows):
+                    yield {name: values[start : start + rows] for name, values in slices.items()}
