@@ -159,7 +159,7 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
         ),
         ([*THEORY, "0.1"], "unrecognized arguments: 0.1"),
         (["thoery"], "there is no command 'thoery', did you mean theory?"),
-        (["x"], "there is no command 'x', expected one of bench, study, theory"),
+        (["x"], "there is no command 'x', expected one of audit, bench, study, theory"),
         (
             [*THEORY, "--plot", "/nonexistent/x.png"],
             "plot must lie in a folder that exists, got '/nonexistent/x.png'",
@@ -220,6 +220,10 @@ def raising(error):
             ModuleNotFoundError("No module named 'mlxtend.data'", name="mlxtend.data"),
             "this needs the package mlxtend, which pip install 'labelsmooth[study]' brings",
         ),
+        (
+            ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow"),
+            "this needs the package pyarrow, which pip install 'labelsmooth[audit]' brings",
+        ),
     ],
 )
 def test_bad_input_found_while_running(subcommand, capsys, error, sentence):
@@ -279,6 +283,20 @@ class EveryKind:
     out: Path | None = field(default=None, metadata={"help": "where"})
     made: tuple[str, ...] = field(default_factory=lambda: ("a",), metadata={"help": "made when needed"})
     quiet: bool = field(default=False, metadata={"help": "say nothing"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByPlace:
+    files: tuple[Path, ...] = field(metadata={"help": "several", "metavar": "FILE", "positional": True})
+    out: Path | None = field(default=None, metadata={"help": "where"})
+
+
+def test_arguments_that_are_given_by_their_place():
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, ByPlace)
+    parsed = parser.parse_args(["a", "b", "--out", "c"])
+    assert from_namespace(ByPlace, parsed) == ByPlace(files=(Path("a"), Path("b")), out=Path("c"))
+    assert "FILE several (required)" in " ".join(parser.format_help().split())
 
 
 def parse_every_kind(text: str) -> EveryKind:

@@ -18,9 +18,11 @@ from types import ModuleType
 from typing import NoReturn
 
 from labelsmooth import __version__
-from labelsmooth.cli.options import add_options, flag, from_namespace
+from labelsmooth.cli.options import add_options, flag, from_namespace, is_positional
 
-COMMANDS = ("study", "theory", "bench")
+COMMANDS = ("study", "audit", "theory", "bench")
+# The packages that another extra than `study` brings.
+_EXTRAS = {"pyarrow": "audit", "safetensors": "audit"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", "labelsmooth"):
             raise
-        return _fail(f"this needs the package {package}, which pip install 'labelsmooth[study]' brings")
+        extra = _EXTRAS.get(package, "study")
+        return _fail(f"this needs the package {package}, which pip install 'labelsmooth[{extra}]' brings")
     return 0
 
 
@@ -81,7 +84,8 @@ def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
         subparser.set_defaults(module=module)
         add_options(subparser, module.Options)
         if name == command:
-            _check_option_names(arguments, {"--help", *map(flag, fields(module.Options))})
+            named = [flag(option) for option in fields(module.Options) if not is_positional(option)]
+            _check_option_names(arguments, {"--help", *named})
     if not arguments:
         parser.print_help()
         raise SystemExit(0)

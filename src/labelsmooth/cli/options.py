@@ -1,7 +1,8 @@
 """A frozen dataclass as a subcommand's options: its fields are the arguments, their types and their defaults.
 
 A field is an int, float, str, Path, `X | None`, `tuple[X, ...]` (one or more values), or a bool (a flag, off
-by default). Its metadata holds "help", and may hold "choices" and "metavar".
+by default). Its metadata holds "help", and may hold "choices", "metavar", and "positional" for an argument
+that is given by its place.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance
         default = _default(field)
         # An option that is not given stays out of the namespace: only the dataclass knows the defaults.
         settings: dict[str, Any] = {
-            "dest": field.name,
             "default": argparse.SUPPRESS,
             "help": _help(field.metadata["help"], default),
         }
@@ -38,14 +38,18 @@ def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance
         else:
             assert value in _VALUES, f"{field.name}: no option can hold a {hints[field.name]}"
             settings["type"] = value
-            settings["required"] = default is MISSING
             settings["choices"] = field.metadata.get("choices")
             # argparse lists the choices in place of a metavar
             unnamed = None if settings["choices"] else field.name.upper()
             settings["metavar"] = field.metadata.get("metavar", unnamed)
             if several:
                 settings["nargs"] = "+"
-        parser.add_argument(flag(field), **settings)
+        if is_positional(field):
+            assert default is MISSING, f"{field.name}: an argument given by its place is required"
+            parser.add_argument(field.name, **settings)
+        else:
+            settings["required"] = default is MISSING
+            parser.add_argument(flag(field), dest=field.name, **settings)
 
 
 def from_namespace(options: type[T], namespace: argparse.Namespace) -> T:
@@ -65,6 +69,11 @@ def from_namespace(options: type[T], namespace: argparse.Namespace) -> T:
 def flag(field: Field[Any]) -> str:
     """How the field is written on the command line."""
     return "--" + field.name.replace("_", "-")
+
+
+def is_positional(field: Field[Any]) -> bool:
+    """Whether the field is given by its place, without a name."""
+    return bool(field.metadata.get("positional", False))
 
 
 def _value_type(hint: Any) -> tuple[Any, bool]:

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 def reliability_svg(study: Study, eps: Sequence[float]) -> str:
     """Reliability on the test rows of all seeds, a column for each ε, before and after temperature."""
-    figure = _figure(3.4 * len(eps), 7.0)
+    figure = new_figure(3.4 * len(eps), 7.0)
     axes = figure.subplots(2, len(eps), squeeze=False)
     for column, value in enumerate(eps):
         for row, scaled in enumerate((False, True)):
             ax = plot_reliability(_pooled_bins(trials_of(study, value), scaled), axes[row, column])
             ax.set_title(f"{_arm(value)}{', with temperature' if scaled else ''}", fontsize=10)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def projection_svg(study: Study, eps: Sequence[float]) -> str:
     """Penultimate features of three classes in the plane through their templates, of the first seed."""
-    figure = _figure(7.2, 3.5 * len(eps))
+    figure = new_figure(7.2, 3.5 * len(eps))
     parts: tuple[tuple[Part, str], ...] = (("train", "training rows"), ("validation", "validation rows"))
     projections = {
         _arm(value): {words: projection_of(trials_of(study, value)[0], part) for part, words in parts}
@@ -45,7 +45,7 @@ def projection_svg(study: Study, eps: Sequence[float]) -> str:
     }
     axes = figure.subplots(len(eps), 2, squeeze=False)
     ProjectionDisplay.from_projections(projections, class_names=study.data.class_names, ax=axes)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def has_plane(study: Study) -> bool:
@@ -68,7 +68,7 @@ def projection_of(trial: Trial, part: Part) -> PlaneProjection:
 
 def gap_svg(study: Study) -> str:
     """Measured logit gaps against ε over the curve of the optimal gap."""
-    figure = _figure(5.6, 3.8)
+    figure = new_figure(5.6, 3.8)
     eps = sorted(study.recipe.eps)
     metrics = [[trial.metrics for trial in trials_of(study, value)] for value in eps]
     plot_measured_gap(
@@ -80,12 +80,12 @@ def gap_svg(study: Study) -> str:
         },
         figure.subplots(),
     )
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def curves_svg(study: Study) -> str:
     """Training loss, validation NLL and validation accuracy against the epoch, mean ± sd over seeds."""
-    figure = _figure(10.5, 3.0)
+    figure = new_figure(10.5, 3.0)
     for ax, name, label in zip(
         figure.subplots(1, 3),
         ("train_loss", "validation_nll", "validation_accuracy"),
@@ -97,7 +97,7 @@ def curves_svg(study: Study) -> str:
             for value in sorted(study.recipe.eps)
         }
         plot_training_curves(series, label, ax)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def trials_of(study: Study, eps: float) -> list[Trial]:
@@ -118,13 +118,14 @@ def _pooled_bins(trials: Sequence[Trial], scaled: bool) -> ReliabilityBins:
     return calibration.compute().bins
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
     """The figure as SVG, the same bytes for the same numbers."""
     import matplotlib as mpl
 

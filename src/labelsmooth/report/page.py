@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isinf
@@ -20,6 +19,7 @@ from labelsmooth.report.figures import (
     reliability_svg,
     trials_of,
 )
+from labelsmooth.report.html import data_uri, render
 from labelsmooth.report.verdict import Verdict, estimate, show, show_number, verdict
 from labelsmooth.study import Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
@@ -66,8 +66,6 @@ def write_report(folder: Path | str) -> Report:
 
     Cost: a few seconds; it reads the logits and features of every trial.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     study = load_study(folder)
     found = verdict(study)
     shown = [0.0] if found.chosen_eps is None else [0.0, found.chosen_eps]
@@ -78,16 +76,14 @@ def write_report(folder: Path | str) -> Report:
     }
     if has_plane(study):
         pictures["projection"] = projection_svg(study, shown)
-    environment = Environment(
-        loader=PackageLoader("labelsmooth.report", "."), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["show"] = show
-    html = environment.get_template("template.html").render(
+    html = render(
+        "template.html",
+        show=show,
         study=study,
         verdict=found,
         measures=_measures(study),
         scores=SCORES,
-        pictures={name: _data_uri(svg) for name, svg in pictures.items()},
+        pictures={name: data_uri(svg) for name, svg in pictures.items()},
         untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
         versions=study.trials[0].versions,
     )
@@ -132,11 +128,6 @@ def _measures(study: Study) -> tuple[Measure, ...]:
 def _plane_spread(trial: Trial, part: Part) -> float:
     projection = projection_of(trial, part)
     return within_class_spread(projection.points, projection.labels)
-
-
-def _data_uri(svg: str) -> str:
-    # as images, so that nothing in one picture can reach another or the page
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _text(found: Verdict) -> str:

@@ -1,0 +1,9 @@
+"""Saved predictions of anyone's models, read from files larger than memory and measured."""
+
+from labelsmooth.audit.document import to_json
+from labelsmooth.audit.measures import Histogram, Measured, Pair
+from labelsmooth.audit.runner import Audit, run_audit
+from labelsmooth.audit.settings import Settings
+from labelsmooth.audit.table import BadFile
+
+__all__ = ["Audit", "BadFile", "Histogram", "Measured", "Pair", "Settings", "run_audit", "to_json"]

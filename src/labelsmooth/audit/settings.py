@@ -1,0 +1,74 @@
+"""What to audit, and how: one list for the Python call and the command line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labelsmooth.audit.predictions import Names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Names):
+    """Files of predictions, one for each model, and the rows that a temperature and a repair are fitted on.
+
+    Raises:
+        ValueError: a setting is outside its range, or the files do not fit together.
+    """
+
+    files: tuple[Path, ...] = field(
+        metadata={
+            "help": "predictions of one model each: .npz, .safetensors or .parquet",
+            "metavar": "FILE",
+            "positional": True,
+        }
+    )
+    validation: tuple[Path, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "predictions on other rows, a file for each FILE in the same order, on which temperature "
+            "and repair are fitted (default: the validation rows that a FILE holds itself, else a share of "
+            "its rows)",
+            "metavar": "FILE",
+        },
+    )
+    validation_share: float = field(
+        default=0.2,
+        metadata={
+            "help": "that share, in (0, 1), drawn with a fixed seed; the others are measured",
+            "metavar": "SHARE",
+        },
+    )
+    bins: int = field(default=15, metadata={"help": "bins of confidence of equal width", "metavar": "B"})
+
+    def __post_init__(self) -> None:
+        repeated = [path for path, count in Counter(self.files).items() if count > 1]
+        if repeated:
+            raise ValueError(f"each file must be named once, got {repeated[0]} several times")
+        if self.validation is not None and len(self.validation) != len(self.files):
+            raise ValueError(
+                f"validation must name a file for each of the {len(self.files)} files, "
+                f"got {len(self.validation)}"
+            )
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"validation_share must lie in (0, 1), got {self.validation_share:g}")
+        if self.bins < 1:
+            raise ValueError(f"bins must be at least 1, got {self.bins}")
+        if self.logits is not None and self.probs is not None:
+            raise ValueError(f"either logits or probs can be named, got {self.logits!r} and {self.probs!r}")
+
+
+def model_names(files: tuple[Path, ...]) -> tuple[str, ...]:
+    """A name for each file, all different: its stem, with as much of its path in front as it takes.
+
+    Files that differ in their suffix alone keep it.
+    """
+    for depth in range(max(len(path.parts) for path in files)):
+        for whole in (False, True):
+            names = tuple(
+                "/".join((*path.parts[-1 - depth : -1], path.name if whole else path.stem)) for path in files
+            )
+            if len(set(names)) == len(names):
+                return names
+    return tuple(map(str, files))
