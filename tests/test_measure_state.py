@@ -138,7 +138,7 @@ def test_smooth_error_of_confidences_is_that_of_calibration_and_its_definition(w
         (np.array([0.5]), np.array([True, True]), ValueError, r"got \(1,\) and \(2,\)"),
         (np.zeros(0), np.zeros(0, bool), ValueError, r"got \(0,\) and \(0,\)"),
         (np.array([1]), np.array([True]), TypeError, "floating-point values, got torch.int64"),
-        (np.array([0.5]), np.array([1]), TypeError, "bools, got torch.int64"),
+        (np.array([0.5]), np.array([2]), ValueError, "correct must be 0 or 1, got 2"),
     ],
 )
 def test_what_smece_of_scores_refuses(confidence, correct, error, message):

@@ -10,7 +10,16 @@ from labelsmooth.measure.distillation import (
     equivalent_smoothing,
     teacher_agreement,
 )
-from labelsmooth.measure.functional import accuracy, brier, classwise_ece, ece, mce, nll, smece
+from labelsmooth.measure.functional import (
+    accuracy,
+    brier,
+    classwise_ece,
+    ece,
+    mce,
+    nll,
+    smece,
+    smece_of_scores,
+)
 from labelsmooth.measure.geometry import (
     ClassifierGeometry,
     FrameShape,
@@ -28,7 +37,6 @@ from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
 from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
 from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
-from labelsmooth.measure.smooth import smece_of_scores
 
 __all__ = [
     "Agreement",

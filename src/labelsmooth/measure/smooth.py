@@ -7,9 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from labelsmooth.measure.inputs import Array, as_tensor
 from labelsmooth.measure.interval import Interval, shrinking_interval
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -19,9 +17,6 @@ INTERVALS = 4096
 
 # halvings of a width between 0 and 1, the last of 1e-9
 _HALVINGS = 30
-
-# equal intervals of [0, 1], and rows counted in them at a time, which stay in cache
-_INTERVALS, _PIECE = 4096, 2**14
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -210,56 +205,3 @@ def _relplot_at(moments: ResidualMoments, rows: float, width: float) -> float:
     error = smoothed(moments.residual, moments.residual_1)
     density = smoothed(moments.mass, moments.mass_1) + 1e-4 / rows
     return float(np.abs(error).sum() / density.sum())
-
-
-def smece_of_scores(confidence: Array, correct: Array) -> float:
-    """Smooth calibration error of confidences and whether each was right, in 0..1.
-
-    Args:
-        confidence: (…) floats in 0..1.
-        correct: (…) bool.
-
-    Raises:
-        TypeError: an argument is no tensor or array, or does not hold floats or bools.
-        ValueError: the shapes differ, there is no row, or a confidence is not in 0..1.
-
-    Cost: a few passes over the two, 0.5 MB at a time, and that of `smooth_ece`.
-
-    Example:
-        >>> round(smece_of_scores(np.array([0.75, 0.75]), np.array([True, False])), 4)
-        0.25
-
-    Source: as `smooth_ece`. It takes what relplot's `smECE` takes, and differs from that by what
-    `smooth_ece_of_relplot` names.
-    """
-    scores, right = as_tensor(confidence, "confidence"), as_tensor(correct, "correct")
-    if not scores.is_floating_point():
-        raise TypeError(f"confidence must hold floating-point values, got {scores.dtype}")
-    if right.dtype != torch.bool:
-        raise TypeError(f"correct must hold bools, got {right.dtype}")
-    if scores.shape != right.shape or scores.numel() == 0:
-        raise ValueError(
-            f"confidence and correct must have one entry for each row, got {tuple(scores.shape)} and "
-            f"{tuple(right.shape)}"
-        )
-    outside = ~((scores >= 0) & (scores <= 1))  # written so that NaN is outside
-    if outside.any():
-        raise ValueError(f"confidence must lie in 0..1, got {float(scores[outside][0])}")
-    sums = np.zeros((5, _INTERVALS))
-    pieces = (torch.split(rows.reshape(-1), _PIECE) for rows in (scores, right))
-    for piece, of_piece in zip(*pieces, strict=True):
-        c = piece.cpu().double().numpy()
-        interval = np.minimum((c * _INTERVALS).astype(np.int64), _INTERVALS - 1)
-        distance = c - (interval + 0.5) / _INTERVALS
-        residual = c - of_piece.cpu().numpy()
-        powers = (np.ones_like(c), distance, residual, residual * distance, residual * distance**2)
-        for total, values in zip(sums, powers, strict=True):
-            total += np.bincount(interval, values, _INTERVALS)
-    mass, mass_1, residual_0, residual_1, residual_2 = sums / scores.numel()
-    return float(
-        smooth_ece(
-            ResidualMoments(
-                mass=mass, mass_1=mass_1, residual=residual_0, residual_1=residual_1, residual_2=residual_2
-            )
-        )
-    )
