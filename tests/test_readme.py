@@ -11,13 +11,19 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_library_example_runs():
-    first, layer = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, layer, measures = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len(first.splitlines()) <= 11
-    example = layer.replace("4096", "16").join(("import torch\nimport labelsmooth as ls\n", "\n" + first))
+    imports = "import torch\nimport labelsmooth as ls\n"
+    example = imports + layer.replace("4096", "16") + "\n" + first + 'print("---")\n' + measures
     done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
-    gap, floor = map(float, done.stdout.splitlines()[-1].split())
+    of_losses, _, of_measures = done.stdout.partition("---\n")
+    gap, floor = map(float, of_losses.splitlines()[-1].split())
     assert abs(gap - log(1 + 1000 * 0.9 / 0.1)) < 1e-12
     assert abs(floor - (-0.9001 * log(0.9001) - 999 * 1e-4 * log(1e-4))) < 1e-12
+    # guesses among 1,000 classes that are sure of themselves: a temperature makes them better
+    assert re.fullmatch(
+        r"0\.\d+ Interval\(value=0\..* \d\.\d+\nInterval\(value=\d\.\d+, low=\d.*\)\n", of_measures
+    )
 
 
 def test_links_lead_somewhere():
