@@ -230,7 +230,7 @@ def test_the_stored_study_reads_back_as_it_was(finished):
         assert trial.versions.torch == torch.__version__
         assert trial.versions.threads == 1
         assert same(
-            TrialResult(config=trial.config, metrics=trial.metrics, arrays=trial.arrays),
+            TrialResult(config=trial.config, metrics=trial.metrics, arrays=trial.arrays, seconds=0),
             train_trial(trial.config, load_data("digits"), lambda: None),
         )
 

@@ -114,6 +114,69 @@ def test_an_interrupt_says_how_to_go_on(settings, undisturbed, tmp_path):
     assert (tmp_path / "results.jsonl").read_bytes() == undisturbed[0]
 
 
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    pids = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:  # it has just ended
+            continue
+        if parent == process.pid and b"labelsmooth.study.workers" in words:
+            pids.append(int(folder.name))
+    return pids
+
+
+def alive(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+def test_processes_side_by_side_give_the_same_and_end_with_the_study(settings, undisturbed, tmp_path):
+    process = start([*settings, "--jobs", "2"], tmp_path)
+    for line in process.stderr:
+        if line.startswith("trial 2 of 12"):
+            break
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    ends = time.monotonic() + 60
+    while any(map(alive, workers)):
+        assert time.monotonic() < ends, "a process goes on without its study"
+        time.sleep(0.05)
+
+    before = complete_trials(tmp_path)
+    process = start([*settings, "--jobs", "2"], tmp_path)
+    for line in process.stderr:
+        if line.startswith("trial"):
+            break
+    workers = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not any(map(alive, workers))
+
+    process = start([*settings, "--jobs", "3"], tmp_path)
+    for line in process.stderr:
+        if line.startswith("trial"):
+            break
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert "died with the exit status -9; if memory ran out, run the study again with fewer jobs" in err
+
+    process = start([*settings, "--jobs", "2"], tmp_path)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert before.items() <= complete_trials(tmp_path).items()
+    assert (tmp_path / "results.jsonl").read_bytes() == undisturbed[0]
+
+
 def test_a_second_process_is_refused(settings, tmp_path, capsys):
     process = start(settings, tmp_path)
     try:
@@ -140,6 +203,7 @@ def test_a_second_process_is_refused(settings, tmp_path, capsys):
         ("--data digits --eps 0.1", "eps must include 0"),
         ("--data digits --eps 0 0", "must not name a value twice"),
         ("--data digits --eps 0 x", "x"),
+        ("--data digits --jobs 0", "jobs must be at least 1, got 0"),
         ("--data digits --seeds 0", "seeds must be a whole number of at least 1, got 0"),
         ("--data digits --epochs 0", "epochs must be a whole number of at least 1, got 0"),
         ("--data digits --batch-size 0", "batch_size must be a whole number of at least 1, got 0"),

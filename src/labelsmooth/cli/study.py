@@ -20,10 +20,18 @@ DESCRIPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Recipe):
-    """The recipe, and where its study goes."""
+    """The recipe, where its study goes, and how much of it is trained at a time."""
 
     out: Path = field(
         default=Path("runs/study"), metadata={"help": "folder of the study and its report", "metavar": "DIR"}
+    )
+    jobs: int | None = field(
+        default=None,
+        metadata={
+            "help": "trials to train at a time, each in a process of its own (default: one for each core); "
+            "the numbers do not depend on it",
+            "metavar": "N",
+        },
     )
 
 
@@ -32,7 +40,7 @@ def run(options: Options) -> None:
     for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
-        run_study(recipe, options.out)
+        run_study(recipe, options.out, jobs=options.jobs)
     except KeyboardInterrupt:
         print(
             f"the complete trials are kept in {options.out}: run the same command again to go on from there",

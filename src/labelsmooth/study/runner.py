@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
-import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from labelsmooth.study.data import load_data
+from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.models import build_network
 from labelsmooth.study.progress import Progress
-from labelsmooth.study.recipe import Recipe
+from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.store import (
     Study,
     Versions,
@@ -25,10 +26,11 @@ from labelsmooth.study.store import (
     save_trial,
     write_results,
 )
-from labelsmooth.study.training import train_trial
+from labelsmooth.study.training import TrialResult, train_trial
+from labelsmooth.study.workers import train_trials
 
 
-def run_study(recipe: Recipe, out: Path | str) -> Study:
+def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> Study:
     """Train every trial of a recipe that `out` does not hold yet, and measure it.
 
     A study that was stopped, by whatever means, goes on from its last complete trial when it is run again;
@@ -37,6 +39,8 @@ def run_study(recipe: Recipe, out: Path | str) -> Study:
     Args:
         recipe: data, model, ε, seeds and training settings.
         out: folder of the study, made where it is missing.
+        jobs: trials to train at a time, ≥ 1, each in a process of its own; 1 trains in this process. None
+            takes one for each of torch's threads. The numbers do not depend on it.
 
     Returns:
         The complete study.
@@ -44,8 +48,12 @@ def run_study(recipe: Recipe, out: Path | str) -> Study:
     Raises:
         FileNotFoundError: a data file is missing.
         ValueError: the data cannot be used, the model does not fit it, a training diverged, a stored trial is
-            damaged, or another process is running a study in `out`.
+            damaged, a process that trained one died, or another process is running a study in `out`.
     """
+    cores = torch.get_num_threads()
+    jobs = cores if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     out = Path(out)
     data = load_data(recipe.data)
     # a model that cannot take these images says so before anything is written
@@ -57,24 +65,42 @@ def run_study(recipe: Recipe, out: Path | str) -> Study:
         write_results(out)
         complete = len(configs) - len(missing)
         print(f"study in {out}: {len(configs)} trials, {complete} of them complete", file=sys.stderr)
+        # By the plan, not by what of it is missing: the bits of a trial depend on it.
+        threads = max(1, cores // len(configs))
         version = importlib.metadata.version("labelsmooth")  # may be missing: ask before training
         with Progress(trials=len(configs), complete=complete, epochs=recipe.epochs) as progress:
-            for config in missing:
-                start = time.monotonic()
-                result = train_trial(config, data, progress.epoch_done)
-                save_trial(out, result, _versions(version, time.monotonic() - start))
-                write_results(out)
-                progress.trial_done(result)
+            results = (
+                _train_here(missing, data, threads, progress.epoch_done)
+                if min(jobs, len(missing)) <= 1
+                else train_trials(missing, recipe.data, jobs, threads, progress.epoch_done)
+            )
+            with closing(results):
+                for result in results:
+                    save_trial(out, result, _versions(version, threads, result.seconds))
+                    write_results(out)
+                    progress.trial_done(result)
         return load_study(out)
 
 
-def _versions(version: str, seconds: float) -> Versions:
+def _train_here(
+    configs: Sequence[TrialConfig], data: Data, threads: int, on_epoch: Callable[[], None]
+) -> Generator[TrialResult, None, None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for config in configs:
+            yield train_trial(config, data, on_epoch)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _versions(version: str, threads: int, seconds: float) -> Versions:
     return Versions(
         labelsmooth=version,
         python=platform.python_version(),
         torch=str(torch.__version__),
         numpy=np.__version__,
         platform=platform.platform(),
-        threads=torch.get_num_threads(),
+        threads=threads,
         seconds=seconds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class TrialResult:
     config: TrialConfig
     metrics: Metrics
     arrays: TrialArrays
+    seconds: float  # that it took
 
 
 def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> TrialResult:
@@ -111,12 +113,14 @@ def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -
     Raises:
         ValueError: the training diverged, or the model cannot take this data.
     """
+    start = time.monotonic()
     network = build_network(config.model, data.summary.shape, len(data.summary.class_names), config.seed)
     with _deterministic_algorithms():
         curves = _train(network, config, data, on_epoch)
         network.eval()
         with torch.no_grad():
-            return _measure(network, config, data, curves)
+            metrics, arrays = _measure(network, data, curves)
+    return TrialResult(config=config, metrics=metrics, arrays=arrays, seconds=time.monotonic() - start)
 
 
 def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> Curves:
@@ -170,7 +174,7 @@ def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable
     )
 
 
-def _measure(network: Network, config: TrialConfig, data: Data, curves: Curves) -> TrialResult:
+def _measure(network: Network, data: Data, curves: Curves) -> tuple[Metrics, TrialArrays]:
     train_features, train_logits = _forward(network, data.train)
     validation_features, validation_logits = _forward(network, data.validation)
     _, test_logits = _forward(network, data.test)
@@ -206,7 +210,7 @@ def _measure(network: Network, config: TrialConfig, data: Data, curves: Curves) 
         classifier_weight=network.classifier.weight.numpy(),
         classifier_bias=network.classifier.bias.numpy(),
     )
-    return TrialResult(config=config, metrics=metrics, arrays=arrays)
+    return metrics, arrays
 
 
 def _forward(network: Network, rows: Rows) -> tuple[Tensor, Tensor]:
