@@ -124,7 +124,7 @@ def max_suppression(
         >>> max_suppression(logits, torch.tensor([0, 2]), eps=0.1)  # the second row is wrong
         tensor(0.9773)
 
-    Source: Zhou et al. 2025, MaxSup: Overcoming Representation Collapse in Label Smoothing, §3.
+    Source: Zhou et al. 2025, MaxSup: Overcoming Representation Collapse in Label Smoothing.
     """
     require_factor(eps, "eps")
     logits, targets = checked(
@@ -173,26 +173,27 @@ def margin_smoothing(
     Raises:
         TypeError, ValueError: as `cross_entropy`; or λ or the margin is negative or no number.
 
-    Cost: that of `cross_entropy`, and about five passes and three tensors of the size of the logits: a bound
-        on each logit is no statistic of the row.
+    Cost: that of `cross_entropy`, and about five passes and three tensors of the size of the logits, in
+        float32: a bound on each logit is no statistic of the row.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
         >>> margin_smoothing(logits, torch.tensor([0, 1]), lam=0.1, margin=1.0)
         tensor(0.4106)
 
-    Source: Liu et al. 2022, The Devil is in the Margin: Margin-based Label Smoothing for Network Calibration,
-    §3.2. The paper writes the sum over the classes; its code, and so this, takes their mean, for which the λ
-    of the sum is K times smaller.
+    Source: Liu et al. 2022, The Devil is in the Margin: Margin-based Label Smoothing for Network Calibration.
+    The paper writes the sum over the classes; its code, and so this, takes their mean, for which λ is K times
+    that of the sum.
     """
     require_factor(lam, "lam")
     require_factor(margin, "margin")
     logits, targets = checked(
         input, target, weight, ignore_index, reduction, 0.0, row_weight=row_weight, denominator=denominator
     )
+    logits = logits.to(targets.dtype)  # both parts of the gradient meet before it is rounded
 
     def beyond_margin(stats: RowStats) -> Tensor:
-        z = logits.to(stats.max.dtype)
+        z = logits
         if targets.counted is not None:
             z = z.masked_fill(~targets.counted.unsqueeze(-1), 0)
         # the difference first: it is exact at any offset
