@@ -17,8 +17,8 @@ def test_the_public_names():
     assert all(hasattr(ls, name) for name in ls.__all__)
     assert set(ls.__all__) == {
         "Convention", "CrossEntropyLoss", "LinearCrossEntropyLoss", "Mixture", "RowStats", "Smoothing",
-        "class_conditional", "convention", "conventions", "cross_entropy", "label_dropout",
-        "linear_cross_entropy", "measure", "mixup", "others", "plot", "prior", "row_stats", "theory",
+        "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
+        "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression", "measure", "mixup", "others", "plot", "prior", "row_stats", "theory",
         "uniform", "unigram",
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from labelsmooth.losses import (
     linear_cross_entropy,
 )
 from labelsmooth.mixture import Mixture
+from labelsmooth.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.row_stats import RowStats, row_stats
 from labelsmooth.smoothing import (
     Smoothing,
@@ -31,11 +32,14 @@ __all__ = [
     "RowStats",
     "Smoothing",
     "class_conditional",
+    "confidence_penalty",
     "convention",
     "conventions",
     "cross_entropy",
     "label_dropout",
     "linear_cross_entropy",
+    "margin_smoothing",
+    "max_suppression",
     "measure",
     "mixup",
     "others",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -45,6 +45,18 @@ def require_num_classes(num_classes: int) -> None:
         raise TypeError(f"num_classes must be an int, got {type(num_classes).__name__}")
     if num_classes < 2:
         raise ValueError(f"there must be at least 2 classes, got {num_classes}")
+
+
+def require_factor(value: float | Tensor, name: str) -> None:
+    """Raise unless it is a number or a 0-d tensor, at least 0."""
+    if isinstance(value, Tensor):
+        if value.dim() != 0:
+            raise ValueError(f"a tensor {name} must be 0-d, got shape {tuple(value.shape)}")
+        require(value >= 0, lambda: f"{name} must be at least 0, got {float(value)}")
+    elif isinstance(value, bool) or not isinstance(value, Real | torch.SymFloat):
+        raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+    elif not value >= 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
 
 
 def as_classes(index: Tensor, name: str) -> Tensor:

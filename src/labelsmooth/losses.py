@@ -18,6 +18,7 @@ from labelsmooth.checks import (
     is_traced,
     require,
     require_classes,
+    require_factor,
     require_logits,
     require_no_nan,
     require_num_classes,
@@ -139,35 +140,21 @@ def cross_entropy(
     Source: Szegedy et al. 2016, §7. Departs from torch: no row counts gives 0, not NaN; ε < 0 raises; half-
     precision logits give a float32 loss; 0·(−inf) is 0; ignored rows cannot leak NaN.
     """
-    require_logits(input, "input")
-    if input.dim() == 0:
-        raise ValueError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
-    class_axis = min(1, input.dim() - 1)
-    logits = input.resolve_neg()
-    if class_axis < input.dim() - 1:
-        logits = logits.movedim(class_axis, -1)
-    rows, num_classes = logits.shape[:-1], logits.shape[-1]
-    require_num_classes(num_classes)
-    _check_settings(reduction, z_loss, denominator, ignore_index)
-    require_support(support)
-    _check_weight("weight", weight, (num_classes,))
-    _check_weight("row_weight", row_weight, rows)
-    _check_device(input.device, target, weight=weight, row_weight=row_weight)
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    if inplace_backward and not is_traced(input):
-        _require_own_storage(input)
-    targets = _targets(
+    logits, targets = checked(
+        input,
         target,
-        logits if support == "finite" else None,
-        rows,
-        num_classes,
-        class_axis,
         weight,
         ignore_index,
+        reduction,
         label_smoothing,
-        row_weight,
-        dtype,
+        row_weight=row_weight,
+        z_loss=z_loss,
+        denominator=denominator,
+        support=support,
     )
+    if inplace_backward and not is_traced(input):
+        _require_own_storage(input)
+    rows, num_classes = logits.shape[:-1], logits.shape[-1]
     request = targets.request(rows, num_classes, everything=return_stats)
     row_loss = targets.row_loss(z_loss)
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
@@ -338,8 +325,51 @@ def linear_cross_entropy(
     return losses, RowStats(index=index, counted=counted, **shaped._asdict())
 
 
+def checked(
+    input: Tensor,  # (N, K, d1, ...) or (K,)
+    target: Tensor | Mixture,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float | Smoothing,
+    *,
+    row_weight: Tensor | None,
+    z_loss: float | Tensor = 0.0,
+    denominator: Denominator,
+    support: Support = "all",
+) -> tuple[Tensor, Targets]:
+    """The logits (N, d1, …, K) and the targets of their rows; raises where `cross_entropy` does."""
+    require_logits(input, "input")
+    if input.dim() == 0:
+        raise ValueError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
+    class_axis = min(1, input.dim() - 1)
+    logits = input.resolve_neg()
+    if class_axis < input.dim() - 1:
+        logits = logits.movedim(class_axis, -1)
+    rows, num_classes = logits.shape[:-1], logits.shape[-1]
+    require_num_classes(num_classes)
+    _check_settings(reduction, z_loss, denominator, ignore_index)
+    require_support(support)
+    _check_weight("weight", weight, (num_classes,))
+    _check_weight("row_weight", row_weight, rows)
+    _check_device(input.device, target, weight=weight, row_weight=row_weight)
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits, _targets(
+        target,
+        logits if support == "finite" else None,
+        rows,
+        num_classes,
+        class_axis,
+        weight,
+        ignore_index,
+        label_smoothing,
+        row_weight,
+        dtype,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Targets:
+class Targets:
     """Checked targets, whatever they were given as."""
 
     mixture: Mixture
@@ -349,7 +379,7 @@ class _Targets:
     support: Support
     dtype: torch.dtype  # to reckon in
 
-    def flat(self, batch: torch.Size) -> _Targets:
+    def flat(self, batch: torch.Size) -> Targets:
         """The same with one batch dimension in place of those of `batch`."""
         counted, labels = (None if t is None else t.reshape(-1) for t in (self.counted, self.labels))
         return replace(self, mixture=self.mixture.flat(batch), counted=counted, labels=labels)
@@ -421,7 +451,7 @@ def _targets(
     label_smoothing: float | Smoothing,
     row_weight: Tensor | None,
     dtype: torch.dtype,
-) -> _Targets:
+) -> Targets:
     finite = None if logits is None else logits.detach() > -torch.inf
     support: Support = "all" if logits is None else "finite"
     counted: Tensor | None = None
@@ -466,7 +496,7 @@ def _targets(
     if weight is not None:
         weight = weight.to(dtype)
         mixture = mixture.weighted(weight)
-    return _Targets(mixture, counted, labels, weight, support, dtype)
+    return Targets(mixture, counted, labels, weight, support, dtype)
 
 
 def _as_autocast(layer: Layer) -> Layer:
@@ -556,12 +586,7 @@ def _check_settings(
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
     if not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
-    if isinstance(z_loss, Tensor):
-        if z_loss.dim() != 0:
-            raise ValueError(f"a tensor z_loss must be 0-d, got shape {tuple(z_loss.shape)}")
-        require(z_loss >= 0, lambda: f"z_loss must be at least 0, got {float(z_loss)}")
-    elif not z_loss >= 0:
-        raise ValueError(f"z_loss must be at least 0, got {z_loss}")
+    require_factor(z_loss, "z_loss")
     if denominator is None:
         return
     if reduction != "mean":

@@ -39,11 +39,11 @@ class RowLoss:
 
     def of(self, stats: Parts) -> Tensor:
         """The losses (…), by operations that torch differentiates; 0·(±inf) is 0."""
-        loss = _times(self._mass(stats), stats.log_sum)
+        loss = times(self._mass(stats), stats.log_sum)
         if stats.at_index is not None:
             weight = self._weight()
             if isinstance(weight, Tensor):
-                loss = loss - _times(weight, stats.at_index).sum(-1)
+                loss = loss - times(weight, stats.at_index).sum(-1)
             elif stats.at_index.shape[-1] == 1:
                 loss = _minus(loss, weight, stats.at_index.squeeze(-1))
             else:
@@ -238,11 +238,11 @@ def _by_reference(
 def _minus(loss: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:
     """loss − factor·value."""
     if isinstance(factor, Tensor):
-        return loss - _times(factor, value)
+        return loss - times(factor, value)
     return loss if factor == 0 else torch.sub(loss, value, alpha=factor)
 
 
-def _times(factor: float | Tensor, value: Tensor | None) -> Tensor:
+def times(factor: float | Tensor, value: Tensor | None) -> Tensor:
     """factor·value, where 0·(±inf) is 0."""
     assert value is not None
     if isinstance(factor, Tensor):

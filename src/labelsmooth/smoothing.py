@@ -274,7 +274,9 @@ def uniform(eps: float | Tensor, *, signed: bool = False) -> Smoothing:
 
     Args:
         eps: ε in [0, 1], a number, or a tensor of one value per row.
-        signed: allow ε < 0, generalised label smoothing, whose targets lie beyond the one-hot label.
+        signed: allow ε < 0, generalised label smoothing, whose targets lie beyond the one-hot label. The loss
+            then has no floor and no optimum, so `theory` has nothing on it; its paper trains with ε = 0 for
+            some epochs first where labels are very noisy.
 
     Returns:
         A `Smoothing` whose targets sum to 1.
