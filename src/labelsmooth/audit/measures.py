@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.audit.pairs import UNWEIGHTED, AurcInfluence, Influences, Mean, row_numbers, side_by_side
+from labelsmooth.audit.pairs import UNWEIGHTED, AurcInfluence, Influences, Mean, side_by_side
 from labelsmooth.audit.predictions import Batch, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.split import Fitting
@@ -36,6 +36,7 @@ from labelsmooth.measure import (
     plane_projection,
 )
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.rows import RowNumbers, of_logits, of_probs
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -372,6 +373,12 @@ def _calibrate(calibration: Calibration, batch: Batch, are_probs: bool) -> None:
         calibration.update_stats(stats, batch.weights)
 
 
+def _numbers(batch: Batch, are_probs: bool) -> RowNumbers:
+    if are_probs:
+        return of_probs(batch.scores, batch.labels)
+    return of_logits(batch.scores.double(), batch.labels)
+
+
 def _weights(batch: Batch) -> Tensor:
     return torch.ones(len(batch.labels), dtype=torch.float64) if batch.weights is None else batch.weights
 
@@ -404,8 +411,8 @@ def measure_pair(
     of_a, of_b = Influences(a.calibration, a.curve), Influences(b.calibration, b.curve)
     means: dict[str, Mean] = {}
     for left, right in side_by_side(its_rows.batches(), other_rows.batches()):
-        mine = of_a.of(row_numbers(left.scores, left.labels, a.are_probs))
-        its = of_b.of(row_numbers(right.scores, right.labels, b.are_probs))
+        mine = of_a.of(_numbers(left, a.are_probs))
+        its = of_b.of(_numbers(right, b.are_probs))
         weights = _weights(left).numpy()
         for metric, influence in mine.items():
             with np.errstate(invalid="ignore"):  # inf − inf where both NLLs are infinite
@@ -430,7 +437,7 @@ def _change_by_repair(
     moved = Mean()
     for batch, drawn in fitting.measured():
         rest = batch.select(~drawn)
-        rows = row_numbers(rest.scores, rest.labels, are_probs)
+        rows = _numbers(rest, are_probs)
         confidence = repair.confidence(as_logits(rest.scores, are_probs)).numpy()
-        moved.update(new.of(confidence, rows.wrong) - old.of(rows.confidence, rows.wrong))
+        moved.update(new.of(confidence, ~rows.correct) - old.of(rows.confidence, ~rows.correct))
     return moved.around(curves[1].aurc - curves[0].aurc)

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from labelsmooth.audit.predictions import Batch
 from labelsmooth.measure import CalibrationResult, SelectiveResult
 from labelsmooth.measure.interval import Interval
-from labelsmooth.row_stats import row_stats
+from labelsmooth.measure.rows import RowNumbers
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 NORMAL = NormalDist().inv_cdf(0.975)
 
@@ -56,40 +54,6 @@ class Mean:
         return Interval(value=value, low=value - half, high=value + half)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowNumbers:
-    """What is known of each row of a batch."""
-
-    confidence: Floats  # (n,), as are all
-    wrong: Floats  # 1 or 0
-    nll: Floats
-    brier: Floats
-    entropy: Floats
-
-
-def row_numbers(scores: Tensor, labels: Tensor, are_probs: bool) -> RowNumbers:  # (n, K), (n,)
-    """The numbers of rows of logits or of probabilities, in float64."""
-    values, at = scores.double(), labels.unsqueeze(-1)
-    if are_probs:
-        at_label = values.gather(-1, at).squeeze(-1)
-        confidence, argmax = values.max(-1)
-        return RowNumbers(
-            confidence=confidence.numpy(),
-            wrong=(argmax != labels).double().numpy(),
-            nll=-at_label.log().numpy(),
-            brier=(1 - 2 * at_label + values.square().sum(-1)).numpy(),
-            entropy=torch.special.entr(values).sum(-1).numpy(),
-        )
-    stats = row_stats(values, at, log_sum_sq=True, mean_logit=True)
-    return RowNumbers(
-        confidence=np.exp(-stats.log_sum.numpy()),  # to the last bit as `Selective` has it
-        wrong=(~stats.correct).double().numpy(),
-        nll=stats.nll.numpy(),
-        brier=stats.brier.numpy(),
-        entropy=stats.entropy.numpy(),
-    )
-
-
 class AurcInfluence:
     """The influence of rows on the AURC of a curve: R(c_i) + Σ_{j: c_j ≤ c_i} (error_i − R(c_j))/A(c_j).
 
@@ -103,7 +67,7 @@ class AurcInfluence:
         self._accepted = np.cumsum(share)
         self._expected = np.cumsum(share * self._risk)
 
-    def of(self, confidence: Floats, wrong: Floats) -> Floats:  # (n,)
+    def of(self, confidence: Floats, wrong: Bools) -> Floats:  # (n,)
         at = np.searchsorted(self._rising, confidence, "right") - 1
         at = np.maximum(at, 0)
         influence: Floats = self._risk[at] + wrong * self._accepted[at] - self._expected[at]
@@ -120,17 +84,17 @@ class Influences:
         self._aurc = AurcInfluence(curve)
 
     def of(self, rows: RowNumbers) -> dict[str, Floats]:
-        gap = rows.confidence - (1 - rows.wrong)
+        gap = rows.confidence - rows.correct
         bin_of_row = np.searchsorted(self._inner_edges, rows.confidence, "left")
         return {
-            "accuracy": 1 - rows.wrong,
+            "accuracy": rows.correct.astype(np.float64),
             "nll": rows.nll,
             "brier": rows.brier,
             "mean_confidence": rows.confidence,
             "over_confidence": gap,
             "entropy": rows.entropy,
             "ece": self._over[bin_of_row] * gap,
-            "aurc": self._aurc.of(rows.confidence, rows.wrong),
+            "aurc": self._aurc.of(rows.confidence, ~rows.correct),
         }
 
 
