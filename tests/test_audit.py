@@ -279,14 +279,40 @@ def test_differences_are_those_of_rows_held_in_memory(letters, metrics):
     logits, _ = letters["linear test"]
     comparison.update_probs(probs, softmax(logits), labels)
     held = comparison.compute()
-    for metric in ("brier", "mean_confidence", "over_confidence", "entropy", "ece", "aurc"):
+    for metric in ("accuracy", "brier", "mean_confidence", "over_confidence", "entropy", "ece", "aurc"):
         found = pair["metrics"][metric]
         for end in ("value", "low", "high"):
             assert found[end] == pytest.approx(getattr(held[metric], end), rel=1e-6, abs=1e-9), (metric, end)
     assert pair["metrics"]["nll"] == {"value": None, "low": None, "high": None}
-    difference = (probs.argmax(-1) == labels).astype(float) - (logits.argmax(-1) == labels)
-    half = 1.959963984540054 * difference.std() / np.sqrt(len(labels))
-    assert pair["metrics"]["accuracy"]["low"] == pytest.approx(difference.mean() - half, rel=1e-9)
+    # Agresti & Min 2005: half a row more in each cell of the two-by-two table
+    mine, its = probs.argmax(-1) == labels, logits.argmax(-1) == labels
+    n, b, c = len(labels) + 2, (mine & ~its).sum() + 0.5, (its & ~mine).sum() + 0.5
+    half = 1.959963984540054 * np.sqrt((b + c) / n - ((b - c) / n) ** 2) / np.sqrt(n)
+    assert pair["metrics"]["accuracy"]["low"] == pytest.approx((b - c) / n - half, rel=1e-9)
+
+
+def test_weighted_differences_are_those_of_rows_that_many_times(letters, tmp_path):
+    """But for the AURC, in which weights have no part; and repeated rows are not rows of their own."""
+    (probs, labels), (logits, _) = letters["forest test"], letters["linear test"]
+    probs, logits, labels = probs[:2000], softmax(logits[:2000]), labels[:2000]
+    weights = labels % 3
+    for name, p in (("forest", probs), ("linear", logits)):
+        write(tmp_path / f"{name}.npz", probs=p, labels=labels, weights=weights.astype(float))
+    files = [str(tmp_path / f"{name}.npz") for name in ("linear", "forest")]
+    assert main(["audit", *files, "--out", str(tmp_path / "out")]) == 0
+    (pair,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["differences"]
+    repeated, unweighted = Comparison(), Comparison()
+    unweighted.update_probs(probs, logits, labels)
+    repeated.update_probs(*(np.repeat(part, weights, axis=0) for part in (probs, logits, labels)))
+    held = repeated.compute() | {"aurc": unweighted.compute()["aurc"]}
+    for metric in ("accuracy", "brier", "mean_confidence", "over_confidence", "entropy", "ece", "aurc"):
+        assert pair["metrics"][metric]["value"] == pytest.approx(held[metric].value, rel=1e-9), metric
+    moved = (probs.argmax(-1) == labels).astype(float) - (logits.argmax(-1) == labels)
+    mean = np.average(moved, weights=weights)
+    half = 1.959963984540054 * np.sqrt((weights**2 * (moved - mean) ** 2).sum()) / weights.sum()
+    assert pair["metrics"]["accuracy"]["low"] == pytest.approx(mean - half, rel=1e-9)
+    aurc = unweighted.compute()["aurc"]
+    assert pair["metrics"]["aurc"]["low"] == pytest.approx(aurc.low, rel=1e-9)
 
 
 def test_rows_pair_up_whatever_the_blocks():

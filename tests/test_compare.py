@@ -10,7 +10,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from labelsmooth.measure import Calibration, Comparison, compare
-from labelsmooth.measure.compare import _aurc, _ece
+from labelsmooth.measure.compare import _influences
+from labelsmooth.measure.influence import Mean
+from labelsmooth.measure.rows import of_probs
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +63,49 @@ def test_logits_and_probabilities_give_the_same(predictions):
             assert getattr(logits[name], end) == pytest.approx(getattr(difference, end), rel=1e-9, abs=1e-12)
 
 
+def ece_of(confidence, error):
+    gaps = np.bincount(np.ceil(confidence * 15).astype(int), confidence - 1 + error)
+    return np.abs(gaps).sum() / len(error)
+
+
+def aurc_of(confidence, error):
+    _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    accepted = np.cumsum(count)
+    return count @ (np.cumsum(np.bincount(group, error)) / accepted) / len(error)
+
+
 def test_influences_are_those_of_leaving_a_row_out(predictions):
     probs, _, target = predictions
     # each row many times over, so that one less is a small change; rounded, so that others tie
-    probs, target = np.tile(probs[:200].round(2), (20, 1)), np.tile(target[:200], 20)
+    probs = probs[:200].round(2) / probs[:200].round(2).sum(-1, keepdims=True)
+    probs, target = np.tile(probs, (20, 1)), np.tile(target[:200], 20)
     confidence, error = probs.max(-1), (probs.argmax(-1) != target).astype(float)
-    gap = confidence - (1 - error)
-    for number, arguments in ((_aurc, (confidence, error)), (_ece, (confidence, gap))):
-        value, influence = number(*arguments)
-        without = [number(*(np.delete(x, i) for x in arguments))[0] for i in range(200)]
+    rows = of_probs(torch.tensor(probs), torch.tensor(target))
+    influences = _influences(rows).of(rows)
+    for name, number in (("aurc", aurc_of), ("ece", ece_of)):
+        value, influence = number(confidence, error), influences[name]
+        assert influence.mean() == pytest.approx(value, rel=1e-12)
+        without = [number(np.delete(confidence, i), np.delete(error, i)) for i in range(200)]
         jackknife = (len(target) - 1) * (value - np.array(without))
         expected = jackknife - jackknife.mean()
         np.testing.assert_allclose((influence - influence.mean())[:200], expected, atol=2e-3)
         assert np.abs(expected).max() > 0.2
+
+
+def test_a_mean_of_batches_is_that_of_all_rows_whatever_its_offset():
+    rng = np.random.default_rng(0)
+    values, weights = 1e9 + rng.normal(size=1000), rng.integers(0, 3, 1000) / 2
+    values[weights == 0] = math.inf  # which does not count
+    kept, w = values[weights > 0] - 1e9, weights[weights > 0]
+    mean = np.average(kept, weights=w)
+    half = 1.959963984540054 * np.sqrt((w**2 * (kept - mean) ** 2).sum()) / w.sum()
+    measured = Mean()
+    for part in (slice(300), slice(300, 300), slice(300, None)):
+        measured.update(values[part], weights[part])
+    interval = measured.interval()
+    assert interval.value == pytest.approx(1e9 + mean, rel=1e-15)
+    assert interval.high - interval.value == pytest.approx(half, rel=1e-5)
+    assert math.isnan(Mean().interval().value)
 
 
 def test_the_intervals_hold_the_truth(predictions):

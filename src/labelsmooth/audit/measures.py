@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.audit.pairs import UNWEIGHTED, AurcInfluence, Influences, Mean, row_numbers, side_by_side
+from labelsmooth.audit.pairs import side_by_side
 from labelsmooth.audit.predictions import Batch, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.split import Fitting
@@ -35,7 +35,9 @@ from labelsmooth.measure import (
     logit_gaps,
     plane_projection,
 )
+from labelsmooth.measure.influence import AurcInfluence, Influences, Mean, PairedDifferences
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.rows import RowNumbers, of_logits, of_probs
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -123,7 +125,7 @@ def measure(
             stats = _stats(rest_logits / fit.temperature.temperature, rest.labels)
             after.update_stats(stats, rest.weights)
             gain = stats.nll - _stats(rest_logits, rest.labels).nll
-            change.update(gain.numpy(), _weights(rest).numpy())
+            change.update(gain.numpy(), _weights(rest))
         repaired.update_scores(fit.repair.confidence(rest_logits), rest_logits.argmax(-1) == rest.labels)
         gaps.update(logits, batch.labels)
         recovery.update(logits, batch.labels)
@@ -151,7 +153,7 @@ def measure(
         "temperature": _UNTOLD if fit.temperature is None else fit.temperature.interval(),
         "nll_before_temperature": before["nll"],
         "nll_after_temperature": _UNTOLD,
-        "nll_change_by_temperature": change.around(change.value),
+        "nll_change_by_temperature": change.interval(),
         "ece_before_temperature": before["ece"],
         "ece_after_temperature": _UNTOLD,
         **{name: selective[name] for name in ("aurc", "augrc", "coverage_at_1pct_risk")},
@@ -222,7 +224,8 @@ class _FitBatches:
             logits = as_logits(batch.scores, self._are_probs)
             self.rows += len(logits)
             self.zeros += int((logits.gather(1, batch.labels.unsqueeze(1)) == -math.inf).sum())
-            yield logits, batch.labels, _weights(batch)
+            weights = torch.ones(len(logits)) if batch.weights is None else batch.weights
+            yield logits, batch.labels, weights
 
 
 def _fit(name: str, predictions: Predictions, fitting: Fitting, progress: Progress) -> _Fit:
@@ -372,8 +375,14 @@ def _calibrate(calibration: Calibration, batch: Batch, are_probs: bool) -> None:
         calibration.update_stats(stats, batch.weights)
 
 
-def _weights(batch: Batch) -> Tensor:
-    return torch.ones(len(batch.labels), dtype=torch.float64) if batch.weights is None else batch.weights
+def _numbers(batch: Batch, are_probs: bool) -> RowNumbers:
+    if are_probs:
+        return of_probs(batch.scores, batch.labels)
+    return of_logits(batch.scores.double(), batch.labels)
+
+
+def _weights(batch: Batch) -> Floats | None:
+    return None if batch.weights is None else batch.weights.numpy()
 
 
 def _of_group(calibration: Calibration) -> Metrics:
@@ -401,22 +410,17 @@ def measure_pair(
     """The differences of the first minus the second, which must be on the same rows."""
     (a, its_rows), (b, other_rows) = one, other
     progress.begin(f"{a.name} and {b.name}", a.rows)
-    of_a, of_b = Influences(a.calibration, a.curve), Influences(b.calibration, b.curve)
-    means: dict[str, Mean] = {}
+    differences = PairedDifferences(_influences(a), _influences(b))
     for left, right in side_by_side(its_rows.batches(), other_rows.batches()):
-        mine = of_a.of(row_numbers(left.scores, left.labels, a.are_probs))
-        its = of_b.of(row_numbers(right.scores, right.labels, b.are_probs))
-        weights = _weights(left).numpy()
-        for metric, influence in mine.items():
-            with np.errstate(invalid="ignore"):  # inf − inf where both NLLs are infinite
-                moved = influence - its[metric]
-            means.setdefault(metric, Mean()).update(moved, 1.0 if metric in UNWEIGHTED else weights)
+        numbers = _numbers(left, a.are_probs), _numbers(right, b.are_probs)
+        differences.update(*numbers, _weights(left))
         progress.rows_done(len(left.labels))
-    metrics = {
-        metric: mean.around(a.metrics[metric].value - b.metrics[metric].value)
-        for metric, mean in means.items()
-    }
-    return Pair(of=a.name, minus=b.name, metrics=metrics)
+    return Pair(of=a.name, minus=b.name, metrics=differences.intervals())
+
+
+def _influences(model: Measured) -> Influences:
+    bins = model.calibration.bins
+    return Influences(bins.edges, np.sign(np.nan_to_num(bins.confidence - bins.accuracy)), model.curve)
 
 
 def _change_by_repair(
@@ -425,12 +429,11 @@ def _change_by_repair(
     """What the repair does to the AURC of the rows that it was not fitted on."""
     if repair.p is None:
         return _exactly(0)
-    curves = before.compute(), after.compute()
-    old, new = (AurcInfluence(curve) for curve in curves)
+    old, new = (AurcInfluence(selective.compute()) for selective in (before, after))
     moved = Mean()
     for batch, drawn in fitting.measured():
         rest = batch.select(~drawn)
-        rows = row_numbers(rest.scores, rest.labels, are_probs)
+        rows = _numbers(rest, are_probs)
         confidence = repair.confidence(as_logits(rest.scores, are_probs)).numpy()
-        moved.update(new.of(confidence, rows.wrong) - old.of(rows.confidence, rows.wrong))
-    return moved.around(curves[1].aurc - curves[0].aurc)
+        moved.update(new.of(confidence, rows.correct) - old.of(rows.confidence, rows.correct))
+    return moved.interval()

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from labelsmooth.audit.table import Array, BadFile, Table, open_table
+from labelsmooth.measure.inputs import are_distributions
 
 # Values in one block of scores, 4 MB in float64, and rows where there are few classes.
 _BLOCK_VALUES, _BLOCK_ROWS = 2**19, 2**15
-# How far the sum of a row of probabilities may be from 1.
-_SUM_TOLERANCE = 1e-3
 MOST_GROUPS = 1000
 
 _USUAL = {
@@ -153,7 +152,7 @@ class Predictions:
         seen = np.zeros(self.num_classes, bool)
         distributions = not self.are_probs
         for batch in self.batches():
-            distributions = distributions and bool(_are_distributions(batch.scores).all())
+            distributions = distributions and bool(are_distributions(batch.scores).all())
             labels.update(batch.labels.numpy().tobytes())
             seen[batch.labels.numpy()] = True
             if batch.weights is not None:
@@ -291,7 +290,7 @@ class Predictions:
 
     def _check_scores(self, scores: Tensor, start: int) -> None:
         if self.are_probs:
-            wrong = ~_are_distributions(scores)
+            wrong = ~are_distributions(scores)
             if wrong.any():
                 row = int(wrong.int().argmax())
                 values = scores[row].double()
@@ -348,15 +347,6 @@ def _usual(what: str) -> str:
 
 def _what_it_holds(table: Table) -> str:
     return f"it holds {', '.join(table.columns) or 'nothing'}"
-
-
-def _are_distributions(scores: Tensor) -> Tensor:  # (n, K) -> (n,)
-    """Which rows lie in 0..1 and sum to 1, as `measure.Calibration.update_probs` takes them."""
-    eps = torch.finfo(scores.dtype).eps
-    inside = ((scores >= 0) & (scores <= 1 + 4 * eps)).all(-1)
-    off = (scores.sum(-1, dtype=torch.float64) - 1).abs()
-    distributions: Tensor = inside & (off <= max(_SUM_TOLERANCE, eps**0.5))
-    return distributions
 
 
 def _whole(table: Table, name: str) -> Tensor:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.measure.inputs import Array, as_tensor, classified_rows
+from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, on_cpu, on_cpu_float64
 from labelsmooth.measure.interval import (
     Interval,
     bootstrap_counts,
@@ -22,6 +22,7 @@ from labelsmooth.measure.interval import (
     share_interval,
     shrinking_interval,
 )
+from labelsmooth.measure.rows import RowNumbers, blocks, of_logits, of_probs, of_stats
 from labelsmooth.measure.smooth import (
     INTERVALS,
     ResidualMoments,
@@ -30,7 +31,7 @@ from labelsmooth.measure.smooth import (
     smooth_ece_interval,
     smooth_ece_of_relplot,
 )
-from labelsmooth.row_stats import RowStats, row_stats
+from labelsmooth.row_stats import RowStats
 
 Edges: TypeAlias = Literal["left_open", "right_open"]
 Peer: TypeAlias = Literal["torchmetrics", "sklearn", "netcal", "gpleiss", "relplot"]
@@ -46,9 +47,6 @@ _NEAR_ONE = 1 - 2.0 ** -np.arange(12, 40, 1 / 8)
 # error, which needs fewer replicates too, as each takes a few Fourier transforms.
 _COARSE = 64
 _FIELD, _FIELD_REPLICATES = 512, 250
-
-# probabilities looked at together, so that they stay in cache
-_BLOCK = 2**18
 
 _EDGES_OF_PEER: dict[Peer, Edges] = {
     "torchmetrics": "right_open",
@@ -276,14 +274,14 @@ class Calibration:
         """
         rows, labels = classified_rows(logits, target, "logits")
         weights = _weights(weight, labels)
-        stats = row_stats(rows, labels.unsqueeze(-1), log_sum_sq=True, mean_logit=True)
-        of_rows = _of_stats(stats)
+        numbers = of_logits(rows, labels)
         if self.classwise:
-            for block, part in _blocks(rows):
+            for block, part in blocks(rows):
                 self._add_classes(
                     block.softmax(-1, torch.float64), labels[part], weights[part.start : part.stop]
                 )
-        self._add(of_rows, weights, self._ranks(rows, labels))
+        eps = torch.finfo(torch.promote_types(rows.dtype, torch.float32)).eps  # of the statistics
+        self._add(numbers, weights, self._ranks(rows, labels), eps)
 
     def update_stats(self, stats: RowStats, weight: Array | None = None) -> None:
         """Count rows whose statistics are already known, as a training step has them from its loss.
@@ -300,18 +298,15 @@ class Calibration:
 
         Cost: a few passes over vectors of one number a row, which move to the CPU.
         """
-        if stats.index is None:
-            raise ValueError(
-                "stats must hold each row's label as its first index, got stats without an index"
-            )
         if self.classwise or self.top_k:
             raise ValueError(
                 "row statistics tell nothing of single classes, got classwise or top_k to measure"
             )
+        numbers = of_stats(stats)
         weights = _weights(weight, stats.label)
         if stats.counted is not None:
-            weights = weights * _numpy(stats.counted)
-        self._add(_of_stats(stats), weights, None)
+            weights = weights[on_cpu(stats.counted)]
+        self._add(numbers, weights, None, torch.finfo(stats.log_sum.dtype).eps)
 
     def update_probs(self, probs: Array, target: Array, weight: Array | None = None) -> None:
         """Count rows of probabilities, taken as they are: nothing is clipped or renormalised.
@@ -332,17 +327,11 @@ class Calibration:
         """
         rows, labels = classified_rows(probs, target, "probs")
         weights = _weights(weight, labels)
-        parts = [_of_probs(block, labels[part]) for block, part in _blocks(rows)]
-        joined = {
-            name: np.concatenate([np.zeros(0), *(part[name] for part in parts)])
-            for name in ("confidence", "nll", "brier", "entropy")
-        }
-        correct = np.concatenate([np.zeros(0, bool), *(part["correct"] for part in parts)])
-        of_rows = _Rows(**joined, correct=correct, eps=torch.finfo(rows.dtype).eps)
+        numbers = of_probs(rows, labels)
         if self.classwise:
-            for block, part in _blocks(rows):
+            for block, part in blocks(rows):
                 self._add_classes(block.double(), labels[part], weights[part.start : part.stop])
-        self._add(of_rows, weights, self._ranks(rows, labels))
+        self._add(numbers, weights, self._ranks(rows, labels), torch.finfo(rows.dtype).eps)
 
     def merge(self, other: Calibration) -> None:
         """Add the rows that `other` counted to this measure; `other` stays as it is.
@@ -560,7 +549,7 @@ class Calibration:
             words += f" top_k={self.top_k}"
         return words
 
-    def _add(self, rows: _Rows, weights: Floats, ranks: Counts | None) -> None:
+    def _add(self, rows: RowNumbers, weights: Floats, ranks: Counts | None, eps: float) -> None:
         if not weights.all():
             keep = weights > 0
             rows, weights = rows.select(keep), weights[keep]
@@ -569,7 +558,7 @@ class Calibration:
         if self.peer == "torchmetrics":
             confidence = confidence.astype(np.float32).astype(np.float64)
         elif self.peer == "netcal":
-            confidence = np.clip(confidence, rows.eps, 1 - rows.eps)
+            confidence = np.clip(confidence, eps, 1 - eps)
         cell = self._cell_of(confidence)
         where = cell + len(self._middles) * rows.correct
         shape = self._counts.shape
@@ -595,13 +584,13 @@ class Calibration:
             return None
         ranks = [np.zeros(0, np.int64)]
         classes = torch.arange(rows.shape[-1], device=rows.device)
-        for block, part in _blocks(rows):
+        for block, part in blocks(rows):
             label = labels[part].unsqueeze(-1)
             own = block.gather(-1, label)
             rank = torch.count_nonzero(block > own, -1)
             tied = torch.count_nonzero(block == own, -1) > 1
             rank[tied] += ((block[tied] == own[tied]) & (classes < label[tied])).sum(-1)
-            ranks.append(_numpy(rank))
+            ranks.append(on_cpu(rank))
         return np.concatenate(ranks)
 
     def _grow_classes(self, num_classes: int) -> None:
@@ -619,7 +608,7 @@ class Calibration:
     def _add_classes(self, probs: Tensor, labels: Tensor, weights: Floats) -> None:
         self._grow_classes(probs.shape[-1])
         p = probs.cpu().numpy()[weights > 0]
-        of_class = _numpy(labels)[weights > 0, None] == np.arange(p.shape[-1])
+        of_class = on_cpu(labels)[weights > 0, None] == np.arange(p.shape[-1])
         weight = np.broadcast_to(weights[weights > 0, None], p.shape)
         if self.peer == "torchmetrics":
             p = p.astype(np.float32).astype(np.float64)
@@ -783,76 +772,6 @@ class Calibration:
         return residual.sum(0) / total, np.concatenate(draws), share
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Rows:
-    """What is counted of each row, (N,)."""
-
-    confidence: Floats
-    correct: npt.NDArray[np.bool_]
-    nll: Floats
-    brier: Floats
-    entropy: Floats
-    eps: float  # of the dtype that the rows came in
-
-    def select(self, keep: npt.NDArray[np.bool_]) -> _Rows:
-        return _Rows(
-            confidence=self.confidence[keep],
-            correct=self.correct[keep],
-            nll=self.nll[keep],
-            brier=self.brier[keep],
-            entropy=self.entropy[keep],
-            eps=self.eps,
-        )
-
-
-def _of_stats(stats: RowStats) -> _Rows:
-    log_sum = _float64(stats.log_sum)
-    if not np.isfinite(log_sum).all():
-        # the statistics of a row with a NaN, with +inf or without any finite logit have no log_sum
-        raise ValueError(
-            f"each row of logits must hold a finite value and neither NaN nor +inf, got "
-            f"{int((~np.isfinite(log_sum)).sum())} of {log_sum.size} rows that do not"
-        )
-    unknown = np.full(log_sum.shape, np.nan)
-    return _Rows(
-        confidence=_float64(stats.confidence),
-        correct=_numpy(stats.correct),
-        nll=_float64(stats.nll),
-        brier=unknown if stats.log_sum_sq is None else _float64(stats.brier),
-        entropy=unknown if stats.mean_logit is None else _float64(stats.entropy),
-        eps=torch.finfo(stats.log_sum.dtype).eps,
-    )
-
-
-def _of_probs(
-    probs: Tensor,  # (n, K)
-    labels: Tensor,  # (n,)
-) -> dict[str, npt.NDArray[Any]]:
-    eps = torch.finfo(probs.dtype).eps
-    p = probs.float() if probs.dtype.itemsize < 4 else probs
-    lowest, highest = p.aminmax()
-    if not (lowest >= 0 and highest <= 1 + 4 * eps):  # written so that NaN is outside
-        outside = ~((p >= 0) & (p <= 1 + 4 * eps))
-        raise ValueError(f"probs must lie in 0..1, got {float(p[outside][0])}")
-    total = p.sum(-1)
-    off = (total - 1).abs() > max(1e-3, eps**0.5)
-    if off.any():
-        raise ValueError(f"each row of probs must sum to 1, got a sum of {float(total[off][0])}")
-    at_label = p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    confidence, argmax = p.max(-1)
-    at_label_64 = _float64(at_label)
-    with np.errstate(divide="ignore"):  # a probability of 0 has an infinite NLL
-        nll = -np.log(at_label_64)
-    return {
-        "confidence": _float64(confidence),
-        "correct": _numpy(argmax == labels),
-        "nll": nll,
-        "brier": 1 - 2 * at_label_64 + _float64(torch.linalg.vecdot(p, p)),
-        # p·log p of 0 is 0 with any finite logarithm; torch's own `entr` takes three times as long
-        "entropy": _float64(-torch.linalg.vecdot(p, p.clamp_min(torch.finfo(p.dtype).tiny).log_())),
-    }
-
-
 def _weights(weight: Array | None, labels: Tensor) -> Floats:
     """The weight of each row (N,), 1 where none is given."""
     if weight is None:
@@ -860,18 +779,11 @@ def _weights(weight: Array | None, labels: Tensor) -> Floats:
     given = as_tensor(weight, "weight")
     if given.numel() != labels.numel():
         raise ValueError(f"weight must have one entry for each of {labels.numel()} rows, got {given.numel()}")
-    weights = _float64(given)
+    weights = on_cpu_float64(given)
     refused = ~(np.isfinite(weights) & (weights >= 0))
     if refused.any():
         raise ValueError(f"weight must hold finite numbers of at least 0, got {weights[refused][0]}")
     return weights
-
-
-def _blocks(rows: Tensor) -> list[tuple[Tensor, slice]]:
-    """Pieces of the rows (N, K) that stay in cache, each with its place."""
-    at_a_time = max(1, _BLOCK // rows.shape[-1])
-    places = [slice(start, start + at_a_time) for start in range(0, len(rows), at_a_time)]
-    return [(rows[place], place) for place in places]
 
 
 def _interval_of(confidence: Floats, intervals: int) -> Counts:
@@ -885,13 +797,3 @@ def _joined(values: npt.NDArray[Any], group: Counts, num: int) -> npt.NDArray[An
     sums = np.zeros((num, *values.shape[:-1]), values.dtype)
     np.add.at(sums, group[inside], np.moveaxis(values[..., inside], -1, 0))
     return np.moveaxis(sums, 0, -1)
-
-
-def _numpy(values: Tensor) -> npt.NDArray[Any]:
-    """One number a row, on the CPU."""
-    return values.detach().cpu().numpy().reshape(-1)
-
-
-def _float64(values: Tensor) -> Floats:
-    # widened after the move, because not every device has float64
-    return values.detach().cpu().double().numpy().reshape(-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_logits
 from labelsmooth.losses import ReductionName, cross_entropy
-from labelsmooth.measure.inputs import Array, as_tensor, classified_rows
+from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, require_usable
 
 # logits widened to float64 at a time: 8 MB
 _PIECE = 2**20
@@ -170,7 +170,7 @@ class Teacher:
         Cost: about six passes over the logits, 8 MB of them in float64 at a time.
         """
         rows, labels = classified_rows(logits, target, "logits")
-        _require_distributions(rows, "logits")
+        require_usable(rows.amax(-1), "logits")
         num_classes = rows.shape[-1]
         wrong_classes = num_classes - 1
         size = max(1, _PIECE // num_classes)
@@ -292,8 +292,8 @@ def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature:
     student, teacher = student.reshape(-1, num_classes), teacher.reshape(-1, num_classes).to(student.device)
     if len(student) == 0:
         raise ValueError("an agreement needs at least one row, got none")
-    _require_distributions(student, "student_logits")
-    _require_distributions(teacher, "teacher_logits")
+    require_usable(student.amax(-1), "student_logits")
+    require_usable(teacher.amax(-1), "teacher_logits")
     same, kl = 0, 0.0
     size = max(1, _PIECE // num_classes)
     for s, t in zip(torch.split(student, size), torch.split(teacher, size), strict=True):
@@ -309,13 +309,3 @@ def _require_temperature(temperature: float) -> None:
         raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
-
-
-def _require_distributions(rows: Tensor, name: str) -> None:  # (N, K)
-    largest = rows.amax(-1)
-    bad = ~largest.isfinite()
-    if bad.any():
-        raise ValueError(
-            f"each row of {name} must hold a finite value and neither NaN nor +inf, got "
-            f"{int(bad.sum())} of {len(rows)} rows that do not"
-        )

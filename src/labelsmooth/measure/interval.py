@@ -36,6 +36,11 @@ def require_replicates(replicates: int, level: float) -> None:
         raise TypeError(f"replicates must be an int, got {type(replicates).__name__}")
     if replicates < 100:
         raise ValueError(f"replicates must be at least 100, got {replicates}")
+    require_level(level)
+
+
+def require_level(level: float) -> None:
+    """Raise unless `level` lies strictly between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
 
@@ -95,6 +100,20 @@ def share_interval(share: float, rows: float, level: float) -> Interval:
     half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
     low, high = float(middle - half), float(middle + half)
     return Interval(value=share, low=min(share, max(0.0, low)), high=max(share, min(1.0, high)))
+
+
+def paired_shares_interval(only_a: int, only_b: int, rows: int, level: float) -> Interval:
+    """Agresti and Min's interval of the difference of two shares of the same rows.
+
+    Args:
+        only_a, only_b: how many rows count for one share alone.
+    """
+    value, z = (only_a - only_b) / rows, NormalDist().inv_cdf((1 + level) / 2)
+    # half a row more in each cell of the two-by-two table
+    discordant, more = only_a + only_b + 1, rows + 2
+    middle = (only_a - only_b) / more
+    half = z * math.sqrt(discordant - (only_a - only_b) ** 2 / more) / more
+    return Interval(value=value, low=min(middle - half, value), high=max(middle + half, value))
 
 
 def shrinking_interval(

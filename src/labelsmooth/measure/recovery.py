@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from labelsmooth.checks import require_num_classes
-from labelsmooth.measure.inputs import Array, classified_rows
+from labelsmooth.measure.inputs import Array, classified_rows, require_usable
 from labelsmooth.measure.interval import Interval
 
 Verdict: TypeAlias = Literal["smoothed", "hard", "undecidable"]
@@ -130,12 +130,7 @@ class SmoothingRecovery:
         rows, labels = classified_rows(logits, target, "logits")
         if rows.shape[-1] != self.num_classes:
             raise ValueError(f"logits must have {self.num_classes} classes, got {rows.shape[-1]}")
-        bad = ~rows.amax(-1).isfinite()
-        if bad.any():
-            raise ValueError(
-                "each row of logits must hold a finite value and neither NaN nor +inf, got "
-                f"{int(bad.sum())} of {len(bad)} rows that do not"
-            )
+        require_usable(rows.amax(-1), "logits")
         size = max(1, _PIECE // self.num_classes)
         for piece, y in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
             kept = piece.argmax(-1) == y

@@ -15,8 +15,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, probability_rows, score_rows
+from labelsmooth.measure.inputs import (
+    Array,
+    as_tensor,
+    classified_rows,
+    on_cpu,
+    on_cpu_float64,
+    require_usable,
+    score_rows,
+)
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.rows import joined, of_probs, of_stats, widened
 from labelsmooth.row_stats import RowStats, row_stats
 
 Peer: TypeAlias = Literal["fd_shifts", "torch_uncertainty", "geifman", "cattelan"]
@@ -219,9 +228,8 @@ class Selective:
             tie by rounding from 1 − 6e-8 on.
         """
         rows, labels = classified_rows(logits, target, "logits")
-        parts = [_of_stats(stats) for _, stats in _in_float64(rows, labels)]
-        for confidence, correct in parts:
-            self._add_rows(confidence, correct)
+        numbers = joined([of_stats(stats) for _, stats in _in_float64(rows, labels)])
+        self._add_rows(numbers.confidence, numbers.correct)
 
     def update_probs(self, probs: Array, target: Array) -> None:
         """Count rows of probabilities, taken as they are: nothing is clipped or renormalised.
@@ -235,11 +243,10 @@ class Selective:
             TypeError: `probs` or `target` is no tensor or array, or does not hold floats or integers.
             ValueError: the shapes do not fit, a target is out of range, or a row is no distribution.
 
-        Cost: one float64 copy of the probabilities.
+        Cost: that of `Calibration.update_probs`.
         """
-        rows, labels = probability_rows(probs, target)
-        confidence, argmax = rows.max(-1)
-        self._add_rows(_numpy(confidence), _numpy(argmax == labels))
+        numbers = of_probs(*classified_rows(probs, target, "probs"))
+        self._add_rows(numbers.confidence, numbers.correct)
 
     def update_stats(self, stats: RowStats) -> None:
         """Count rows whose statistics are already known, as a training step has them from its loss.
@@ -253,7 +260,8 @@ class Selective:
 
         Cost: a few passes over vectors of one number a row, which move to the CPU.
         """
-        self._add_rows(*_of_stats(stats))
+        numbers = of_stats(widened(stats))
+        self._add_rows(numbers.confidence, numbers.correct)
 
     def update_scores(self, confidence: Array, correct: Array) -> None:
         """Count rows by any confidence at all: only its order matters.
@@ -278,11 +286,11 @@ class Selective:
                 f"confidence and correct must have the same shape, got {tuple(scores.shape)} and "
                 f"{tuple(right.shape)}"
             )
-        rows = _numpy(scores.cpu().double())
+        rows = on_cpu_float64(scores)
         wrong = ~np.isfinite(rows)
         if wrong.any():
             raise ValueError(f"confidence must be finite, got {rows[wrong][0]}")
-        self._add_rows(rows, _numpy(right))
+        self._add_rows(rows, on_cpu(right))
 
     def merge(self, other: Selective) -> None:
         """Add the rows that `other` counted to this measure; `other` counts the same rows as before.
@@ -559,10 +567,10 @@ class PNorm:
         for logits, target in batches:
             rows, labels = classified_rows(logits, target, "logits")
             for piece, stats in _in_float64(rows, labels):
-                confidence, correct = _of_stats(stats)
-                columns = [confidence, *_numpy(_pnorm_confidences(piece, _POWERS).T)]
+                numbers = of_stats(stats)
+                columns = [numbers.confidence, *_pnorm_confidences(piece, _POWERS).T.cpu().numpy()]
                 for measure, column in zip(measures, columns, strict=True):
-                    measure._add_rows(column, correct)
+                    measure._add_rows(column, numbers.correct)
         self.aurc_before, *others = (measure.compute().aurc for measure in measures)
         self.aurc_of_p = np.array(others)
         best = int(self.aurc_of_p.argmin())
@@ -590,7 +598,7 @@ class PNorm:
         rows = score_rows(logits, "logits")
         parts = [rows.new_zeros(0, dtype=torch.float64)]
         for piece, stats in _in_float64(rows, rows.new_zeros(rows.shape[0], dtype=torch.int64)):
-            _require_finite(stats.log_sum)
+            require_usable(stats.log_sum, "logits")
             parts.append(stats.confidence if self.p is None else _pnorm_confidences(piece, [self.p])[:, 0])
         confidence = torch.cat(parts).reshape(logits.shape[:-1])
         return confidence if isinstance(logits, Tensor) else confidence.numpy()
@@ -630,26 +638,6 @@ def _in_float64(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, RowStats
     for start in range(0, rows.shape[0], size):
         piece = rows[start : start + size].double()
         yield piece, row_stats(piece, labels[start : start + size].unsqueeze(-1))
-
-
-def _of_stats(stats: RowStats) -> tuple[Floats, Bools]:
-    """Confidence and correctness of the rows that count; `ValueError` where the logits cannot be used."""
-    if stats.index is None:
-        raise ValueError("stats must hold each row's label as its first index, got stats without an index")
-    keep = slice(None) if stats.counted is None else _numpy(stats.counted)
-    log_sum = stats.log_sum.detach().cpu().double().reshape(-1)[keep]
-    _require_finite(log_sum)
-    return np.exp(-_numpy(log_sum)), _numpy(stats.correct)[keep]
-
-
-def _require_finite(log_sum: Tensor) -> None:
-    wrong = ~log_sum.isfinite()
-    if wrong.any():
-        # the statistics of a row with a NaN, with +inf or without any finite logit have no log_sum
-        raise ValueError(
-            f"each row of logits must hold a finite value and neither NaN nor +inf, got "
-            f"{int(wrong.sum())} of {log_sum.numel()} rows that do not"
-        )
 
 
 def _pnorm_confidences(
@@ -802,9 +790,3 @@ def _times(counts: Counts, factor: int) -> npt.NDArray[Any]:
 def _require_peer(peer: str, known: Sequence[str]) -> None:
     if peer not in known:
         raise ValueError(f"peer must be one of {', '.join(map(repr, known))}, got {peer!r}")
-
-
-def _numpy(values: Tensor) -> npt.NDArray[Any]:
-    """On the CPU; one dimension where it was one number a row."""
-    values = values.detach().cpu()
-    return values.numpy() if values.dim() == 2 else values.numpy().reshape(-1)

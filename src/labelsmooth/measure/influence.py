@@ -1,0 +1,147 @@
+"""How far other rows would have moved a number, from the influence of each row on it.
+
+A number moves with its rows as number − true value ≈ mean φ_i, with φ_i the influence of row i, and has the
+standard error sd(φ_i)/√N. All influences here are such that their mean is the number itself. They need to
+know the numbers of all rows, so that rows that do not fit into memory are gone through twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from statistics import NormalDist
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsmooth.measure.interval import Interval, paired_shares_interval
+from labelsmooth.measure.rows import RowNumbers
+from labelsmooth.measure.selective import SelectiveResult
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+# numbers of the order of all rows, in which weights have no part
+_UNWEIGHTED = ("aurc",)
+
+
+class Mean:
+    """The weighted mean of one number a row, from batches, and how far other rows could have moved it."""
+
+    def __init__(self) -> None:
+        self._pivot = 0.0  # near the mean, so that squares keep their digits
+        self._sums: Floats = np.zeros(5)  # Σ w, w·x, w², w²·x, w²·x² with the distance x from the pivot
+
+    def update(
+        self,
+        values: Floats,  # (n,)
+        weights: Floats | None = None,  # (n,)
+    ) -> None:
+        """Count rows; those of weight 0 do not count, whatever their value."""
+        if weights is not None:
+            values, weights = values[weights > 0], weights[weights > 0]
+        if values.size == 0:
+            return
+        w = np.ones_like(values) if weights is None else weights
+        with np.errstate(invalid="ignore"):  # inf − inf
+            if self._sums[0] == 0:
+                mean = float((w @ values) / w.sum())
+                self._pivot = mean if math.isfinite(mean) else 0.0
+            x = values - self._pivot
+            self._sums += [w.sum(), w @ x, w @ w, w @ (w * x), w @ (w * x * x)]
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The mean with its interval; where it is not finite, so are the ends, and nan without rows."""
+        if self._sums[0] == 0:
+            return Interval(value=math.nan, low=math.nan, high=math.nan)
+        weight, first, *second = self._sums.tolist()
+        mean = first / weight
+        value = self._pivot + mean
+        if not math.isfinite(value):
+            return Interval(value=value, low=value, high=value)
+        variance = (second[2] - 2 * mean * second[1] + mean * mean * second[0]) / weight**2
+        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(max(0.0, variance))
+        return Interval(value=value, low=value - half, high=value + half)
+
+
+class AurcInfluence:
+    """The influence of rows on the AURC of a curve.
+
+    φ_i = R(c_i) + Σ_{j: c_j ≤ c_i} (error_i − R(c_j))/A(c_j), with the risk R(c) of the A(c) rows at or above
+    the confidence c.
+    """
+
+    def __init__(self, curve: SelectiveResult) -> None:
+        share = (np.diff(curve.accepted, prepend=0) / curve.accepted)[::-1]
+        self._rising = curve.threshold[::-1].copy()
+        self._risk = curve.risk[::-1].copy()
+        # over the thresholds at or below each: a row is one of those accepted there
+        self._accepted = np.cumsum(share)
+        self._expected = np.cumsum(share * self._risk)
+
+    def of(self, confidence: Floats, correct: Bools) -> Floats:  # (n,)
+        at = np.searchsorted(self._rising, confidence, "right") - 1
+        influence: Floats = self._risk[at] + ~correct * self._accepted[at] - self._expected[at]
+        return influence
+
+
+class Influences:
+    """The influences of rows on the numbers that all of them have, those of `Comparison`.
+
+    Args:
+        edges: (B + 1,), of bins (lo, hi] of confidence.
+        over: (B,), the sign of Σ confidence − correct over the rows of each.
+        curve: of all rows.
+    """
+
+    def __init__(self, edges: Floats, over: Floats, curve: SelectiveResult) -> None:
+        self._inner_edges = edges[1:-1]
+        self._over = over
+        self._aurc = AurcInfluence(curve)
+
+    def of(self, rows: RowNumbers) -> dict[str, Floats]:
+        gap = rows.confidence - rows.correct
+        bin_of_row = np.searchsorted(self._inner_edges, rows.confidence, "left")
+        return {
+            "accuracy": rows.correct.astype(np.float64),
+            "nll": rows.nll,
+            "brier": rows.brier,
+            "mean_confidence": rows.confidence,
+            "over_confidence": gap,
+            "entropy": rows.entropy,
+            "ece": self._over[bin_of_row] * gap,
+            "aurc": self._aurc.of(rows.confidence, rows.correct),
+        }
+
+
+class PairedDifferences:
+    """The differences a − b of two sets of predictions on the same rows, from batches.
+
+    Weights have no part in the AURC. Without any, the accuracies' difference has Agresti and Min's interval.
+    """
+
+    def __init__(self, of_a: Influences, of_b: Influences) -> None:
+        self._of_a, self._of_b = of_a, of_b
+        self._means: defaultdict[str, Mean] = defaultdict(Mean)
+        self._rows = self._only_a = self._only_b = 0  # rows, and those that only one has right
+        self._weighted = False
+
+    def update(self, a: RowNumbers, b: RowNumbers, weights: Floats | None = None) -> None:
+        """Count rows of both."""
+        its = self._of_b.of(b)
+        for name, mine in self._of_a.of(a).items():
+            with np.errstate(invalid="ignore"):  # inf − inf where both give the label the probability 0
+                difference = mine - its[name]
+            self._means[name].update(difference, None if name in _UNWEIGHTED else weights)
+        self._rows += len(a)
+        self._only_a += int((a.correct & ~b.correct).sum())
+        self._only_b += int((b.correct & ~a.correct).sum())
+        self._weighted |= weights is not None
+
+    def intervals(self, level: float = 0.95) -> dict[str, Interval]:
+        """Each difference with its interval."""
+        intervals = {name: mean.interval(level) for name, mean in self._means.items()}
+        if not self._weighted:
+            intervals["accuracy"] = paired_shares_interval(self._only_a, self._only_b, self._rows, level)
+        return intervals
