@@ -700,7 +700,7 @@ class Calibration:
             "entropy": (scores[4], scores[5]),
         }
         draws: dict[str, list[Floats]] = {name: [] for name in totals}
-        for drawn in bootstrap_counts(rng, n / n.sum(), int(n.sum()), replicates):
+        for drawn in bootstrap_counts(rng, n, int(n.sum()), replicates):
             for name, (wx, wx_sq) in totals.items():
                 # of w·(x − mean), so that weights alone, which a mean is divided by, add no noise
                 mean = (n @ wx) / (n @ w)
@@ -722,7 +722,7 @@ class Calibration:
         mean = sums.reshape(-1)[filled] / n[filled]
         draws = np.zeros((_FIELD_REPLICATES, _FIELD))
         start = 0
-        for drawn in bootstrap_counts(rng, n[filled] / n.sum(), int(n.sum()), _FIELD_REPLICATES):
+        for drawn in bootstrap_counts(rng, n[filled], int(n.sum()), _FIELD_REPLICATES):
             np.add.at(draws.T[:, start : start + len(drawn)], place, (drawn * mean).T)
             start += len(drawn)
         return sums.sum(0) / total, draws / total
@@ -763,9 +763,8 @@ class Calibration:
             n + extra + (n + extra == 0)
         )
         variance = np.maximum(square - mean**2, 0)
-        probability = (n + extra).reshape(-1) / (n + extra).sum()
         draws = []
-        for drawn in bootstrap_counts(rng, probability, int(self._counts.sum()), replicates):
+        for drawn in bootstrap_counts(rng, (n + extra).reshape(-1), int(self._counts.sum()), replicates):
             each = drawn.reshape(-1, 2, n.shape[1])
             noise = np.sqrt(each * variance) * rng.standard_normal(each.shape)
             draws.append((each * mean + noise).sum(1) / total)
