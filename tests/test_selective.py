@@ -551,7 +551,7 @@ def test_bad_options_and_partners_are_refused():
         Selective(1e6)
     with pytest.raises(ValueError, match="capacity must be at least 1, got 0"):
         Selective(0)
-    with pytest.raises(ValueError, match="same capacity.*got 1048576 and 5"):
+    with pytest.raises(ValueError, match="same options.*got capacity=1048576 and capacity=5"):
         Selective().merge(Selective(5))
     with pytest.raises(ValueError, match="got stats without an index"):
         Selective().update_stats(row_stats(torch.zeros(1, 2)))
@@ -614,6 +614,12 @@ for capacity in (2**20, 20):
     measure.all_merge()
     result = measure.compute()
     np.savez(f"{folder}/{capacity}-{rank}.npz", result.threshold, result.accepted, result.errors)
+try:
+    Selective(10 + rank).all_merge()
+except ValueError as error:
+    assert f"got capacity={10 + rank} and capacity={11 - rank}" in str(error)
+else:
+    raise AssertionError("merged with other options")
 dist.barrier()  # neither leaves while the other still talks to it
 dist.destroy_process_group()
 """

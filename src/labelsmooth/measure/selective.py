@@ -30,6 +30,7 @@ from labelsmooth.measure.interval import (
     percentile_interval,
     require_replicates,
 )
+from labelsmooth.measure.ranks import of_all_ranks, require_same_options
 from labelsmooth.measure.rows import joined, of_probs, of_stats, widened
 from labelsmooth.row_stats import RowStats, row_stats
 
@@ -302,11 +303,7 @@ class Selective:
         Raises:
             ValueError: the two do not have the same capacity.
         """
-        if other.capacity != self.capacity:
-            raise ValueError(
-                f"only measures with the same capacity can be merged, "
-                f"got {self.capacity} and {other.capacity}"
-            )
+        require_same_options(self._options(), other._options())
         other._fold()
         self._add(other._confidence, other._count, other._errors, exact=other._exact)
 
@@ -320,21 +317,16 @@ class Selective:
             group: the processes; None for all.
 
         Raises:
-            ValueError: the processes' measures do not have the same capacity.
+            ValueError: the processes' measures do not have the same capacity; each process raises it then.
 
         Cost: every process gets the table of every other.
         """
-        if not (dist.is_available() and dist.is_initialized()):
-            return
         self._fold()
-        state = (self.capacity, self._exact, self._confidence, self._count, self._errors)
-        states: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(states, state, group)
-        capacities = {capacity for capacity, *_ in states}
-        if len(capacities) > 1:
-            raise ValueError(f"only measures with the same capacity can be merged, got {sorted(capacities)}")
-        self.reset()
-        for _, exact, confidence, count, errors in states:
+        table = (self._confidence, self._count, self._errors, self._exact)
+        tables = of_all_ranks(table, self._options(), group)
+        if tables:
+            self.reset()
+        for confidence, count, errors, exact in tables:
             self._add(confidence, count, errors, exact=exact)
 
     def state(self) -> dict[str, Counts]:
@@ -466,6 +458,9 @@ class Selective:
             draws = np.concatenate([part[name] for part in parts]) + (at - drawn_as_one[name])
             intervals[name] = percentile_interval(at, np.clip(draws, 0, 1), level)
         return intervals
+
+    def _options(self) -> str:
+        return f"capacity={self.capacity}"
 
     def _add_rows(self, confidence: Floats, correct: Bools) -> None:
         self._add(confidence, np.ones(confidence.shape, np.int64), (~correct).astype(np.int64))
