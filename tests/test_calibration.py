@@ -453,6 +453,12 @@ def one_of_two(rank, meeting, results):
             calibration.all_merge()
             np.savez(f"{results}/{name}{rank}.npz", counts=calibration._counts, sums=calibration._sums,
                      class_counts=calibration._class_counts, classwise_ece=calibration.compute().classwise_ece)  # fmt: skip
+        with pytest.raises(ValueError, match=f"same options.*got {10 + rank} left_open and {11 - rank} left"):
+            Calibration(10 + rank).all_merge()
+        other_classes = Calibration(classwise=True)
+        other_classes.update(logits[:, : 3 + rank], torch.zeros(500, dtype=torch.long))
+        with pytest.raises(ValueError, match="same classes in all rows, got"):
+            other_classes.all_merge()
         dist.barrier()  # neither leaves while the other still talks to it
     finally:
         dist.destroy_process_group()
@@ -464,6 +470,7 @@ def test_two_processes_measure_what_one_does(tmp_path):
     assert done.returncode == 0, done.stderr
     expected = Calibration(classwise=True, top_k=(2,))
     expected.update(*rank_rows())
+    expected.all_merge()  # nothing without a process group
     for name in ("all", "part"):
         for rank in (0, 1):
             merged = np.load(tmp_path / f"{name}{rank}.npz")
@@ -567,7 +574,7 @@ def test_bad_options_and_partners_are_refused():
             Calibration().update(torch.zeros(2, 3), torch.zeros(2).long(), torch.tensor(weight))
     with pytest.raises(ValueError, match="'left_open' or 'right_open', got 'closed'"):
         Calibration(edges="closed")
-    with pytest.raises(ValueError, match="same bins.*got 15 left_open and 10 left_open"):
+    with pytest.raises(ValueError, match="same options.*got 15 left_open and 10 left_open"):
         Calibration().merge(Calibration(10))
     with pytest.raises(ValueError, match="got 15 left_open and 15 right_open"):
         Calibration().merge(Calibration(edges="right_open"))

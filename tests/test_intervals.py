@@ -124,14 +124,15 @@ def test_shares_have_wilsons_interval():
 def test_draws_are_multinomial():
     rng = np.random.default_rng(0)
     share = np.array([0.5, 0.3, 0.2])
-    counts = np.concatenate(list(bootstrap_counts(rng, share, 1000, 5000)))
-    assert counts.shape == (5000, 3)
-    assert (counts.sum(1) == 1000).all()
-    np.testing.assert_allclose(counts.mean(0), 1000 * share, rtol=0.01)
-    expected = 1000 * (np.diag(share) - np.outer(share, share))
-    np.testing.assert_allclose(np.cov(counts.T), expected, atol=15)
-    sizes = [part.shape for part in bootstrap_counts(rng, np.full(2**21, 2.0**-21), 10, 5)]
-    assert sizes == [(2, 2**21), (2, 2**21), (1, 2**21)]
+    for weight, rows in ((share, 1000), (np.array([500, 300, 200]), 1000), (np.array([5, 3, 2]), 20)):
+        counts = np.concatenate(list(bootstrap_counts(rng, weight, rows, 5000)))
+        assert counts.shape == (5000, 3)
+        assert (counts.sum(1) == rows).all()
+        np.testing.assert_allclose(counts.mean(0), rows * share, rtol=0.02)
+        expected = rows * (np.diag(share) - np.outer(share, share))
+        np.testing.assert_allclose(np.cov(counts.T), expected, atol=0.015 * rows)
+    sizes = [part.shape for part in bootstrap_counts(rng, np.full(2**17, 2.0**-17), 10, 5)]
+    assert sizes == [(2, 2**17), (2, 2**17), (1, 2**17)]
 
 
 def test_where_nothing_is_noisy_the_interval_is_the_number():

@@ -390,7 +390,7 @@ def test_intervals_are_a_function_of_rows_seed_and_level():
     assert measure.intervals(replicates=200, seed=4) != one
     narrow = measure.intervals(replicates=200, seed=3, level=0.5)
     assert one["aurc"].low < narrow["aurc"].low < narrow["aurc"].high < one["aurc"].high
-    all_right = of_scores(np.arange(9), np.ones(9, bool)).intervals(replicates=50)
+    all_right = of_scores(np.arange(9), np.ones(9, bool)).intervals(replicates=100)
     assert (all_right["aurc"].low, all_right["aurc"].high) == (0, 0)
     assert (all_right["coverage_at_1pct_risk"].low, all_right["accuracy"].high) == (1, 1)
 
@@ -551,12 +551,12 @@ def test_bad_options_and_partners_are_refused():
         Selective(1e6)
     with pytest.raises(ValueError, match="capacity must be at least 1, got 0"):
         Selective(0)
-    with pytest.raises(ValueError, match="same capacity.*got 1048576 and 5"):
+    with pytest.raises(ValueError, match="same options.*got capacity=1048576 and capacity=5"):
         Selective().merge(Selective(5))
     with pytest.raises(ValueError, match="got stats without an index"):
         Selective().update_stats(row_stats(torch.zeros(1, 2)))
     measure = of_scores(*drawn(0))
-    with pytest.raises(ValueError, match="replicates must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="replicates must be at least 100, got 0"):
         measure.intervals(replicates=0)
     with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
         measure.intervals(level=95)
@@ -614,6 +614,12 @@ for capacity in (2**20, 20):
     measure.all_merge()
     result = measure.compute()
     np.savez(f"{folder}/{capacity}-{rank}.npz", result.threshold, result.accepted, result.errors)
+try:
+    Selective(10 + rank).all_merge()
+except ValueError as error:
+    assert f"got capacity={10 + rank} and capacity={11 - rank}" in str(error)
+else:
+    raise AssertionError("merged with other options")
 dist.barrier()  # neither leaves while the other still talks to it
 dist.destroy_process_group()
 """

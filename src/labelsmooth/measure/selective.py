@@ -24,7 +24,13 @@ from labelsmooth.measure.inputs import (
     require_usable,
     score_rows,
 )
-from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.interval import (
+    Interval,
+    bootstrap_counts,
+    percentile_interval,
+    require_replicates,
+)
+from labelsmooth.measure.ranks import of_all_ranks, require_same_options
 from labelsmooth.measure.rows import joined, of_probs, of_stats, widened
 from labelsmooth.row_stats import RowStats, row_stats
 
@@ -49,7 +55,6 @@ _SMALLEST, _LARGEST = 2.0**-64, 2.0**64
 
 # neighbouring groups are drawn as one beyond this number
 _BOOTSTRAP_CELLS = 4096
-_REPLICATES_AT_A_TIME = 32
 
 # the norms that PNorm tries, as its source does
 _POWERS = range(1, 11)
@@ -298,11 +303,7 @@ class Selective:
         Raises:
             ValueError: the two do not have the same capacity.
         """
-        if other.capacity != self.capacity:
-            raise ValueError(
-                f"only measures with the same capacity can be merged, "
-                f"got {self.capacity} and {other.capacity}"
-            )
+        require_same_options(self._options(), other._options())
         other._fold()
         self._add(other._confidence, other._count, other._errors, exact=other._exact)
 
@@ -316,21 +317,16 @@ class Selective:
             group: the processes; None for all.
 
         Raises:
-            ValueError: the processes' measures do not have the same capacity.
+            ValueError: the processes' measures do not have the same capacity; each process raises it then.
 
         Cost: every process gets the table of every other.
         """
-        if not (dist.is_available() and dist.is_initialized()):
-            return
         self._fold()
-        state = (self.capacity, self._exact, self._confidence, self._count, self._errors)
-        states: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(states, state, group)
-        capacities = {capacity for capacity, *_ in states}
-        if len(capacities) > 1:
-            raise ValueError(f"only measures with the same capacity can be merged, got {sorted(capacities)}")
-        self.reset()
-        for _, exact, confidence, count, errors in states:
+        table = (self._confidence, self._count, self._errors, self._exact)
+        tables = of_all_ranks(table, self._options(), group)
+        if tables:
+            self.reset()
+        for confidence, count, errors, exact in tables:
             self._add(confidence, count, errors, exact=exact)
 
     def state(self) -> dict[str, Counts]:
@@ -421,7 +417,7 @@ class Selective:
         then; it held in 30 to 70 %.
 
         Args:
-            replicates: ≥ 1; the ends of the interval are themselves a draw, less so the more there are.
+            replicates: of the bootstrap, at least 100.
             level: of the intervals, between 0 and 1.
             seed: of the draws; the same rows and seed give the same intervals.
             risks: for each r in 0..1 the interval of `coverage_at(r)`.
@@ -432,14 +428,12 @@ class Selective:
             risk_at_80pct_coverage for a coverage of 0.8.
 
         Raises:
+            TypeError: `replicates` is not an int.
             ValueError: no row was counted, or a number is out of its range.
 
         Cost: under two seconds for 1000 replicates, however many rows there are.
         """
-        if replicates < 1:
-            raise ValueError(f"replicates must be at least 1, got {replicates}")
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level}")
+        require_replicates(replicates, level)
         of_risk = {f"coverage_at_{100 * r:.10g}pct_risk": _ratio(r, "risk") for r in risks}
         of_coverage = {f"risk_at_{100 * c:.10g}pct_coverage": _ratio(c, "coverage") for c in coverages}
         result = self.compute()
@@ -454,22 +448,19 @@ class Selective:
             count, errors = np.add.reduceat(count, first), np.add.reduceat(errors, first)
         drawn_as_one = _measured(count[None], errors[None], of_risk, of_coverage)
 
-        generator = np.random.default_rng(seed)
-        cells = np.stack([count - errors, errors])  # (2, C)
+        cells = np.concatenate([count - errors, errors])
         parts = []
-        for start in range(0, replicates, _REPLICATES_AT_A_TIME):
-            size = min(_REPLICATES_AT_A_TIME, replicates - start)
-            draw = _drawn(generator, cells.reshape(-1), size).reshape(size, 2, -1)
-            parts.append(_measured(draw.sum(1), draw[:, 1], of_risk, of_coverage))
-        tails = [(1 - level) / 2, (1 + level) / 2]
+        for draw in bootstrap_counts(np.random.default_rng(seed), cells, result.rows, replicates):
+            right, wrong = np.split(draw, 2, axis=1)
+            parts.append(_measured(right + wrong, wrong, of_risk, of_coverage))
         intervals = {}
         for name, at in value.items():
-            moved = at - float(drawn_as_one[name][0])
-            low, high = np.quantile(np.concatenate([part[name] for part in parts]), tails) + moved
-            intervals[name] = Interval(
-                value=at, low=min(max(0.0, float(low)), at), high=max(min(1.0, float(high)), at)
-            )
+            draws = np.concatenate([part[name] for part in parts]) + (at - drawn_as_one[name])
+            intervals[name] = percentile_interval(at, np.clip(draws, 0, 1), level)
         return intervals
+
+    def _options(self) -> str:
+        return f"capacity={self.capacity}"
 
     def _add_rows(self, confidence: Floats, correct: Bools) -> None:
         self._add(confidence, np.ones(confidence.shape, np.int64), (~correct).astype(np.int64))
@@ -707,18 +698,6 @@ def _away_from_zero(size: Floats) -> Floats:
         np.float64
     )
     return rounded
-
-
-def _drawn(generator: np.random.Generator, count: Counts, size: int) -> Counts:
-    """`size` multinomial draws of as many rows as there are, over cells of these counts (C,): (size, C)."""
-    rows = int(count.sum())
-    if rows > 8 * count.size:
-        return generator.multinomial(rows, count / rows, size)
-    # few rows to a cell: one after another is faster
-    cell_of_row = np.repeat(np.arange(count.size), count)
-    drawn = cell_of_row[generator.integers(0, rows, (size, rows))]
-    drawn += count.size * np.arange(size)[:, None]
-    return np.bincount(drawn.reshape(-1), minlength=size * count.size).reshape(size, -1)
 
 
 def _measured(
