@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from labelsmooth.study.data import load_data
-from labelsmooth.study.models import build_network
+from labelsmooth.study.models import build_network, model_sha256
 from labelsmooth.study.progress import Progress
 from labelsmooth.study.recipe import Recipe
 from labelsmooth.study.store import (
@@ -50,7 +50,7 @@ def run_study(recipe: Recipe, out: Path | str) -> Study:
     data = load_data(recipe.data)
     # a model that cannot take these images says so before anything is written
     build_network(recipe.model, data.summary.shape, len(data.summary.class_names), seed=0)
-    configs = recipe.trials(data.summary.sha256)
+    configs = recipe.trials(data.summary.sha256, model_sha256(recipe.model))
     with lock_study(out):
         begin_study(out, recipe, data.summary, configs)
         missing = [config for config in configs if not has_trial(out, config)]
