@@ -43,7 +43,11 @@ class Recipe:
 
     data: str = field(
         default="mnist5k",
-        metadata={"help": "real images to train on: mnist5k, digits, idx:DIR or npz:FILE", "metavar": "DATA"},
+        metadata={
+            "help": "real images to train on: mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR or "
+            "hf:NAME",
+            "metavar": "DATA",
+        },
     )
     model: str = field(
         default="mlp",
