@@ -366,11 +366,14 @@ def test_a_pickle_in_an_npz_is_never_run(tmp_path):
     assert not (tmp_path / "was run").exists()
 
 
-@pytest.mark.parametrize("name", ["mnist", "", "idx", "idx:", "npz:", "cifar10", "mnist5k:", "idx;x", "/etc"])
+@pytest.mark.parametrize(
+    "name",
+    ["mnist", "", "idx", "idx:", "npz:", "folder:", "cifar:", "hf:", "cifar10", "mnist5k:", "idx;x", "/etc"],
+)
 def test_unknown_data_lists_the_known(name):
     message = rejected(name)
     assert repr(name) in message
-    for known in ("mnist5k", "digits", "idx:DIR", "npz:FILE"):
+    for known in ("mnist5k", "digits", "idx:DIR", "npz:FILE", "folder:DIR", "cifar:DIR", "hf:NAME"):
         assert known in message
 
 

@@ -195,9 +195,15 @@ def test_a_second_process_is_refused(settings, tmp_path, capsys):
         ("--data nothing", "there is no data 'nothing'; known are mnist5k, digits, idx:DIR, npz:FILE"),
         ("--data idx:nowhere", "there is no folder nowhere"),
         ("--data npz:nowhere.npz", "there is no file nowhere.npz"),
+        ("--data folder:nowhere", "there is no folder nowhere"),
+        ("--data folder:.", ". must hold a folder of images for every class, got none"),
+        ("--data cifar:.", "there is neither data_batch_1.bin nor train.bin in ."),
+        ("--data hf:./nowhere", "there is no folder nowhere"),
         ("--data npz:broken.npz", "broken.npz is not an .npz archive"),
         ("--data npz:vectors.npz --model cnn", "the model cnn needs images"),
-        ("--data digits --model resnet", "resnet"),
+        ("--data digits --model resnet", "module:factory of your own, got 'resnet'"),
+        ("--data digits --model no_nets:make", "there is no module no_nets for the model no_nets:make"),
+        ("--data digits --model here_nets:nothing", "has no function nothing"),  # of the working folder
         ("--data digits --eps 0 1.5", "eps must lie in [0, 1], got 1.5"),
         ("--data digits --eps 0 nan", "eps must lie in [0, 1], got nan"),
         ("--data digits --eps 0.1", "eps must include 0"),
@@ -221,6 +227,7 @@ def test_a_second_process_is_refused(settings, tmp_path, capsys):
 def test_bad_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, arguments, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.npz").write_bytes(b"PK")
+    (tmp_path / "here_nets.py").write_text("")
     vectors = np.random.default_rng(0).normal(size=(60, 5))
     np.savez(tmp_path / "vectors.npz", x=vectors, y=np.arange(60) % 3)
     before = sorted(tmp_path.iterdir())

@@ -37,6 +37,7 @@ class Options(Recipe):
 
 def run(options: Options) -> None:
     recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
+    sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
     for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:

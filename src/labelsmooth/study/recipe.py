@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from labelsmooth.study.models import MODELS
+from labelsmooth.study.models import check_model
 
 LARGEST = 3.4028234663852886e38  # of float32, in which the optimizer reckons
 
@@ -17,6 +17,7 @@ class TrialConfig:
 
     data_sha256: str  # of the rows and their split, so that another file under the same name is another trial
     model: str
+    model_sha256: str  # of the file of a network of the user's own, so that another one is another trial
     eps: float
     seed: int
     epochs: int
@@ -42,13 +43,20 @@ class Recipe:
 
     data: str = field(
         default="mnist5k",
-        metadata={"help": "real images to train on: mnist5k, digits, idx:DIR or npz:FILE", "metavar": "DATA"},
+        metadata={
+            "help": "real images to train on: mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR or "
+            "hf:NAME",
+            "metavar": "DATA",
+        },
     )
     model: str = field(
         default="mlp",
         metadata={
-            "help": "network: mlp (two hidden layers of 1200) or cnn (a small convolutional one)",
-            "choices": tuple(MODELS),
+            "help": "network: mlp (two hidden layers of 1200), mlp_dropout (the same with dropout), mlp800 "
+            "(two of 800), cnn (a small convolutional one), alexnet, resnet56, or your own as "
+            "module:factory, made by factory(shape, num_classes); module:factory:layer names its classifier "
+            "where that is not its last linear layer",
+            "metavar": "MODEL",
         },
     )
     eps: tuple[float, ...] = field(
@@ -76,8 +84,7 @@ class Recipe:
     def __post_init__(self) -> None:
         # −0.0 + 0.0 is 0.0: both must name the same trial
         object.__setattr__(self, "eps", tuple(float(eps) + 0.0 for eps in self.eps))
-        if self.model not in MODELS:
-            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
+        check_model(self.model)
         for eps in self.eps:
             if not 0 <= eps <= 1:
                 raise ValueError(f"eps must lie in [0, 1], got {eps:g}")
@@ -98,12 +105,13 @@ class Recipe:
         if not 0 <= self.weight_decay <= LARGEST:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
 
-    def trials(self, data_sha256: str) -> tuple[TrialConfig, ...]:
+    def trials(self, data_sha256: str, model_sha256: str = "") -> tuple[TrialConfig, ...]:
         """The planned trials, by ascending ε and then by seed."""
         return tuple(
             TrialConfig(
                 data_sha256=data_sha256,
                 model=self.model,
+                model_sha256=model_sha256,
                 eps=eps,
                 seed=seed,
                 epochs=self.epochs,

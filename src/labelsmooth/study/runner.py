@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from labelsmooth.study.data import Data, load_data
-from labelsmooth.study.models import build_network
+from labelsmooth.study.models import build_network, model_sha256
 from labelsmooth.study.progress import Progress
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.store import (
@@ -58,7 +58,7 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
     data = load_data(recipe.data)
     # a model that cannot take these images says so before anything is written
     build_network(recipe.model, data.summary.shape, len(data.summary.class_names), seed=0)
-    configs = recipe.trials(data.summary.sha256)
+    configs = recipe.trials(data.summary.sha256, model_sha256(recipe.model))
     with lock_study(out):
         begin_study(out, recipe, data.summary, configs)
         missing = [config for config in configs if not has_trial(out, config)]

@@ -29,7 +29,7 @@ from labelsmooth.study.npz import read_npz
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.training import Curves, Metrics, Scores, TrialArrays, TrialResult
 
-FORMAT = 1  # of the folder; raised when older folders can no longer be read
+FORMAT = 2  # of the folder; raised when older folders can no longer be read
 _PARTIAL = ".partial-"
 
 

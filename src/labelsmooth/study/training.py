@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ FEATURE_CLASSES = 3
 FEATURE_ROWS = 300
 # Rows in one forward pass of a measurement, so that large data sets need little memory.
 _CHUNK = 1000
+# Dropout draws from torch's global state; apart from the seeds of weights and batches, which are far smaller.
+_DROPOUT_SEED = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +102,8 @@ class TrialResult:
 def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> TrialResult:
     """Train one network and measure it; the same config gives the same numbers, bit for bit.
 
-    Initial weights and the order of the batches depend on the seed alone, so trials that differ only in ε
-    are paired. Bits can differ between machines, torch versions and numbers of threads.
+    Initial weights, the order of the batches and dropout depend on the seed alone, so trials that differ only
+    in ε are paired. Bits can differ between machines, torch versions and numbers of threads.
 
     Args:
         config: of the trial.
@@ -115,7 +118,8 @@ def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -
     """
     start = time.monotonic()
     network = build_network(config.model, data.summary.shape, len(data.summary.class_names), config.seed)
-    with _deterministic_algorithms():
+    with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_DROPOUT_SEED + config.seed)
         curves = _train(network, config, data, on_epoch)
         network.eval()
         with torch.no_grad():
@@ -125,12 +129,7 @@ def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -
 
 def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> Curves:
     rows = len(data.train.labels)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = _optimizer(network, config)
     steps = config.epochs * math.ceil(rows / config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     batch_order = torch.Generator().manual_seed(config.seed)
@@ -174,6 +173,19 @@ def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable
     )
 
 
+def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in network.parameters() if network.is_decayed(p)]},
+        {"params": [p for p in network.parameters() if not network.is_decayed(p)], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+
+
 def _measure(network: Network, data: Data, curves: Curves) -> tuple[Metrics, TrialArrays]:
     train_features, train_logits = _forward(network, data.train)
     validation_features, validation_logits = _forward(network, data.validation)
@@ -197,6 +209,7 @@ def _measure(network: Network, data: Data, curves: Curves) -> tuple[Metrics, Tri
     feature_classes = torch.arange(min(FEATURE_CLASSES, len(data.summary.class_names)))
     train_shown = _first_of_classes(data.train.labels, feature_classes)
     validation_shown = _first_of_classes(data.validation.labels, feature_classes)
+    weight, bias = network.classifier.weight, network.classifier.bias
     arrays = TrialArrays(
         validation_logits=validation_logits.numpy(),
         validation_labels=data.validation.labels.numpy(),
@@ -207,8 +220,8 @@ def _measure(network: Network, data: Data, curves: Curves) -> tuple[Metrics, Tri
         train_feature_labels=data.train.labels[train_shown].numpy(),
         validation_features=validation_features[validation_shown].numpy(),
         validation_feature_labels=data.validation.labels[validation_shown].numpy(),
-        classifier_weight=network.classifier.weight.numpy(),
-        classifier_bias=network.classifier.bias.numpy(),
+        classifier_weight=weight.numpy(),
+        classifier_bias=(torch.zeros(len(weight)) if bias is None else bias).numpy(),
     )
     return metrics, arrays
 

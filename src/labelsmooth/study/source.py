@@ -1,0 +1,20 @@
+"""What the readers of data hand over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a reader found, unchecked."""
+
+    images: Array  # (N, H, W), (N, H, W, C) or (N, D)
+    labels: Array  # (N,)
+    own_test: tuple[Array, Array] | None = None  # images and labels
+    class_names: tuple[str, ...] | None = None  # by class number; None: the numbers
