@@ -206,6 +206,19 @@ def test_every_order_split_and_merge_gives_the_same_bits(data, seed, capacity):
             np.testing.assert_array_equal(mine, its)
 
 
+def test_what_was_counted_stays_as_it_was():
+    """Whatever becomes of the caller's arrays, or of a measure that was merged."""
+    confidence, correct = drawn(5, rows=40, values=10**6)
+    expected = of_scores(confidence, correct)
+    given, first, second = confidence.copy(), Selective(), of_scores(confidence[:20], correct[:20])
+    first.update_scores(given[20:], correct[20:])
+    given[:] = 0
+    first.merge(second)
+    second.update_scores(confidence[:20], ~correct[:20])
+    second.compute()
+    assert arrays(first.compute())[3:] == arrays(expected.compute())[3:]
+
+
 def test_the_grid_is_fine_near_one_and_bounded_everywhere():
     rng = np.random.default_rng(0)
     near_one = 1 - 10 ** rng.uniform(-15.5, -0.4, 200_000)

@@ -182,8 +182,10 @@ class Selective:
         TypeError: `capacity` is not an int.
         ValueError: `capacity` < 1.
 
-    Cost: 24 bytes a distinct confidence, 25 MB at most, and 3 MB of rows not yet sorted in; sorting takes a
-        few copies of that for a moment.
+    Cost: 24 bytes a distinct confidence, 25 MB at most (4 MB on the grid of 0..1), and 3 MB of rows not yet sorted
+        in; sorting them in takes 20 MB more for a moment, and a result of a million thresholds 40 MB. Over
+        10⁷ rows of logits the memory of a process rises by at most 50 MB, at the change to the grid
+        (`python benchmarks/measure.py --only memory`).
 
     Example:
         >>> selective = Selective()
@@ -291,7 +293,7 @@ class Selective:
                 f"confidence and correct must have the same shape, got {tuple(scores.shape)} and "
                 f"{tuple(right.shape)}"
             )
-        rows = on_cpu_float64(scores)
+        rows = on_cpu_float64(scores).copy()  # it may wait in memory that the caller writes to
         wrong = ~np.isfinite(rows)
         if wrong.any():
             raise ValueError(f"confidence must be finite, got {rows[wrong][0]}")
@@ -306,6 +308,7 @@ class Selective:
         require_same_options(self._options(), other._options())
         other._fold()
         self._add(other._confidence, other._count, other._errors, exact=other._exact)
+        self._fold()  # while the table of `other` is what it was
 
     def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
         """Add the rows of all processes of a `torch.distributed` group, so that each of them has them all.
@@ -468,7 +471,7 @@ class Selective:
     def _add(self, confidence: Floats, count: Counts, errors: Counts, *, exact: bool = True) -> None:
         if not exact and self._exact:
             self._fold()
-            self._exact, self._confidence = False, _cells(self._confidence)
+            self._to_grid()
         self._pending.append((confidence, count, errors))
         self._num_pending += confidence.size
         if self._num_pending >= _PENDING:
@@ -478,14 +481,32 @@ class Selective:
         """Sort what is pending into the table."""
         if not self._pending:
             return
-        parts = [(self._confidence, self._count, self._errors), *self._pending]
-        confidence, count, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+        pending = [np.concatenate(column) for column in zip(*self._pending, strict=True)]
         self._pending, self._num_pending = [], 0
-        table = _grouped(confidence if self._exact else _cells(confidence), count, errors)
-        if self._exact and table[0].size > self.capacity:
-            self._exact = False
-            table = _grouped(_cells(table[0]), *table[1:])
-        self._confidence, self._count, self._errors = table
+        self._insert(*pending)
+        if self._exact and self._confidence.size > self.capacity:
+            self._to_grid()
+
+    def _to_grid(self) -> None:
+        confidence, count, errors = self._confidence, self._count, self._errors
+        self._exact = False
+        self._confidence, self._count, self._errors = confidence[:0], count[:0], errors[:0]
+        for start in range(0, confidence.size, _PENDING):
+            part = slice(start, start + _PENDING)
+            self._insert(confidence[part], count[part], errors[part])
+
+    def _insert(self, confidence: Floats, count: Counts, errors: Counts) -> None:
+        """Add rows to the table with a copy of one column at a time: sorting it anew would take many."""
+        confidence, count, errors = _grouped(confidence if self._exact else _cells(confidence), count, errors)
+        at = np.searchsorted(self._confidence, confidence)
+        known = at < self._confidence.size
+        known[known] = self._confidence[at[known]] == confidence[known]
+        self._count[at[known]] += count[known]
+        self._errors[at[known]] += errors[known]
+        at, new = at[~known], ~known
+        self._confidence = np.insert(self._confidence, at, confidence[new])
+        self._count = np.insert(self._count, at, count[new])
+        self._errors = np.insert(self._errors, at, errors[new])
 
     def _falling(self) -> tuple[Floats, Counts, Counts]:
         """The table from the highest confidence down; `ValueError` without a row."""
