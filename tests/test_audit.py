@@ -32,6 +32,8 @@ from labelsmooth.audit.predictions import Batch
 from labelsmooth.audit.split import SPLIT_SEED
 from labelsmooth.cli import main
 from labelsmooth.measure.compare import Comparison
+from labelsmooth.report.audit_figures import gap_svg, reliability_svg, risk_coverage_svg
+from labelsmooth.report.audit_verdict import number
 from labelsmooth.study import Recipe, run_study
 
 ROOT = Path(__file__).parents[1]
@@ -270,6 +272,57 @@ def test_weights_and_groups(letters, tmp_path):
     assert "<vowels>" not in page
 
 
+def test_a_group_without_weight_is_left_out(digits, tmp_path):
+    scores, labels = digits
+    weighted = labels != 7
+    path = write(
+        tmp_path / "m.npz", logits=scores, labels=labels, weights=weighted.astype(float), groups=labels
+    )
+    assert main(["audit", path, "--out", str(tmp_path / "out")]) == 0
+    groups = json.loads((tmp_path / "out" / "metrics.json").read_text())["groups"]["m"]
+    assert list(groups) == [str(label) for label in range(10) if label != 7]
+
+
+def test_what_is_said_of_rows_that_are_all_right_or_all_wrong(digits, tmp_path, capsys):
+    scores = digits[0]
+    right = scores.argmax(-1)
+    files = [
+        write(tmp_path / "right.npz", logits=scores, labels=right),
+        write(tmp_path / "wrong.npz", logits=scores, labels=(right + 1) % 10),
+    ]
+    assert main(["audit", *files, "--out", str(tmp_path / "out")]) == 0
+    of_right, of_wrong = re.search(r"\nright: (.*)\nwrong: (.*?)\n\n", capsys.readouterr().out, re.S).groups()
+    of_right, of_wrong = (" ".join(text.split()) for text in (of_right, of_wrong))
+    assert of_right.count("No temperature can be told") == 1
+    assert (
+        "falls at 0.0001, the lowest that is tried, as it does where every label has the largest" in of_right
+    )
+    assert "Fewer than 20 of its rows are wrong" in of_right
+    assert "falls at 10000, the highest that is tried" in of_wrong
+    assert "Only 0 rows are classified correctly, and 100 are needed" in of_wrong
+    assert "Fewer than 20" not in of_wrong
+
+
+def test_numbers_in_words():
+    assert number(-1e-9, "nll") == "0.0000"
+    assert number(-0.25, "over_confidence", unit=True) == "−25.00 %"
+    assert number(123456, "rows") == "123,456"
+    assert number(3.5421e298, "nll") == "3.542e+298"
+    assert (number(np.nan, "nll"), number(-np.inf, "nll")) == ("–", "−∞")
+
+
+def test_names_of_models_in_pictures(digits, tmp_path):
+    """Long ones are broken, and a dollar is a dollar, shown once and without the backslash that escapes it."""
+    names = ("a" * 100, "x$y_{2}$")
+    files = [write(tmp_path / f"{name}.npz", logits=digits[0], labels=digits[1]) for name in names]
+    models = run_audit(Settings(files=tuple(map(Path, files)))).models
+    for svg in (reliability_svg(models), risk_coverage_svg(models), gap_svg(models)):
+        assert "x$y_{2}$" in svg
+        assert "x\\$" not in svg
+        assert "a" * 30 in svg
+        assert "a" * 60 not in svg
+
+
 def test_differences_are_those_of_rows_held_in_memory(letters, metrics):
     """As `measure.Comparison` has them, whose own tests hold them against others."""
     (pair,) = metrics["differences"]
@@ -453,6 +506,8 @@ def refused(arguments, sentence, capsys, out):
         (lambda z, y: {"logits": z * np.nan, "labels": y}, "without NaN"),
         (lambda z, y: {"logits": z, "labels": y[1:]}, "as many rows in labels as in logits, got 399 and 400"),
         (lambda z, y: {"logits": z, "labels": y, "x": np.array([{}])}, "Python objects in x.npy, which are never read"),
+        (lambda z, y: {"logits": z, "labels": y, "weights": 0.0 * y}, "must hold a weight above 0 in weights, got none"),
+        (lambda z, y: {"logits": z[:40], "labels": y[:40], "weights": np.eye(40)[0]}, "too few rows to"),
         (lambda z, y: {"logits": z[:1], "labels": y[:1]}, "too few rows to"),
     ],
 )  # fmt: skip
@@ -496,6 +551,8 @@ def test_validation_rows_of_another_kind(digits, digits_file, tmp_path, capsys):
         (["audit", "a.npz", "--files", "b"], "there is no option --files"),
         (["audit", "nowhere.npz"], "there is no file nowhere.npz"),
         (["audit", "a.npz", "--out", __file__], "out must be a folder, got the file"),
+        (["audit", "a.npz", "--out", f"{__file__}/sub"], "out must be a folder that can be written to, got"),
+        (["audit", "a.npz", "--validation", "./a.npz"], "other rows than those measured, got a.npz for both"),
     ],
 )  # fmt: skip
 def test_command_lines_that_are_refused(tmp_path, monkeypatch, capsys, arguments, sentence):
@@ -577,9 +634,9 @@ def test_mutated_files_end_in_a_sentence_or_are_read(tmp_path):
     (tmp_path / "seeds").mkdir()
     seeds = fuzz.seed_files(tmp_path / "seeds")
     outcomes = set()
-    for number in range(400):
-        seed = seeds[number % len(seeds)]
+    for turn in range(400):
+        seed = seeds[turn % len(seeds)]
         path = tmp_path / seed.name
-        path.write_bytes(fuzz.mutate(seed.read_bytes(), seed.suffix, np.random.default_rng(number)))
-        outcomes.add(fuzz.audit(path, tmp_path / "out", whole=number % 200 == 0))
+        path.write_bytes(fuzz.mutate(seed.read_bytes(), seed.suffix, np.random.default_rng(turn)))
+        outcomes.add(fuzz.audit(path, tmp_path / "out", whole=turn % 200 == 0))
     assert {"refused", "accepted"} <= outcomes <= {"refused", "accepted", "reported"}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -161,6 +162,26 @@ def test_names_that_are_given(digits, tmp_path):
     predictions, batches = read(path, Names(probs="p", labels="c"))
     assert predictions.are_probs
     np.testing.assert_array_equal(scores_of(batches), softmax(digits[0]))
+
+
+def test_what_a_file_of_many_columns_holds_is_not_listed_in_full(tmp_path):
+    path = write(tmp_path / "m.npz", **{f"c{k}": np.zeros(3) for k in range(30)})
+    with pytest.raises(BadFile, match="it holds c0, .*, c19 and 10 more$"):
+        Predictions(path, Names())
+
+
+def test_validation_rows_are_of_the_kind_of_the_others(digits, tmp_path):
+    path = write(
+        tmp_path / "m.npz",
+        probs=softmax(digits[0]),
+        labels=digits[1],
+        validation_logits=digits[0][:90],
+        validation_probs=softmax(digits[0][:90]),
+        validation_labels=digits[1][:90],
+    )
+    validation = Predictions(path, Names()).own_validation()
+    assert validation.are_probs
+    np.testing.assert_array_equal(scores_of(validation.batches()), softmax(digits[0][:90]))
 
 
 def test_a_file_of_a_study_holds_its_own_validation_rows(digits, tmp_path):
@@ -373,6 +394,9 @@ def test_names_of_models():
     assert names("x/a.npz", "x/a.parquet") == ("a.npz", "a.parquet")
     assert names("u/x/a.npz", "v/x/a.npz", "b.npz") == ("u/x/a", "v/x/a", "b")
     assert names("a.npz", "x/a.npz") == ("a", "x/a")
+    assert names(os.fsdecode(b"a\xff.npz"), "b.npz") == ("a?", "b")
+    unlike = (os.fsdecode(b"a\xfe.npz"), os.fsdecode(b"a\xff.npz"))
+    assert names(*unlike) == ("1: a?.npz", "2: a?.npz")
 
 
 @pytest.mark.parametrize(
@@ -382,6 +406,8 @@ def test_names_of_models():
         ({"validation": (Path("v.npz"),) * 2}, "a file for each of the 1 files, got 2"),
         ({"validation_share": 1.0}, r"validation_share must lie in \(0, 1\), got 1"),
         ({"bins": 0}, "bins must be at least 1, got 0"),
+        ({"bins": 1001}, "bins must be at most 1000, got 1001"),
+        ({"validation": (Path("x/../a.npz"),)}, "other rows than those measured, got x/../a.npz for both"),
         ({"logits": "a", "probs": "b"}, "either logits or probs can be named, got 'a' and 'b'"),
     ],
 )

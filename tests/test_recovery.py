@@ -103,6 +103,18 @@ def test_classifiers_trained_without_smoothing_do_not_look_smoothed(classifier, 
     assert result.uniform is result.others is None
 
 
+@pytest.mark.parametrize("label", [0, 3, 6])
+def test_two_classes_do_not_tell_smoothing_from_a_penalty(label):
+    """The gaps of one-against-the-rest regressions gather as closely as those of smoothed networks."""
+    x, labels = load_digits(return_X_y=True)
+    y = (labels == label).astype(int)
+    classifier = LogisticRegression(C=0.001).fit(x[:900] / 16, y[:900])
+    result = recovered_smoothing(classifier.predict_log_proba(x[900:] / 16), y[900:])
+    assert result.gap_spread < 0.3
+    assert (result.verdict, result.uniform, result.others) == ("undecidable", None, None)
+    assert "with two classes" in result.reason
+
+
 def test_its_numbers_are_their_definitions():
     rng = np.random.default_rng(0)
     logits, target = 2 * rng.standard_normal((3000, 5)), rng.integers(0, 5, 3000)
@@ -120,7 +132,7 @@ def test_its_numbers_are_their_definitions():
     assert result.wrong_spread == pytest.approx(np.median(spreads), abs=0.005)
 
 
-@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+@pytest.mark.parametrize("num_classes", [3, 10, 1000])
 @pytest.mark.parametrize("eps", [0.01, 0.1, 0.5])
 def test_exact_targets_give_their_own_eps(num_classes, eps):
     target = np.arange(2000) % num_classes
@@ -155,6 +167,7 @@ def test_what_is_too_little_or_too_much():
     certain = np.where(np.eye(3, dtype=bool), 0, -np.inf)[np.arange(300) % 3]
     result = recovered_smoothing(certain, np.arange(300) % 3)
     assert (result.verdict, result.gap) == ("hard", math.inf)
+    assert "of more than 64 nats" in result.reason
     constant = recovered_smoothing(np.zeros((300, 3)), np.zeros(300, int))
     assert constant.verdict == "undecidable"
     with pytest.raises(ValueError, match="neither NaN nor \\+inf, got 1 of 1 rows"):

@@ -497,6 +497,15 @@ def test_the_largest_probability_stays_where_nothing_is_better():
     np.testing.assert_allclose(fitted.confidence(logits), expected, rtol=1e-14)
 
 
+def test_rows_with_one_logit_above_their_mean_tie_at_p_1():
+    """Σ|x| = 2·Σ x⁺ of centred logits, so that max x / Σ|x| is 1/2 whatever the size: rounding must not order them."""
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(0.01 * rng.standard_normal((1000, 10)))
+    rows[torch.arange(1000), torch.from_numpy(rng.integers(0, 10, 1000))] += 2 + torch.rand(1000)
+    assert (selective._pnorm_confidences(rows, [1]) == 0.5).all()
+    assert (selective._pnorm_confidences(rows + 1e3, [1]) == 0.5).all()
+
+
 def test_rows_at_the_border_of_the_norm():
     fitted = PNorm()
     inf = math.inf

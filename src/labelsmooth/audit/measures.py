@@ -49,6 +49,9 @@ _SHOWN_ROWS = 300
 # Width of the cells that logit gaps are counted in, in nats, and how many there may be before it doubles.
 _GAP_WIDTH, _GAP_CELLS = 2.0**-6, 2**14
 
+# With fewer errors the intervals of `Selective` hold the true value in less than 92 %.
+_FEW_ERRORS = 20
+
 _UNTOLD = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
@@ -133,9 +136,10 @@ def measure(
         if layer is not None:
             layer.update(batch)
         for group in np.unique(batch.groups) if batch.groups is not None else ():
-            _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
+            if str(group) in groups:
+                _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
         progress.rows_done(len(batch.labels))
-    if measured.rows == 0:
+    if not measured.counted:
         raise BadFile(
             f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
             f"got {predictions.rows}: give other rows to fit on with --validation"
@@ -189,7 +193,7 @@ def measure(
         recovered=recovery.compute(),
         teacher=teacher.compute(),
         projection=None if layer is None else layer.projection(),
-        notes=(*fit.notes, *_notes(predictions, calibration)),
+        notes=(*fit.notes, *_notes(predictions, calibration, whole.selective.compute())),
     )
 
 
@@ -231,7 +235,7 @@ class _FitBatches:
 def _fit(name: str, predictions: Predictions, fitting: Fitting, progress: Progress) -> _Fit:
     progress.begin(f"{name}: fitting", 0)
     batches = _FitBatches(fitting, predictions.are_probs)
-    if not any(True for _ in batches):
+    if not any((weights > 0).any() for *_, weights in batches):
         raise BadFile(
             f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
             f"got {predictions.rows}: give other rows to fit on with --validation"
@@ -239,16 +243,20 @@ def _fit(name: str, predictions: Predictions, fitting: Fitting, progress: Progre
     repair = PNorm().fit_batches((logits, labels) for logits, labels, _ in batches)
     if batches.zeros:
         note = (
-            f"No temperature can be told: {batches.zeros:,} of the {batches.rows:,} rows that it is fitted "
-            "on give their label the probability 0, which no temperature changes."
+            f"No temperature can be told: {batches.zeros:,} of the {_in_words(batches.rows)} that it is "
+            "fitted on give their label the probability 0, which no temperature changes."
         )
         return _Fit(rows=batches.rows, temperature=None, repair=repair, notes=(note,))
     temperature = TemperatureScaling().fit_batches(batches)
     if temperature.at_boundary:
-        note = f"No temperature can be told: on the {batches.rows:,} rows that it is fitted on, " + (
-            "every label has the largest score."
+        end, where = (
+            ("lowest", "every label has the largest score")
             if temperature.temperature < 1
-            else "the labels' scores are no better than chance."
+            else ("highest", "the labels' scores are no better than chance")
+        )
+        note = (
+            f"No temperature can be told: the NLL of the {_in_words(batches.rows)} fitted on still falls at "
+            f"{temperature.temperature:g}, the {end} that is tried, as it does where {where}."
         )
         return _Fit(rows=batches.rows, temperature=None, repair=repair, notes=(note,))
     return _Fit(rows=batches.rows, temperature=temperature, repair=repair, notes=())
@@ -260,11 +268,13 @@ class _Rows:
     def __init__(self, bins: int) -> None:
         self.bins = bins
         self.rows = 0
+        self.counted = False  # whether a row has a weight
         self.calibration = Calibration(bins)
         self.selective = Selective()
 
     def update(self, batch: Batch, are_probs: bool) -> None:
         self.rows += len(batch.labels)
+        self.counted = self.counted or bool((_weights(batch) > 0).any())
         if are_probs:
             self.calibration.update_probs(batch.scores, batch.labels, batch.weights)
             self.selective.update_probs(batch.scores, batch.labels)
@@ -278,6 +288,7 @@ class _Rows:
         both = _Rows(self.bins)
         for part in (self, other):
             both.rows += part.rows
+            both.counted = both.counted or part.counted
             both.calibration.merge(part.calibration)
             both.selective.merge(part.selective)
         return both
@@ -389,16 +400,25 @@ def _of_group(calibration: Calibration) -> Metrics:
     return {"rows": _exactly(calibration.compute().rows), **calibration.intervals()}
 
 
+def _in_words(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
 def _exactly(value: float) -> Interval:
     """A number that has no interval."""
     return Interval(value=value, low=math.nan, high=math.nan)
 
 
-def _notes(predictions: Predictions, calibration: CalibrationResult) -> Iterator[str]:
+def _notes(predictions: Predictions, calibration: CalibrationResult, curve: SelectiveResult) -> Iterator[str]:
     if calibration.infinite_nll_rows:
         yield (
             f"The NLL is infinite: {calibration.infinite_nll_rows:,} of {calibration.rows:,} rows give their "
             "label the probability 0."
+        )
+    if curve.errors[-1] < _FEW_ERRORS:
+        yield (
+            f"Fewer than {_FEW_ERRORS} of its rows are wrong: the intervals of AURC, AUGRC and the coverage "
+            "are too short then, since a bootstrap knows nothing of errors that did not occur."
         )
     if predictions.has_weights:
         yield "Accuracy and calibration are weighted by row; selective prediction and logit gaps are not."

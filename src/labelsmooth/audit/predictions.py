@@ -19,6 +19,8 @@ from labelsmooth.measure.inputs import are_distributions
 # Values in one block of scores, 4 MB in float64, and rows where there are few classes.
 _BLOCK_VALUES, _BLOCK_ROWS = 2**19, 2**15
 MOST_GROUPS = 1000
+# of what a file holds, in a sentence that misses something
+_MOST_NAMES = 20
 
 _USUAL = {
     "logits": ("logits", "logit", "test_logits"),
@@ -80,7 +82,7 @@ class Scan:
 
     labels_sha256: str  # of the labels in their order
     weights_sha256: str | None  # likewise
-    groups: tuple[str, ...]  # in alphabetical order
+    groups: tuple[str, ...]  # that have a row of weight above 0, in alphabetical order
     classes: int  # that have rows
 
 
@@ -121,10 +123,11 @@ class Predictions:
 
     def own_validation(self) -> Predictions | None:
         """The validation rows that stand beside these in the same file, as in those of a study."""
-        scores = "validation_probs" if self.are_probs else "validation_logits"
+        kind = "probs" if self.are_probs else "logits"
+        scores = f"validation_{kind}"
         if scores not in self._table.columns or "validation_labels" not in self._table.columns:
             return None
-        return Predictions(self.path, Names(), prefix="validation_", for_fitting=True)
+        return Predictions(self.path, Names(**{kind: scores}), prefix="validation_", for_fitting=True)
 
     def batches(self) -> Iterator[Batch]:
         """All rows, in blocks, each of them checked.
@@ -145,20 +148,23 @@ class Predictions:
             done: called with the number of rows after every block.
 
         Raises:
-            BadFile: a row is no prediction, or the logits are probabilities.
+            BadFile: a row is no prediction, no row has a weight, or the logits are probabilities.
         """
         labels, weights = hashlib.sha256(), hashlib.sha256()
         groups: set[str] = set()
         seen = np.zeros(self.num_classes, bool)
         distributions = not self.are_probs
+        counted = self._weights is None
         for batch in self.batches():
             distributions = distributions and bool(are_distributions(batch.scores).all())
             labels.update(batch.labels.numpy().tobytes())
             seen[batch.labels.numpy()] = True
             if batch.weights is not None:
                 weights.update(batch.weights.numpy().tobytes())
+                counted = counted or bool((batch.weights > 0).any())
             if batch.groups is not None:
-                groups.update(map(str, np.unique(batch.groups)))
+                counts = slice(None) if batch.weights is None else batch.weights.numpy() > 0
+                groups.update(map(str, np.unique(batch.groups[counts])))
                 if len(groups) > MOST_GROUPS:
                     raise BadFile(
                         f"{self.path} must have at most {MOST_GROUPS} groups, {self._groups} has more"
@@ -169,6 +175,8 @@ class Predictions:
                 f"{self.path} holds probabilities in {self._scores}, where logits were expected: every row "
                 f"is at least 0 and sums to 1; name them with --probs {self._scores}"
             )
+        if not counted:
+            raise BadFile(f"{self.path} must hold a weight above 0 in {self._weights}, got none")
         return Scan(
             labels_sha256=labels.hexdigest(),
             weights_sha256=weights.hexdigest() if self.has_weights else None,
@@ -346,7 +354,9 @@ def _usual(what: str) -> str:
 
 
 def _what_it_holds(table: Table) -> str:
-    return f"it holds {', '.join(table.columns) or 'nothing'}"
+    names = list(table.columns)
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"it holds {', '.join(names[:_MOST_NAMES]) or 'nothing'}{more}"
 
 
 def _whole(table: Table, name: str) -> Tensor:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from labelsmooth.audit.predictions import Names
 
+# the bootstrap draws every bin a thousand times
+_MOST_BINS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Names):
@@ -51,10 +54,17 @@ class Settings(Names):
                 f"validation must name a file for each of the {len(self.files)} files, "
                 f"got {len(self.validation)}"
             )
+        for measured, fitted in zip(self.files, self.validation or (), strict=self.validation is not None):
+            if measured.resolve() == fitted.resolve():
+                raise ValueError(
+                    f"validation must name other rows than those measured, got {fitted} for both"
+                )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share must lie in (0, 1), got {self.validation_share:g}")
         if self.bins < 1:
             raise ValueError(f"bins must be at least 1, got {self.bins}")
+        if self.bins > _MOST_BINS:
+            raise ValueError(f"bins must be at most {_MOST_BINS}, got {self.bins}")
         if self.logits is not None and self.probs is not None:
             raise ValueError(f"either logits or probs can be named, got {self.logits!r} and {self.probs!r}")
 
@@ -62,13 +72,18 @@ class Settings(Names):
 def model_names(files: tuple[Path, ...]) -> tuple[str, ...]:
     """A name for each file, all different: its stem, with as much of its path in front as it takes.
 
-    Files that differ in their suffix alone keep it.
+    Files that differ in their suffix alone keep it. Bytes that are no UTF-8 become question marks.
     """
     for depth in range(max(len(path.parts) for path in files)):
         for whole in (False, True):
             names = tuple(
-                "/".join((*path.parts[-1 - depth : -1], path.name if whole else path.stem)) for path in files
+                _printable("/".join((*path.parts[-1 - depth : -1], path.name if whole else path.stem)))
+                for path in files
             )
             if len(set(names)) == len(names):
                 return names
-    return tuple(map(str, files))
+    return tuple(_printable(f"{number}: {path}") for number, path in enumerate(files, 1))
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()

@@ -49,7 +49,9 @@ class RecoveredSmoothing:
     correct: int  # the rows that the rest is about: those where the label has the largest logit
     gap: float  # median, in nats, of the label's log-odds against the average wrong class; inf above 64
     gap_spread: float  # interquartile range of the gaps over their median
-    wrong_spread: float  # median over rows of the sd of the wrong logits over the gap from their mean
+    wrong_spread: (
+        float  # median over rows of the sd of the wrong logits over the gap from their mean; none if K = 2
+    )
     uniform: Interval | None  # the ε of `ls.uniform`; None unless the verdict is "smoothed"
     others: Interval | None  # the ε of `ls.others` that gives the same target, ε·(K−1)/K
 
@@ -66,11 +68,13 @@ class SmoothingRecovery:
     - the median gap g, which means ε = K/(K − 1 + e^g);
     - the gap spread, interquartile range over median, which smoothing leaves below 0.3;
     - the wrong spread, sd of the wrong logits over their mean's distance from the label's logit, which it
-      leaves below 0.15 (there is none with two classes).
+      leaves below 0.15.
 
     "hard" is said where the median means an ε below 0.002; "smoothed" where it means at most 0.9 and both
     spreads are small; "undecidable" otherwise, as of a network that was not trained to the end, and of fewer
-    than 100 correct rows. Neither spread changes when the logits are divided by a temperature.
+    than 100 correct rows. Neither spread changes when the logits are divided by a temperature. Two classes
+    have no wrong spread, and the gap spread alone is small of strongly regularised logistic regressions and
+    of boosted trees too, so that "smoothed" is never said of them.
 
     The interval of ε covers how far real networks stay from the optimum, 0.3 of the interquartile range on
     either side of the median, and beyond that the sampling error of the median at 95 %.
@@ -177,7 +181,7 @@ class SmoothingRecovery:
         wrong_spread = _quantile(self._spreads, _SPREAD_STEP, 0.5)
         eps = _eps(gap, self.num_classes)
         gathered = gap_spread <= LARGEST_GAP_SPREAD and eps <= LARGEST_EPS
-        alike = self.num_classes == 2 or wrong_spread <= LARGEST_WRONG_SPREAD
+        alike = wrong_spread <= LARGEST_WRONG_SPREAD
         seen = (
             f"the gaps' spread is {gap_spread:.2f} and that of the wrong logits {wrong_spread:.2f} of the gap"
         )
@@ -187,7 +191,13 @@ class SmoothingRecovery:
             reason = f"only {correct} rows are classified correctly, and {FEWEST_ROWS} are needed"
         elif eps < LEAST_EPS:
             verdict = "hard"
-            reason = f"the median gap of {gap:.1f} nats is beyond that of a smoothing by {LEAST_EPS:g}"
+            median = f"of {gap:.1f}" if gap < math.inf else f"of more than {_GAP_CELLS * _GAP_STEP:.0f}"
+            reason = f"the median gap {median} nats is beyond that of a smoothing by {LEAST_EPS:g}"
+        elif self.num_classes == 2:
+            reason = (
+                f"the median gap is {gap:.2f} nats, and with two classes there are no wrong logits to "
+                "compare, which tell smoothing from what else stops at such a gap"
+            )
         elif gathered and alike:
             verdict = "smoothed"
             reason = (

@@ -239,7 +239,8 @@ class GapDisplay(Panel):
         lowest_top = ax.get_ylim()[1] if ax.has_data() else 0.0
         cycle_colours(ax)
         drawn = {line.get_label() for line in ax.lines}
-        steps = ax.stairs(self.density, self.edges, linewidth=1.5, label=self.name, zorder=3)
+        name = None if self.name is None else self.name.replace("$", r"\$")  # no mathematics
+        steps = ax.stairs(self.density, self.edges, linewidth=1.5, label=name, zorder=3)
         ax.stairs(self.density, self.edges, fill=True, alpha=0.2, color=steps.get_edgecolor())
         dashes = cycle([(0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), "solid"])
         for eps, optimum, dash in zip(self.eps, self.optimum, dashes, strict=False):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 
 from labelsmooth.audit import Measured
 from labelsmooth.plot import GapDisplay, RiskCoverageDisplay, plot_projection, plot_reliability
+from labelsmooth.plot.style import COLOURS
 from labelsmooth.report.figures import new_figure, to_svg
 
 _ACROSS = 3  # reliability diagrams side by side
+_TITLE, _LEGEND = 36, 48  # letters of a name in a line
 
 
 def reliability_svg(models: Sequence[Measured]) -> str:
@@ -26,20 +29,26 @@ def reliability_svg(models: Sequence[Measured]) -> str:
     figure = new_figure(3.4 * across, 3.7 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for (title, bins), ax in zip(panels, axes, strict=False):
-        plot_reliability(bins, ax).set_title(_plain(title), fontsize=10)
+        plot_reliability(bins, ax).set_title(_title(title), fontsize=10)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     return to_svg(figure)
 
 
 def risk_coverage_svg(models: Sequence[Measured]) -> str:
-    """Risk against coverage of all models, and of their repairs, with the oracle and a random order."""
+    """Risk against coverage of all models, with the oracle and a random order.
+
+    Their repairs too, as long as no two lines get the same colour.
+    """
     figure = new_figure(7.2, 3.6)
     ax = figure.subplots()
+    repairs = sum(model.curve_repaired is not None for model in models)
     for model in models:
-        RiskCoverageDisplay.from_result(model.curve, name=_plain(model.name), ax=ax)
-        if model.curve_repaired is not None:
-            RiskCoverageDisplay.from_result(model.curve_repaired, name=f"{_plain(model.name)}, p-norm", ax=ax)
+        RiskCoverageDisplay.from_result(model.curve, name=_in_legend(model.name), ax=ax)
+        if model.curve_repaired is not None and len(models) + repairs <= len(COLOURS):
+            RiskCoverageDisplay.from_result(
+                model.curve_repaired, name=_in_legend(f"{model.name}, p-norm"), ax=ax
+            )
     return to_svg(figure)
 
 
@@ -53,7 +62,7 @@ def gap_svg(models: Sequence[Measured]) -> str:
             count=model.gaps.count,
             eps=np.zeros(0),
             optimum=np.zeros(0),
-            name=_plain(model.name),
+            name=_in_legend(model.name),
         ).plot(ax)
     return to_svg(figure)
 
@@ -66,11 +75,15 @@ def projection_svg(models: Sequence[Measured]) -> str:
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for model, ax in zip(models, axes, strict=False):
         assert model.projection is not None
-        plot_projection(model.projection, ax).set_title(_plain(model.name), fontsize=10)
+        plot_projection(model.projection, ax).set_title(_title(model.name), fontsize=10)
     for ax in axes[len(models) :]:
         ax.set_axis_off()
     return to_svg(figure)
 
 
-def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # a dollar in a name is no mathematics
+def _title(name: str) -> str:
+    return "\n".join(wrap(name, _TITLE)).replace("$", r"\$")  # a dollar in a name is no mathematics
+
+
+def _in_legend(name: str) -> str:
+    return "\n".join(wrap(name, _LEGEND))  # the displays see to dollars

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 
 from labelsmooth.audit import Audit, Measured, to_json
 from labelsmooth.report.audit_figures import gap_svg, projection_svg, reliability_svg, risk_coverage_svg
-from labelsmooth.report.audit_verdict import SCORES, differences, findings, headline, with_interval
+from labelsmooth.report.audit_verdict import SCORES, differences, findings, headlines, remarks, with_interval
 from labelsmooth.report.html import data_uri, render
 
 GROUP_SCORES = ("rows", "accuracy", "nll", "brier", "over_confidence", "ece")
@@ -33,10 +34,14 @@ def check_audit_folder(out: Path) -> None:
     """Raise unless an audit may be written to `out`.
 
     Raises:
-        ValueError: it is no folder, or holds a study, whose report would be replaced.
+        ValueError: it is no folder, cannot be made or written to, or holds a study, whose report would be
+            replaced.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"out must be a folder that can be written to, got {out}")
     if (out / "study.json").exists():
         raise ValueError(f"{out} holds a study, whose report this would replace: give another folder as out")
 
@@ -57,7 +62,8 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
     """
     out = Path(out)
     check_audit_folder(out)
-    with_gaps = [model for model in audit.models if model.gaps.count.size]
+    # of fewer rows the gaps say little of the model
+    with_gaps = [model for model in audit.models if 2 * model.gaps.count.sum() >= model.rows]
     pictures = {
         "reliability": reliability_svg(audit.models),
         "risk_coverage": risk_coverage_svg(audit.models),
@@ -77,8 +83,9 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
     html = render(
         "audit.html",
         audit=audit,
-        headline=headline(audit),
+        headlines=headlines(audit),
         findings={model.name: findings(model) for model in audit.models},
+        remarks={model.name: remarks(model) for model in audit.models},
         differences=[(pair, differences(pair)) for pair in audit.pairs],
         scores={
             metric: title
@@ -87,7 +94,7 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
         },
         shown=_shown,
         group_scores=GROUP_SCORES,
-        some_left_out=any(model.gaps.count.sum() < model.rows for model in with_gaps),
+        some_left_out=any(model.gaps.count.sum() < model.rows for model in audit.models),
         interval=lambda interval, metric: with_interval(interval, metric, unit=False),
         pictures={name: data_uri(svg) for name, svg in pictures.items()},
         versions=versions,
@@ -111,13 +118,13 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _text(audit: Audit) -> str:
-    lines = [fill(headline(audit), _WIDTH), ""]
+    lines = [*(fill(words, _WIDTH) for words in headlines(audit)), ""]
     for model in audit.models:
         lines += [f"{model.name}: {model.rows:,} rows, {model.num_classes} classes"]
         said = [
             f"{found.question} {found.answer.capitalize()}. {found.sentence}" for found in findings(model)
         ]
-        lines += [fill(f"- {words}", _WIDTH, subsequent_indent="  ") for words in (*said, *model.notes)]
+        lines += [fill(f"- {words}", _WIDTH, subsequent_indent="  ") for words in (*said, *remarks(model))]
         lines.append("")
     lines += [fill(note, _WIDTH) + "\n" for note in audit.notes]
     table = [["95 % intervals in brackets", *(model.name for model in audit.models)]]

@@ -15,6 +15,9 @@ CANNOT_TELL = "cannot tell"
 # trained with hard labels (docs/findings.md).
 POOR, RICH = LARGEST_WRONG_SPREAD, 0.24
 
+# Counts of rows stay below; what does not is written with its power of ten.
+_LARGE = 1e12
+
 # metrics of the tables: name, title, factor, digits
 PERCENT, PLAIN = (100, 2), (1, 4)
 SCORES: dict[str, tuple[str, tuple[int, int]]] = {
@@ -82,8 +85,14 @@ def findings(model: Measured) -> tuple[Finding, ...]:
     )
 
 
-def headline(audit: Audit) -> str:
-    """The first answers, in one sentence a model."""
+def remarks(model: Measured) -> tuple[str, ...]:
+    """The notes on a model that no finding says already."""
+    said = {found.sentence for found in findings(model)}
+    return tuple(note for note in model.notes if note not in said)
+
+
+def headlines(audit: Audit) -> tuple[str, ...]:
+    """The first answers, a sentence for each model."""
     parts = []
     for model in audit.models:
         confidence, *_ = findings(model)
@@ -94,7 +103,7 @@ def headline(audit: Audit) -> str:
         )
         accuracy = with_interval(model.metrics["accuracy"], "accuracy")
         parts.append(f"{model.name} is right on {accuracy} of its rows and {answer}.")
-    return " ".join(parts)
+    return tuple(parts)
 
 
 def differences(pair: Pair) -> tuple[Difference, ...]:
@@ -113,7 +122,8 @@ def number(value: float, metric: str, *, unit: bool = False) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     factor, digits = SCORES[metric][1]
-    return f"{factor * value:,.{digits}f}{' %' if unit and factor == 100 else ''}".replace("-", "−")
+    shown = f"{factor * value:z,.{digits}f}" if abs(value) < _LARGE else f"{factor * value:.3e}"
+    return f"{shown}{' %' if unit and factor == 100 else ''}".replace("-", "−")
 
 
 def with_interval(interval: Interval, metric: str, *, unit: bool = True) -> str:
@@ -196,8 +206,12 @@ def _smoothing(model: Measured) -> Finding:
     found = model.recovered
     if found.uniform is None or found.others is None:
         reason = f"{found.reason}."
-        if not math.isfinite(found.gap_spread + found.wrong_spread):
-            reason = "too many rows give classes the probability 0, whose logits have no finite gap."
+        told = found.verdict == "hard" or found.correct < FEWEST_ROWS or model.num_classes == 2
+        if not told and math.inf in (found.gap_spread, found.wrong_spread):
+            reason = (
+                "too many rows give a class the probability 0, or nearly so, for the spreads of their logits "
+                "to say anything."
+            )
         return Finding(
             question=question,
             answer="it does not look so" if found.verdict == "hard" else CANNOT_TELL,
@@ -208,7 +222,8 @@ def _smoothing(model: Measured) -> Finding:
         answer=f"it looks so, with ε of about {found.uniform.value:.2g}",
         sentence=f"The logit gaps of the rows that it has right gather around {found.gap:.3g} nats, the "
         f"optimum of a uniform smoothing of {_eps(found.uniform)} and, as that is the same target, of one of "
-        f"{_eps(found.others)} on the other classes alone. {_capitalised(found.reason)}.",
+        f"{_eps(found.others)} on the other classes alone. {_capitalised(found.reason)}. Boosted trees that "
+        "were stopped early and students of a smoothed teacher look the same.",
     )
 
 
