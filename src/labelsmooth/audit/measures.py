@@ -274,7 +274,8 @@ class _Rows:
 
     def update(self, batch: Batch, are_probs: bool) -> None:
         self.rows += len(batch.labels)
-        self.counted = self.counted or bool((_weights(batch) > 0).any())
+        counts = len(batch.labels) if batch.weights is None else (batch.weights > 0).any()
+        self.counted = self.counted or bool(counts)
         if are_probs:
             self.calibration.update_probs(batch.scores, batch.labels, batch.weights)
             self.selective.update_probs(batch.scores, batch.labels)
