@@ -182,9 +182,9 @@ class Selective:
         TypeError: `capacity` is not an int.
         ValueError: `capacity` < 1.
 
-    Cost: 24 bytes a distinct confidence, 25 MB at most (4 MB on the grid of 0..1), and 3 MB of rows not yet sorted
-        in; sorting them in takes 20 MB more for a moment, and a result of a million thresholds 40 MB. Over
-        10⁷ rows of logits the memory of a process rises by at most 50 MB, at the change to the grid
+    Cost: 24 bytes a distinct confidence, 25 MB at most (4 MB on the grid of 0..1), and 3 MB of rows not yet
+        sorted in; sorting them in takes 20 MB more for a moment, and a result of a million thresholds 40 MB.
+        Over 10⁷ rows of logits the memory of a process rises by at most 50 MB, at the change to the grid
         (`python benchmarks/measure.py --only memory`).
 
     Example:
