@@ -424,6 +424,25 @@ def test_one_shot_functions_are_the_fields_of_the_result():
     )
 
 
+@pytest.mark.parametrize("num_bins", [1, 2, 3, 7, 15, 49, 100, 997, 4096, 20_000])
+@pytest.mark.parametrize(
+    "options", [{}, {"edges": "right_open"}, {"peer": "torchmetrics"}, {"peer": "gpleiss"}]
+)
+def test_cells_are_those_that_a_search_finds(num_bins, options):
+    cells = Calibration(num_bins, **options)._cells
+    side = "right" if options.get("edges") or options.get("peer") == "torchmetrics" else "left"
+    rng = np.random.default_rng(num_bins)
+    halves = 2.0 ** -np.arange(1, 60)
+    values = np.concatenate(
+        [cells.edges, halves, 1 - halves, rng.random(5000), 1 - 10 ** -rng.uniform(0, 17, 5000), [5e-324]]
+    )
+    values = np.concatenate([values, np.nextafter(values, -1), np.nextafter(values, 2)])
+    values = np.append(values[values >= 0], 1 + 4 * np.finfo(np.float32).eps)
+    np.testing.assert_array_equal(cells.of(values), np.searchsorted(cells.edges, values, side))
+    two = values[: values.size // 2 * 2].reshape(-1, 2)
+    np.testing.assert_array_equal(cells.of(two), np.searchsorted(cells.edges, two, side))
+
+
 def test_the_state_is_small():
     calibration = calibration_of(*random_logits(100, 5), num_bins=100)
     assert calibration._counts.nbytes + calibration._sums.nbytes < 10**6

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from labelsmooth.measure.cells import Cells
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, on_cpu, on_cpu_float64
 from labelsmooth.measure.interval import (
     Interval,
@@ -41,9 +42,8 @@ Peer: TypeAlias = Literal["torchmetrics", "sklearn", "netcal", "gpleiss", "relpl
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
-# Towards 1 cells shrink by a factor 2^(1/8) from each to the next: most rows of a good classifier lie there,
-# and equal-mass bins need borders among them.
-_NEAR_ONE = 1 - 2.0 ** -np.arange(12, 40, 1 / 8)
+# rows added together, so that what is summed of them stays in cache
+_ROWS = 2**15
 
 # The bootstrap joins cells to equal intervals, of this number for means and for the smooth calibration
 # error, which needs fewer replicates too, as each takes a few Fourier transforms.
@@ -231,14 +231,8 @@ class Calibration:
         else:
             borders = np.linspace(0, 1, num_bins + 1)
         self._borders: Floats = borders
-        self._cell_edges: Floats = np.unique(
-            # cells refine the bins and the intervals of the smooth error
-            np.concatenate([borders, np.linspace(0, 1, INTERVALS + 1), _NEAR_ONE])
-        )
-        # the first and the last cell are 0 and 1 alone where the edges are open on that side, and hold what
-        # rounding has put a hair above 1
-        self._middles: Floats = np.concatenate([[0], (self._cell_edges[1:] + self._cell_edges[:-1]) / 2, [1]])
-        between = np.searchsorted(borders, self._cell_edges[:-1], "right") - 1
+        self._cells = Cells(borders, "left" if self.edges == "left_open" else "right")
+        between = np.searchsorted(borders, self._cells.edges[:-1], "right") - 1
         first, last = 0, num_bins - 1
         if peer == "torchmetrics":
             last = num_bins
@@ -249,7 +243,7 @@ class Calibration:
 
     def reset(self) -> None:
         """Forget every row."""
-        cells = len(self._middles)
+        cells = len(self._cells)
         self._counts: Counts = np.zeros((2, cells), np.int64)  # wrong and correct rows
         self._sums: Floats = np.zeros((10, 2, cells))
         self._infinite_nll_rows: Counts = np.zeros(1, np.int64)
@@ -538,29 +532,30 @@ class Calibration:
             keep = weights > 0
             rows, weights = rows.select(keep), weights[keep]
             ranks = None if ranks is None else ranks[keep]
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
+            self._add_to_cells(rows.select(part), weights[part], eps)
+        if ranks is not None:
+            self._in_top += [weights[ranks < k].sum() for k in self.top_k]
+
+    def _add_to_cells(self, rows: RowNumbers, weights: Floats, eps: float) -> None:
         confidence = rows.confidence
         if self.peer == "torchmetrics":
             confidence = confidence.astype(np.float32).astype(np.float64)
         elif self.peer == "netcal":
             confidence = np.clip(confidence, eps, 1 - eps)
-        cell = self._cell_of(confidence)
-        where = cell + len(self._middles) * rows.correct
+        cell = self._cells.of(confidence)
+        where = cell + len(self._cells) * rows.correct
         shape = self._counts.shape
         self._counts += np.bincount(where, minlength=self._counts.size).reshape(shape)
         infinite = np.isinf(rows.nll)
         self._infinite_nll_rows += infinite.sum()
-        distance = confidence - self._middles[cell]
+        distance = confidence - self._cells.middles[cell]
         per_row = [weights, weights**2, weights * distance, weights * distance**2]
         for values in (np.where(infinite, 0, rows.nll), rows.brier, rows.entropy):
             per_row += [weights * values, np.square(weights * values)]
         for total, values in zip(self._sums, per_row, strict=True):
             total += np.bincount(where, values, self._counts.size).reshape(shape)
-        if ranks is not None:
-            self._in_top += [weights[ranks < k].sum() for k in self.top_k]
-
-    def _cell_of(self, confidence: Floats) -> Counts:
-        side: Literal["left", "right"] = "left" if self.edges == "left_open" else "right"
-        return np.searchsorted(self._cell_edges, confidence, side)
 
     def _ranks(self, rows: Tensor, labels: Tensor) -> Counts | None:
         """How many classes come before the label, (N,); None where nobody asked."""
@@ -596,7 +591,7 @@ class Calibration:
         weight = np.broadcast_to(weights[weights > 0, None], p.shape)
         if self.peer == "torchmetrics":
             p = p.astype(np.float32).astype(np.float64)
-        chosen = self._bin_of_cell[self._cell_of(p)]
+        chosen = self._bin_of_cell[self._cells.of(p)]
         inside = chosen >= 0
         shape = self._class_counts.shape
         where = (2 * np.arange(shape[0]) + of_class) * shape[2] + chosen
@@ -609,7 +604,7 @@ class Calibration:
 
     def _confidence(self) -> Floats:
         """Σ w·c of each cell, (2, cells)."""
-        result: Floats = self._sums[_W] * self._middles + self._sums[_WD]
+        result: Floats = self._sums[_W] * self._cells.middles + self._sums[_WD]
         return result
 
     def _bin_edges(self) -> Floats:
@@ -634,7 +629,7 @@ class Calibration:
         bin_of_cell = ((up_to - weight / 2) / up_to[-1] * self.num_bins).astype(np.int64)
         bin_of_cell = np.clip(bin_of_cell, 0, self.num_bins - 1)
         first = np.searchsorted(bin_of_cell, np.arange(1, self.num_bins))
-        upper = np.concatenate([[0], self._cell_edges, [1]])
+        upper = np.concatenate([[0], self._cells.edges, [1]])
         return bin_of_cell, np.concatenate([[0], upper[first], [1]])
 
     def _debiased_l2(self, bins: ReliabilityBins) -> float:
@@ -648,8 +643,8 @@ class Calibration:
         return math.sqrt(max(0.0, float(terms[effective >= 2].sum())))
 
     def _moments(self) -> ResidualMoments:
-        of_cell = _interval_of(self._middles, INTERVALS)
-        shift = self._middles - (of_cell + 0.5) / INTERVALS
+        of_cell = _interval_of(self._cells.middles, INTERVALS)
+        shift = self._cells.middles - (of_cell + 0.5) / INTERVALS
         w, wd, wdd = self._sums[_W], self._sums[_WD], self._sums[_WDD]
         about_middle = (
             w,
@@ -696,7 +691,7 @@ class Calibration:
 
     def _draw_fields(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Residuals' shares of the weight in equal intervals (M,), and draws of them (R, M)."""
-        of_cell = _interval_of(self._middles, _FIELD)
+        of_cell = _interval_of(self._cells.middles, _FIELD)
         residual = self._confidence() - np.array([[0.0], [1.0]]) * self._sums[_W]
         total = self._sums[_W].sum()
         n = _joined(self._counts, of_cell, _FIELD).reshape(-1)
@@ -715,7 +710,7 @@ class Calibration:
         """Of cells joined to equal intervals, right and wrong rows apart, where there are rows (G,):
         how many, whether right, and the means over them of w, w², w·c, and all from w·nll on.
         """
-        of_cell = _interval_of(self._middles, intervals)
+        of_cell = _interval_of(self._cells.middles, intervals)
         n = _joined(self._counts, of_cell, intervals).reshape(-1)
         filled = n > 0
         right = np.arange(2 * intervals)[filled] >= intervals
@@ -738,7 +733,9 @@ class Calibration:
         confidence, share = bins.confidence[filled], bins.share[filled]
         outcome = np.array([[0.0], [1.0]])
         residual = _joined(self._confidence() - outcome * self._sums[_W], bin_of_cell, num)[:, filled]
-        square = _joined(self._sums[_WW] * np.square(self._middles - outcome), bin_of_cell, num)[:, filled]
+        square = _joined(self._sums[_WW] * np.square(self._cells.middles - outcome), bin_of_cell, num)[
+            :, filled
+        ]
         weight = share * total / n.sum(0)  # mean weight of a row of the bin
         extra = np.where(outcome == 1, confidence, 1 - confidence)  # (2, B)
         extra = np.clip(extra, 0, 1)

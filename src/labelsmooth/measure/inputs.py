@@ -74,8 +74,7 @@ def are_distributions(rows: Tensor) -> Tensor:  # (N, K) -> (N,)
     eps = torch.finfo(rows.dtype).eps
     p = rows.float() if rows.dtype.itemsize < 4 else rows
     inside = (p.amin(-1) >= 0) & (p.amax(-1) <= 1 + 4 * eps)  # False for NaN
-    # a product is several times as fast as a sum over few classes
-    off = (p @ p.new_ones(p.shape[-1]) - 1).abs()
+    off = (summed(p) - 1).abs()
     distributions: Tensor = inside & (off <= max(1e-3, eps**0.5))
     return distributions
 
@@ -89,6 +88,12 @@ def require_distributions(rows: Tensor, name: str) -> None:
         if outside.any():
             raise ValueError(f"{name} must lie in 0..1, got {float(row[outside][0])}")
         raise ValueError(f"each row of {name} must sum to 1, got a sum of {float(row.sum())}")
+
+
+def summed(values: Tensor) -> Tensor:  # (N, K) -> (N,)
+    """Sums over classes, of which torch's own take ten times as long where there are two."""
+    sums: Tensor = values @ values.new_ones(values.shape[-1]) if values.shape[-1] <= 8 else values.sum(-1)
+    return sums
 
 
 def require_usable(largest: Tensor, name: str) -> None:

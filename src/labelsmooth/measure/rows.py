@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from labelsmooth.measure.inputs import on_cpu, on_cpu_float64, require_distributions, require_usable
+from labelsmooth.measure.inputs import on_cpu, on_cpu_float64, require_distributions, require_usable, summed
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class RowNumbers:
     def __len__(self) -> int:
         return len(self.correct)
 
-    def select(self, keep: Bools) -> RowNumbers:
+    def select(self, keep: Bools | slice) -> RowNumbers:
         """Some of the rows."""
         return RowNumbers(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
@@ -108,7 +108,7 @@ def _of_block(given: Tensor, labels: Tensor, name: str) -> RowNumbers:
         confidence=on_cpu_float64(confidence),
         correct=on_cpu(argmax == labels),
         nll=nll,
-        brier=1 - 2 * at_label + on_cpu_float64(torch.linalg.vecdot(p, p)),
+        brier=1 - 2 * at_label + on_cpu_float64(summed(p.square())),
         # p·log p of 0 is 0 with any finite logarithm; torch's own `entr` takes three times as long
-        entropy=on_cpu_float64(-torch.linalg.vecdot(p, p.clamp_min(torch.finfo(p.dtype).tiny).log_())),
+        entropy=-on_cpu_float64(summed(p.clamp_min(torch.finfo(p.dtype).tiny).log_().mul_(p))),
     )
