@@ -82,6 +82,17 @@ def same(one: TrialResult, other: TrialResult) -> bool:
         ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, got nan"),
         ({"momentum": 1.0}, "momentum must lie in [0, 1), got 1"),
+        ({"optimizer": "adam"}, "optimizer must be one of sgd, nesterov, got 'adam'"),
+        ({"optimizer": "nesterov", "momentum": 0.0}, "must have a momentum above 0, got 0"),
+        ({"schedule": "linear"}, "schedule must be one of cosine, steps, got 'linear'"),
+        ({"drops": (0.5, 0.5)}, "drops must ascend in (0, 1), got 0.5, 0.5"),
+        ({"drops": (0.5, 1.0)}, "drops must ascend in (0, 1), got 0.5, 1"),
+        ({"drops": (0.0,)}, "drops must ascend in (0, 1), got 0"),
+        ({"drops": (float("nan"),)}, "drops must ascend in (0, 1), got nan"),
+        ({"shift": -1}, "shift must be a whole number of at least 0, got -1"),
+        ({"crop": 2.5}, "crop must be a whole number of at least 0, got 2.5"),
+        ({"flip": 1.5}, "flip must lie in [0, 1], got 1.5"),
+        ({"flip": float("nan")}, "flip must lie in [0, 1], got nan"),
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0 and finite, got -0.0001"),
         ({"model": "resnet"}, "model must be one of mlp, mlp_dropout, mlp800, cnn, alexnet, resnet56, or"),
         ({"model": "resnet"}, "or module:factory of your own, got 'resnet'"),
@@ -107,7 +118,8 @@ def test_any_other_setting_is_another_trial():
     trial = TINY.trials("some data")[0]
     for field in fields(trial):
         value = getattr(trial, field.name)
-        other = replace(trial, **{field.name: value + ("!" if isinstance(value, str) else 1e-9)})
+        change = {str: "!", tuple: (0.5,)}.get(type(value), 1e-9)
+        other = replace(trial, **{field.name: value + change})
         assert other.id != trial.id, field.name
 
 

@@ -54,6 +54,7 @@ class Data:
     train: Rows
     validation: Rows
     test: Rows
+    zero: Tensor  # (C, 1, 1), or () for rows without channels: what the value 0 became, which is black
     summary: DataSummary
 
 
@@ -203,6 +204,7 @@ def _prepare(source: Source, name: str) -> Data:
         train=rows(images[train], labels[train]),
         validation=rows(images[validation], labels[validation]),
         test=rows(test_images, test_labels),
+        zero=torch.from_numpy(-mean / scale).squeeze(0),
         summary=DataSummary(
             sha256=_sha256(images, labels, train, validation, test, test_images, test_labels),
             shape=images.shape[1:],

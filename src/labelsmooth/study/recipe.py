@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 
 from labelsmooth.study.models import check_model
 
+OPTIMIZERS = ("sgd", "nesterov")
+SCHEDULES = ("cosine", "steps")
 LARGEST = 3.4028234663852886e38  # of float32, in which the optimizer reckons
 
 
@@ -25,6 +28,12 @@ class TrialConfig:
     learning_rate: float
     momentum: float
     weight_decay: float
+    optimizer: str
+    schedule: str
+    drops: tuple[float, ...]  # of the steps; none for another schedule
+    shift: int
+    crop: int
+    flip: float
 
     @property
     def id(self) -> str:
@@ -74,16 +83,58 @@ class Recipe:
     batch_size: int = field(default=128, metadata={"help": "rows in a training step", "metavar": "N"})
     learning_rate: float = field(
         default=0.1,
-        metadata={"help": "first learning rate of SGD; it falls to 0 as a half cosine", "metavar": "X"},
+        metadata={"help": "first learning rate", "metavar": "X"},
     )
     momentum: float = field(default=0.9, metadata={"help": "momentum of SGD, in [0, 1)", "metavar": "X"})
     weight_decay: float = field(
-        default=1e-4, metadata={"help": "L2 penalty of SGD, at least 0", "metavar": "X"}
+        default=1e-4,
+        metadata={
+            "help": "L2 penalty of SGD, at least 0; alexnet has it on two matrices only",
+            "metavar": "X",
+        },
+    )
+    optimizer: str = field(
+        default="sgd",
+        metadata={"help": "SGD with momentum, or with that of Nesterov", "choices": OPTIMIZERS},
+    )
+    schedule: str = field(
+        default="cosine",
+        metadata={
+            "help": "how the learning rate falls: to 0 as a half cosine, or to a tenth at each of --drops",
+            "choices": SCHEDULES,
+        },
+    )
+    drops: tuple[float, ...] = field(
+        default=(0.5, 0.75),
+        metadata={
+            "help": "parts of the training, ascending in (0, 1), after which --schedule steps takes a tenth",
+            "metavar": "PART",
+        },
+    )
+    shift: int = field(
+        default=0,
+        metadata={
+            "help": "pixels by which training images move at random to all sides; what comes in is black",
+            "metavar": "N",
+        },
+    )
+    crop: int = field(
+        default=0,
+        metadata={
+            "help": "side of the square that the network sees, at random in training and the middle after "
+            "it; 0: all of the image",
+            "metavar": "N",
+        },
+    )
+    flip: float = field(
+        default=0.0,
+        metadata={"help": "probability that a training image is mirrored left to right", "metavar": "P"},
     )
 
     def __post_init__(self) -> None:
         # −0.0 + 0.0 is 0.0: both must name the same trial
         object.__setattr__(self, "eps", tuple(float(eps) + 0.0 for eps in self.eps))
+        object.__setattr__(self, "drops", tuple(float(part) for part in self.drops))
         check_model(self.model)
         for eps in self.eps:
             if not 0 <= eps <= 1:
@@ -104,6 +155,20 @@ class Recipe:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum:g}")
         if not 0 <= self.weight_decay <= LARGEST:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ValueError("the optimizer nesterov must have a momentum above 0, got 0")
+        borders = (0.0, *self.drops, 1.0)
+        if not all(low < high for low, high in pairwise(borders)):
+            raise ValueError(f"drops must ascend in (0, 1), got {_listed(self.drops)}")
+        for name in ("shift", "crop"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip must lie in [0, 1], got {self.flip:g}")
 
     def trials(self, data_sha256: str, model_sha256: str = "") -> tuple[TrialConfig, ...]:
         """The planned trials, by ascending ε and then by seed."""
@@ -119,6 +184,12 @@ class Recipe:
                 learning_rate=float(self.learning_rate),
                 momentum=float(self.momentum),
                 weight_decay=float(self.weight_decay),
+                optimizer=self.optimizer,
+                schedule=self.schedule,
+                drops=self.drops if self.schedule == "steps" else (),
+                shift=self.shift,
+                crop=self.crop,
+                flip=float(self.flip),
             )
             for eps in sorted(self.eps)
             for seed in range(self.seeds)

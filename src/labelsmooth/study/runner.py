@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelsmooth.study.augment import seen_shape
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.models import build_network, model_sha256
 from labelsmooth.study.progress import Progress
@@ -56,9 +57,11 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     out = Path(out)
     data = load_data(recipe.data)
-    # a model that cannot take these images says so before anything is written
-    build_network(recipe.model, data.summary.shape, len(data.summary.class_names), seed=0)
     configs = recipe.trials(data.summary.sha256, model_sha256(recipe.model))
+    # a model that cannot take these images says so before anything is written
+    build_network(
+        recipe.model, seen_shape(configs[0], data.summary.shape), len(data.summary.class_names), seed=0
+    )
     with lock_study(out):
         begin_study(out, recipe, data.summary, configs)
         missing = [config for config in configs if not has_trial(out, config)]

@@ -96,7 +96,7 @@ def load_study(folder: Path | str) -> Study:
         stored = _read_json(path)
         if stored["format"] != FORMAT:
             raise ValueError(f"its format is {stored['format']!r}, expected {FORMAT}")
-        recipe = Recipe(**stored["recipe"])
+        recipe = Recipe(**_with_tuples(stored["recipe"]))
         data = DataSummary(**_with_tuples(stored["data"]))
         plan = tuple(str(name) for name in stored["plan"])
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -202,7 +202,7 @@ def _read_trial(folder: Path) -> Trial:
     with _reading_trial(folder):
         return Trial(
             folder=folder,
-            config=TrialConfig(**_read_json(folder / "config.json")),
+            config=TrialConfig(**_with_tuples(_read_json(folder / "config.json"))),
             metrics=_metrics(_read_json(folder / "metrics.json")),
             versions=Versions(**_read_json(folder / "versions.json")),
         )

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 from labelsmooth.losses import cross_entropy
 from labelsmooth.measure import Calibration, TemperatureScaling, logit_gap, within_class_spread
+from labelsmooth.study.augment import augmented, centre, seen_shape
 from labelsmooth.study.data import Data, Rows
 from labelsmooth.study.models import Network, build_network
 from labelsmooth.study.recipe import TrialConfig
@@ -102,8 +104,8 @@ class TrialResult:
 def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> TrialResult:
     """Train one network and measure it; the same config gives the same numbers, bit for bit.
 
-    Initial weights, the order of the batches and dropout depend on the seed alone, so trials that differ only
-    in ε are paired. Bits can differ between machines, torch versions and numbers of threads.
+    Initial weights, the order of the batches, augmentation and dropout depend on the seed alone, so trials
+    that differ only in ε are paired. Bits can differ between machines, torch versions and numbers of threads.
 
     Args:
         config: of the trial.
@@ -117,13 +119,14 @@ def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -
         ValueError: the training diverged, or the model cannot take this data.
     """
     start = time.monotonic()
-    network = build_network(config.model, data.summary.shape, len(data.summary.class_names), config.seed)
+    shape = seen_shape(config, data.summary.shape)
+    network = build_network(config.model, shape, len(data.summary.class_names), config.seed)
     with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_DROPOUT_SEED + config.seed)
         curves = _train(network, config, data, on_epoch)
         network.eval()
         with torch.no_grad():
-            metrics, arrays = _measure(network, data, curves)
+            metrics, arrays = _measure(network, config, data, curves)
     return TrialResult(config=config, metrics=metrics, arrays=arrays, seconds=time.monotonic() - start)
 
 
@@ -131,15 +134,15 @@ def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable
     rows = len(data.train.labels)
     optimizer = _optimizer(network, config)
     steps = config.epochs * math.ceil(rows / config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    batch_order = torch.Generator().manual_seed(config.seed)
+    schedule = _schedule(optimizer, config, steps)
+    chance = torch.Generator().manual_seed(config.seed)  # of the order of the batches, and of augmentation
     train_loss, train_accuracy, validation_nll, validation_accuracy = [], [], [], []
     for epoch in range(config.epochs):
         network.train()
         loss_sum, correct = 0.0, 0
-        for batch in torch.split(torch.randperm(rows, generator=batch_order), config.batch_size):
+        for batch in torch.split(torch.randperm(rows, generator=chance), config.batch_size):
             loss, stats = cross_entropy(
-                network(data.train.images[batch]),
+                network(augmented(data.train.images[batch], config, data, chance)),
                 data.train.labels[batch],
                 label_smoothing=config.eps,
                 return_stats=True,
@@ -152,7 +155,7 @@ def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable
             correct += int(stats.correct.sum())
         network.eval()
         with torch.no_grad():
-            _, logits = _forward(network, data.validation)
+            _, logits = _forward(network, config, data.validation)
         if not (math.isfinite(loss_sum) and logits.isfinite().all() and (logits != logits[0]).any()):
             raise ValueError(
                 f"the training broke down at eps {config.eps:g}, seed {config.seed}, in epoch {epoch + 1}: "
@@ -183,13 +186,22 @@ def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        nesterov=config.optimizer == "nesterov",
     )
 
 
-def _measure(network: Network, data: Data, curves: Curves) -> tuple[Metrics, TrialArrays]:
-    train_features, train_logits = _forward(network, data.train)
-    validation_features, validation_logits = _forward(network, data.validation)
-    _, test_logits = _forward(network, data.test)
+def _schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps: int) -> LRScheduler:
+    if config.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    return MultiStepLR(optimizer, milestones=[round(part * steps) for part in config.drops], gamma=0.1)
+
+
+def _measure(
+    network: Network, config: TrialConfig, data: Data, curves: Curves
+) -> tuple[Metrics, TrialArrays]:
+    train_features, train_logits = _forward(network, config, data.train)
+    validation_features, validation_logits = _forward(network, config, data.validation)
+    _, test_logits = _forward(network, config, data.test)
     scaling = TemperatureScaling().fit(validation_logits, data.validation.labels)
     scaled_logits = test_logits if scaling.at_boundary else scaling.transform(test_logits)
     metrics = Metrics(
@@ -226,9 +238,10 @@ def _measure(network: Network, data: Data, curves: Curves) -> tuple[Metrics, Tri
     return metrics, arrays
 
 
-def _forward(network: Network, rows: Rows) -> tuple[Tensor, Tensor]:
-    """The features (N, D) and the logits (N, K) of all rows."""
-    features = torch.cat([network.features(images) for images in torch.split(rows.images, _CHUNK)])
+def _forward(network: Network, config: TrialConfig, rows: Rows) -> tuple[Tensor, Tensor]:
+    """The features (N, D) and the logits (N, K) of all rows, with nothing left to chance."""
+    seen = centre(rows.images, config.crop)
+    features = torch.cat([network.features(images) for images in torch.split(seen, _CHUNK)])
     return features, network.classifier(features)
 
 
