@@ -286,6 +286,38 @@ class EveryKind:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings:
+    rate: float = field(default=0.1, metadata={"help": "step"})
+    eps: tuple[float, ...] = field(default=(0.0,), metadata={"help": "list"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithPresets(Settings):
+    recipe: str | None = field(
+        default=None,
+        metadata={"help": "named", "presets": {"a": Settings(rate=0.2, eps=(0.5,)), "b": Settings()}},
+    )
+    out: Path | None = field(default=None, metadata={"help": "where"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", WithPresets()),
+        ("--recipe a", WithPresets(rate=0.2, eps=(0.5,), recipe="a")),
+        ("--rate 0.1 --recipe a --out b", WithPresets(rate=0.1, eps=(0.5,), recipe="a", out=Path("b"))),
+        ("--recipe a --eps 0 1 --rate 3", WithPresets(rate=3, eps=(0.0, 1.0), recipe="a")),
+        ("--recipe b", WithPresets(recipe="b")),
+    ],
+)
+def test_what_is_given_holds_before_a_preset(text, expected):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, WithPresets)
+    assert from_namespace(WithPresets, parser.parse_args(text.split())) == expected
+    assert "--recipe {a,b} named" in " ".join(parser.format_help().split())
+
+
+@dataclass(frozen=True, kw_only=True)
 class ByPlace:
     files: tuple[Path, ...] = field(metadata={"help": "several", "metavar": "FILE", "positional": True})
     out: Path | None = field(default=None, metadata={"help": "where"})

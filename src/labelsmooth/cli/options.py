@@ -1,8 +1,9 @@
 """A frozen dataclass as a subcommand's options: its fields are the arguments, their types and their defaults.
 
 A field is an int, float, str, Path, `X | None`, `tuple[X, ...]` (one or more values), or a bool (a flag, off
-by default). Its metadata holds "help", and may hold "choices", "metavar", and "positional" for an argument
-that is given by its place.
+by default). Its metadata holds "help", and may hold "choices", "metavar", "positional" for an argument that
+is given by its place, and "presets": for every choice an instance of a dataclass, whose values take the place
+of the defaults.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance
         else:
             assert value in _VALUES, f"{field.name}: no option can hold a {hints[field.name]}"
             settings["type"] = value
-            settings["choices"] = field.metadata.get("choices")
+            settings["choices"] = field.metadata.get("choices") or field.metadata.get("presets")
             # argparse lists the choices in place of a metavar
             unnamed = None if settings["choices"] else field.name.upper()
             settings["metavar"] = field.metadata.get("metavar", unnamed)
@@ -61,6 +62,10 @@ def from_namespace(options: type[T], namespace: argparse.Namespace) -> T:
     given = {
         field.name: getattr(namespace, field.name) for field in fields(options) if field.name in namespace
     }
+    for field in fields(options):
+        if "presets" in field.metadata and field.name in given:
+            preset = field.metadata["presets"][given[field.name]]
+            given = {**{other.name: getattr(preset, other.name) for other in fields(preset)}, **given}
     return options(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     )

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 
+from labelsmooth.cli.options import flag
+from labelsmooth.cli.table import aligned
 from labelsmooth.report import write_report
-from labelsmooth.study import Recipe, run_study
+from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
+from labelsmooth.study.progress import duration
+from labelsmooth.study.store import has_trial
 
 HELP = "train with and without label smoothing on real images, measure both and write a report"
 DESCRIPTION = (
@@ -22,6 +26,16 @@ DESCRIPTION = (
 class Options(Recipe):
     """The recipe, where its study goes, and how much of it is trained at a time."""
 
+    recipe: str | None = field(
+        default=None,
+        metadata={
+            "help": "settings of an experiment of the literature, in place of the defaults",
+            "presets": RECIPES,
+        },
+    )
+    dry_run: bool = field(
+        default=False, metadata={"help": "say what would be trained and about how long it takes, and stop"}
+    )
     out: Path = field(
         default=Path("runs/study"), metadata={"help": "folder of the study and its report", "metavar": "DIR"}
     )
@@ -38,6 +52,9 @@ class Options(Recipe):
 def run(options: Options) -> None:
     recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
     sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
+    if options.dry_run:
+        print(_shown(plan_study(recipe), options.out))
+        return
     for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
@@ -51,3 +68,30 @@ def run(options: Options) -> None:
     report = write_report(options.out)
     print(report.text)
     print(report.path)
+
+
+def _shown(plan: Plan, out: Path) -> str:
+    """The plan as lines: every setting as its option, then what follows from them."""
+    data, complete = plan.data, sum(has_trial(out, config) for config in plan.trials)
+    left = len(plan.trials) - complete
+    lines = [[flag(setting), _words(getattr(plan.recipe, setting.name))] for setting in fields(Recipe)]
+    lines += [
+        [
+            "rows",
+            f"{data.train_rows:,} training, {data.validation_rows:,} validation, {data.test_rows:,} test",
+        ],
+        ["", f"of shape {data.shape} and {len(data.class_names)} classes"],
+        ["parameters", f"{plan.parameters:,}"],
+        ["trials", f"{len(plan.trials)}, {complete} of them complete in {out}"],
+        ["steps", f"{plan.steps:,} a trial"],
+        [
+            "time",
+            f"about {duration(plan.seconds)} a trial and {duration(left * plan.seconds)} for those left, "
+            "by a few steps on this machine",
+        ],
+    ]
+    return aligned(lines)
+
+
+def _words(value: object) -> str:
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)

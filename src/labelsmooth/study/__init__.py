@@ -1,13 +1,17 @@
 """Studies: train with and without label smoothing on real images, and keep what was measured."""
 
+from labelsmooth.study.plan import Plan, plan_study
 from labelsmooth.study.recipe import Recipe, TrialConfig
+from labelsmooth.study.recipes import RECIPES
 from labelsmooth.study.runner import run_study
 from labelsmooth.study.store import Study, Trial, load_study
 from labelsmooth.study.training import Curves, Metrics, Scores, TrialArrays
 
 __all__ = [
+    "RECIPES",
     "Curves",
     "Metrics",
+    "Plan",
     "Recipe",
     "Scores",
     "Study",
@@ -15,5 +19,6 @@ __all__ = [
     "TrialArrays",
     "TrialConfig",
     "load_study",
+    "plan_study",
     "run_study",
 ]

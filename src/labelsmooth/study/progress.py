@@ -56,7 +56,7 @@ class Progress:
             f"trial {self._complete} of {self._trials}: "
             f"eps {result.config.eps:g}, seed {result.config.seed}, "
             f"test accuracy {result.metrics.test.accuracy:.2%}"
-            + (f", about {_minutes(left * seconds_a_trial)} left" if left else ""),
+            + (f", about {duration(left * seconds_a_trial)} left" if left else ""),
             file=sys.stderr,
         )
         self._bar.set_description_str(self._now_at())
@@ -65,6 +65,12 @@ class Progress:
         return f"trial {min(self._complete + 1, self._trials)} of {self._trials}"
 
 
-def _minutes(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that they fill: 90061 is "1 d 1 h"."""
+    left = round(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        if number or parts or unit == "s":
+            parts.append(f"{number} {unit}")
+    return " ".join(parts[:2])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ FEATURE_CLASSES = 3
 FEATURE_ROWS = 300
 # Rows in one forward pass of a measurement, so that large data sets need little memory.
 _CHUNK = 1000
+_TIMED_STEPS = 20  # at most
 # Dropout draws from torch's global state; apart from the seeds of weights and batches, which are far smaller.
 _DROPOUT_SEED = 2**31
 
@@ -130,6 +133,46 @@ def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -
     return TrialResult(config=config, metrics=metrics, arrays=arrays, seconds=time.monotonic() - start)
 
 
+def time_training(config: TrialConfig, data: Data) -> tuple[float, float]:
+    """Seconds of one step of training, and of one row of evaluation, from a few of each.
+
+    Args:
+        config: of a trial.
+        data: that the config was made for.
+
+    Raises:
+        ValueError: the model cannot take this data.
+    """
+    shape = seen_shape(config, data.summary.shape)
+    network = build_network(config.model, shape, len(data.summary.class_names), config.seed)
+    optimizer = _optimizer(network, config)
+    chance = torch.Generator()
+    few = Rows(images=data.validation.images[:_CHUNK], labels=data.validation.labels[:_CHUNK])
+    with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
+        rows = len(data.train.labels)
+        batches = torch.randint(rows, (_TIMED_STEPS, min(config.batch_size, rows)), generator=chance)
+        steps = _median_seconds(
+            [partial(_step, network, optimizer, config, data, batch, chance) for batch in batches]
+        )
+        network.eval()
+        with torch.no_grad():
+            evaluation = _median_seconds([partial(_forward, network, config, few)] * 3)
+    return steps, evaluation / len(few.labels)
+
+
+def _median_seconds(calls: Sequence[Callable[[], object]]) -> float:
+    """The first call is not counted: it also sets things up. No more are made after a second."""
+    calls[0]()
+    taken: list[float] = []
+    for call in calls[1:]:
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+        if sum(taken) > 1:
+            break
+    return statistics.median(taken)
+
+
 def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> Curves:
     rows = len(data.train.labels)
     optimizer = _optimizer(network, config)
@@ -141,18 +184,10 @@ def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable
         network.train()
         loss_sum, correct = 0.0, 0
         for batch in torch.split(torch.randperm(rows, generator=chance), config.batch_size):
-            loss, stats = cross_entropy(
-                network(augmented(data.train.images[batch], config, data, chance)),
-                data.train.labels[batch],
-                label_smoothing=config.eps,
-                return_stats=True,
-            )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            loss, right = _step(network, optimizer, config, data, batch, chance)
             schedule.step()
-            loss_sum += loss.item() * len(batch)
-            correct += int(stats.correct.sum())
+            loss_sum += loss * len(batch)
+            correct += right
         network.eval()
         with torch.no_grad():
             _, logits = _forward(network, config, data.validation)
@@ -174,6 +209,27 @@ def _train(network: Network, config: TrialConfig, data: Data, on_epoch: Callable
         validation_nll=tuple(validation_nll),
         validation_accuracy=tuple(validation_accuracy),
     )
+
+
+def _step(
+    network: Network,
+    optimizer: torch.optim.SGD,
+    config: TrialConfig,
+    data: Data,
+    batch: Tensor,  # (B,), numbers of training rows
+    chance: torch.Generator,
+) -> tuple[float, int]:
+    """One step of training; the mean loss of the batch, and how many of its rows were right."""
+    loss, stats = cross_entropy(
+        network(augmented(data.train.images[batch], config, data, chance)),
+        data.train.labels[batch],
+        label_smoothing=config.eps,
+        return_stats=True,
+    )
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.item(), int(stats.correct.sum())
 
 
 def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:
