@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 from labelsmooth.measure import within_class_spread
-from labelsmooth.report.figures import (
-    Part,
-    curves_svg,
-    gap_svg,
-    has_plane,
-    projection_of,
-    projection_svg,
-    reliability_svg,
-    trials_of,
-)
-from labelsmooth.report.html import data_uri, render
-from labelsmooth.report.verdict import Verdict, estimate, show, show_number, verdict
+from labelsmooth.report.figures import Cell, Figure, Part, arm_names, figures, has_plane, projection_of, trials_of
+from labelsmooth.report.html import data_block, render
+from labelsmooth.report.methods import facts, paragraph
+from labelsmooth.report.table import scores_table, study_name
+from labelsmooth.report.verdict import SCORES, Verdict, estimate, show, show_number, verdict
 from labelsmooth.study import Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
 
-SCORES = (
-    ("accuracy", "accuracy (%)"),
-    ("nll", "NLL (nats)"),
-    ("ece", "ECE (%)"),
-    ("brier", "Brier"),
-    ("over_confidence", "over-conf. (%)"),
-)
 _WIDTH = 100  # of the text for a terminal
+_SCRIPTS = ("page/chart.js", "page/figures.js", "page/explorer.js", "page/report.js")
+# arms that the figures show at first: more would make them hard to read, and the boxes bring them
+_SHOWN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,51 +38,142 @@ class Report:
     """A written report."""
 
     path: Path
+    verdicts: tuple[Verdict, ...]  # one for each study
+    text: str  # the verdicts and the tables, for a terminal
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the first study."""
+        return self.verdicts[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What the page says of one study."""
+
+    study: Study
     verdict: Verdict
-    text: str  # the verdict and the table, for a terminal
+    measures: tuple[Measure, ...]
+    figures: Mapping[str, Figure]
+    tables: Mapping[str, str]  # the scores as text, by format
+    facts: Mapping[str, str]
+    paragraph: str
+    untold: int  # trials whose validation rows could not tell a temperature
 
 
-def write_report(folder: Path | str) -> Report:
-    """Write `report.html` into the folder of a finished study.
+def write_report(folder: Path | str, *others: Path | str, out: Path | str | None = None) -> Report:
+    """Write `report.html` from the stored trials of a finished study, or of several into one page.
+
+    The page holds all it needs, opens offline and asks for no address. Its figures follow the arms and seeds
+    that are chosen on it, and can be saved as SVG and as CSV.
 
     Args:
         folder: of a study that `run_study` finished.
+        others: further folders.
+        out: the folder to write to, made where it is missing; None takes that of the one study.
 
     Returns:
-        The report, with its verdict and its text.
+        The report, with its verdicts and its text.
 
     Raises:
-        ValueError: the folder holds no finished study, or is damaged.
-        ImportError: jinja2, matplotlib or scipy is missing; `labelsmooth[study]` brings them.
+        ValueError: a folder holds no finished study, or is damaged; there are several and no `out`; or `out`
+            is no folder, or holds another study or an audit, whose report would be replaced.
+        ImportError: jinja2 or scipy is missing; `labelsmooth[study]` brings them.
 
-    Cost: a few seconds; it reads the logits and features of every trial.
+    Cost: a few seconds a study; it reads the logits and features of every trial.
     """
-    study = load_study(folder)
-    found = verdict(study)
-    shown = [0.0] if found.chosen_eps is None else [0.0, found.chosen_eps]
-    pictures = {
-        "reliability": reliability_svg(study, shown),
-        "gap": gap_svg(study),
-        "curves": curves_svg(study),
-    }
-    if has_plane(study):
-        pictures["projection"] = projection_svg(study, shown)
+    folders = [Path(folder), *map(Path, others)]
+    target = report_folder(folders, None if out is None else Path(out))
+    studies = [(study, verdict(study)) for study in map(load_study, folders)]
+    parts = [_part(study, found) for study, found in studies]
     html = render(
-        "template.html",
+        "study.html",
+        styles=["page/report.css"],
+        scripts=_SCRIPTS,
         show=show,
-        study=study,
-        verdict=found,
-        measures=_measures(study),
+        parts=parts,
         scores=SCORES,
-        pictures={name: data_uri(svg) for name, svg in pictures.items()},
-        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
-        versions=study.trials[0].versions,
+        study_name=study_name,
+        arm_names=arm_names,
+        joined_tables={style: scores_table(studies, style) for style in ("markdown", "latex")},
+        data=data_block({"studies": [_data(part) for part in parts]}),
+        explored_eps=next((found.chosen_eps for _, found in studies if found.chosen_eps), 0.1),
+        explored_classes=len(studies[0][0].data.class_names),
     )
-    path = study.folder / "report.html"
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / "report.html"
     partial = path.with_name(".partial-report.html")
     partial.write_text(html, encoding="utf-8", errors="replace")  # a path need not be UTF-8
     partial.replace(path)
-    return Report(path=path, verdict=found, text=_text(found))
+    return Report(
+        path=path,
+        verdicts=tuple(found for _, found in studies),
+        text="\n\n".join(_text(found, study_name(study) if len(studies) > 1 else None) for study, found in studies),
+    )
+
+
+def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
+    """The folder that a report of these studies goes to.
+
+    Raises:
+        ValueError: as `write_report` of `out`.
+    """
+    if out is None:
+        if len(folders) > 1:
+            raise ValueError(f"a report of {len(folders)} studies must be told where to go: give out, a folder")
+        return folders[0]
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
+    for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
+        if (out / name).exists() and [folder.resolve() for folder in folders] != [out.resolve()]:
+            raise ValueError(f"{out} holds {what}, whose report this would replace: give another folder as out")
+    return out
+
+
+def _part(study: Study, found: Verdict) -> _Part:
+    return _Part(
+        study=study,
+        verdict=found,
+        measures=_measures(study),
+        figures={figure.name: figure for figure in figures(study, found)},
+        tables={style: scores_table([(study, found)], style) for style in ("markdown", "latex")},
+        facts=facts(study),
+        paragraph=paragraph(study),
+        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
+    )
+
+
+def _data(part: _Part) -> dict[str, Any]:
+    """What the page's script reads of a study."""
+    arms = arm_names(part.study)
+    shown = range(len(arms))
+    if len(arms) > _SHOWN:
+        compared = {arm.eps for arm in part.verdict.compared}
+        shown = [at for at, eps in enumerate(sorted(part.study.recipe.eps)) if eps in compared]  # type: ignore[assignment]
+    return {
+        "arms": arms,
+        "seeds": list(range(part.study.recipe.seeds)),
+        "shown": list(shown),
+        "file": re.sub(r"[^A-Za-z0-9]+", "-", study_name(part.study)).strip("-").lower() or "study",
+        "figures": {
+            name: {
+                "title": figure.title,
+                "alt": figure.alt,
+                "columns": {column: _packed(values) for column, values in figure.columns.items()},
+                "constants": figure.constants,
+            }
+            for name, figure in part.figures.items()
+        },
+    }
+
+
+def _packed(values: Sequence[Cell]) -> Any:
+    """A column; one of words as the different words and the place of each."""
+    if not values or not isinstance(values[0], str):
+        return list(values)
+    words = list(dict.fromkeys(values))
+    places = {word: place for place, word in enumerate(words)}
+    return {"words": words, "at": [places[value] for value in values]}
 
 
 def _measures(study: Study) -> tuple[Measure, ...]:
@@ -130,8 +212,9 @@ def _plane_spread(trial: Trial, part: Part) -> float:
     return within_class_spread(projection.points, projection.labels)
 
 
-def _text(found: Verdict) -> str:
-    lines = [fill(found.headline, _WIDTH), ""]
+def _text(found: Verdict, name: str | None) -> str:
+    lines = [] if name is None else [name, "=" * len(name), ""]
+    lines += [fill(found.headline, _WIDTH), ""]
     lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
     lines += ["", "Test rows, mean ± 95 % interval over seeds; * is the recommended arm:", ""]
     table = [["", *(title for _, title in SCORES)]]

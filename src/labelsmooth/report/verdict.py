@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from labelsmooth.report.words import listed
 from labelsmooth.study import Scores, Study, Trial
 
 LEVEL = 0.95  # of all intervals
+SCORES = (
+    ("accuracy", "accuracy (%)"),
+    ("nll", "NLL (nats)"),
+    ("ece", "ECE (%)"),
+    ("brier", "Brier"),
+    ("over_confidence", "over-conf. (%)"),
+)
 PERCENT = ("accuracy", "ece", "over_confidence")
 
 
@@ -218,15 +226,11 @@ def _sentence(metric: str, compared: Sequence[Arm]) -> str:
         f"{arm.full_name} is {behind} {show(_magnitude(arm.difference(best, metric)), metric)}" for arm in far
     ]
     if near:
-        names = _and([arm.full_name for arm in near])
-        gaps = _and([show(_magnitude(arm.difference(best, metric)), metric) for arm in near])
+        names = listed([arm.full_name for arm in near])
+        gaps = listed([show(_magnitude(arm.difference(best, metric)), metric) for arm in near])
         parts.append(f"the difference to {names} ({gaps}) is within noise")
     return f"{sentence}; {'; '.join(parts)}."
 
 
 def _magnitude(difference: Estimate) -> Estimate:
     return Estimate(mean=abs(difference.mean), half_width=difference.half_width)
-
-
-def _and(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelsmooth.provenance import commit, processor
 from labelsmooth.study.augment import seen_shape
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.models import build_network, model_sha256
@@ -106,4 +107,6 @@ def _versions(version: str, threads: int, seconds: float) -> Versions:
         platform=platform.platform(),
         threads=threads,
         seconds=seconds,
+        processor=processor(),
+        commit=commit(),
     )
