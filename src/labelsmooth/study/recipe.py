@@ -21,6 +21,7 @@ class TrialConfig:
     data_sha256: str  # of the rows and their split, so that another file under the same name is another trial
     model: str
     model_sha256: str  # of the file of a network of the user's own, so that another one is another trial
+    label_noise: float
     eps: float
     seed: int
     epochs: int
@@ -56,6 +57,14 @@ class Recipe:
             "help": "real images to train on: mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR or "
             "hf:NAME",
             "metavar": "DATA",
+        },
+    )
+    label_noise: float = field(
+        default=0.0,
+        metadata={
+            "help": "probability in [0, 1) that a training label is wrong on purpose, and any other class "
+            "(symmetric noise); validation and test labels stay clean",
+            "metavar": "P",
         },
     )
     model: str = field(
@@ -136,6 +145,8 @@ class Recipe:
         object.__setattr__(self, "eps", tuple(float(eps) + 0.0 for eps in self.eps))
         object.__setattr__(self, "drops", tuple(float(part) for part in self.drops))
         check_model(self.model)
+        if not 0 <= self.label_noise < 1:
+            raise ValueError(f"label_noise must lie in [0, 1), got {self.label_noise:g}")
         for eps in self.eps:
             if not 0 <= eps <= 1:
                 raise ValueError(f"eps must lie in [0, 1], got {eps:g}")
@@ -177,6 +188,7 @@ class Recipe:
                 data_sha256=data_sha256,
                 model=self.model,
                 model_sha256=model_sha256,
+                label_noise=float(self.label_noise) + 0.0,  # −0.0 names the same trial as 0.0
                 eps=eps,
                 seed=seed,
                 epochs=self.epochs,

@@ -22,6 +22,7 @@ from labelsmooth.measure import Calibration, TemperatureScaling, logit_gap, with
 from labelsmooth.study.augment import augmented, centre, seen_shape
 from labelsmooth.study.data import Data, Rows
 from labelsmooth.study.models import Network, build_network
+from labelsmooth.study.noise import with_label_noise
 from labelsmooth.study.recipe import TrialConfig
 
 # The three classes whose features are kept for the projection picture, and rows of each: more would only
@@ -107,6 +108,9 @@ class TrialResult:
 def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -> TrialResult:
     """Train one network and measure it; the same config gives the same numbers, bit for bit.
 
+    Where the config has label noise, the wrong labels are those of the training rows everywhere, as nobody
+    would know better: in the loss, in the training accuracy and in the spread of their classes.
+
     Initial weights, the order of the batches, augmentation and dropout depend on the seed alone, so trials
     that differ only in ε are paired. Bits can differ between machines, torch versions and numbers of threads.
 
@@ -122,6 +126,7 @@ def train_trial(config: TrialConfig, data: Data, on_epoch: Callable[[], None]) -
         ValueError: the training diverged, or the model cannot take this data.
     """
     start = time.monotonic()
+    data = with_label_noise(data, config.label_noise)
     shape = seen_shape(config, data.summary.shape)
     network = build_network(config.model, shape, len(data.summary.class_names), config.seed)
     with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
