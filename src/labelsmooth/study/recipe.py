@@ -71,9 +71,9 @@ class Recipe:
         default="mlp",
         metadata={
             "help": "network: mlp (two hidden layers of 1200), mlp_dropout (the same with dropout), mlp800 "
-            "(two of 800), cnn (a small convolutional one), alexnet, resnet56, or your own as "
-            "module:factory, made by factory(shape, num_classes); module:factory:layer names its classifier "
-            "where that is not its last linear layer",
+            "(two of 800), linear (softmax regression), cnn (a small convolutional one), alexnet, resnet56, "
+            "or your own as module:factory, made by factory(shape, num_classes); module:factory:layer names "
+            "its classifier where that is not its last linear layer",
             "metavar": "MODEL",
         },
     )
