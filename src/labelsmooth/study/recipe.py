@@ -22,6 +22,7 @@ class TrialConfig:
     data_sha256: str  # of the rows and their split, so that another file under the same name is another trial
     model: str
     model_sha256: str  # of the file of a network of the user's own, so that another one is another trial
+    label_noise: float
     objective: str  # as `Objective.parse` reads it; of a student beside what its teacher says
     seed: int
     epochs: int
@@ -77,13 +78,21 @@ class Recipe:
             "metavar": "DATA",
         },
     )
+    label_noise: float = field(
+        default=0.0,
+        metadata={
+            "help": "probability in [0, 1) that a training label is wrong on purpose, and any other class "
+            "(symmetric noise); validation and test labels stay clean",
+            "metavar": "P",
+        },
+    )
     model: str = field(
         default="mlp",
         metadata={
             "help": "network: mlp (two hidden layers of 1200), mlp_dropout (the same with dropout), mlp800 "
-            "(two of 800), cnn (a small convolutional one), alexnet, resnet56, or your own as "
-            "module:factory, made by factory(shape, num_classes); module:factory:layer names its classifier "
-            "where that is not its last linear layer",
+            "(two of 800), linear (softmax regression), cnn (a small convolutional one), alexnet, resnet56, "
+            "or your own as module:factory, made by factory(shape, num_classes); module:factory:layer names "
+            "its classifier where that is not its last linear layer",
             "metavar": "MODEL",
         },
     )
@@ -191,6 +200,8 @@ class Recipe:
         object.__setattr__(self, "eps", tuple(float(eps) + 0.0 for eps in self.eps))
         object.__setattr__(self, "drops", tuple(float(part) for part in self.drops))
         check_model(self.model)
+        if not 0 <= self.label_noise < 1:
+            raise ValueError(f"label_noise must lie in [0, 1), got {self.label_noise:g}")
         for eps in self.eps:
             if not 0 <= eps <= 1:
                 raise ValueError(f"eps must lie in [0, 1], got {eps:g}")
@@ -284,6 +295,7 @@ class Recipe:
                 data_sha256=data_sha256,
                 model=model,
                 model_sha256=sha256,
+                label_noise=float(self.label_noise) + 0.0,  # −0.0 names the same trial as 0.0
                 objective=str(objective),
                 seed=seed,
                 epochs=self.epochs,

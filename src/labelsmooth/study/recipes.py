@@ -55,4 +55,17 @@ RECIPES: dict[str, Recipe] = {
         shift=4,
         flip=0.5,
     ),
+    # Müller et al. 2019, §2 and §3 (ε = 0.1), with momentum, decay and batches of its appendix A.4. Ours: an
+    # existing checkpoint's features as examples/checkpoint_features.py writes them, of which the last layer
+    # alone is trained anew; epochs, learning rate. Left out: averaging the weights.
+    "imagenet-inception": Recipe(
+        data="npz:imagenet-features.npz",
+        model="linear",
+        eps=(0.0, 0.1),
+        epochs=20,
+        batch_size=4096,
+        learning_rate=0.1,
+        weight_decay=8e-5,
+        optimizer="nesterov",
+    ),
 }

@@ -29,6 +29,7 @@ from labelsmooth.study.measuring import (
     measure_network,
 )
 from labelsmooth.study.models import Network, build_network
+from labelsmooth.study.noise import with_label_noise
 from labelsmooth.study.objectives import Criterion, Objective
 from labelsmooth.study.recipe import TrialConfig
 
@@ -82,6 +83,9 @@ def train_trial(
 ) -> TrialResult:
     """Train one network and measure it; the same config gives the same numbers, bit for bit.
 
+    Where the config has label noise, the wrong labels are those of the training rows everywhere, as nobody
+    would know better: in the loss, in the training accuracy and in the spread of their classes.
+
     Initial weights, the order of the batches, augmentation and dropout depend on the seed alone, so trials
     that differ only in their objective or teacher are paired. Bits can differ between machines, torch
     versions and numbers of threads.
@@ -99,6 +103,7 @@ def train_trial(
         ValueError: the training diverged, or the model cannot take this data.
     """
     start = time.monotonic()
+    data = with_label_noise(data, config.label_noise)
     with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
         training = _Training(config, data, teacher)
         torch.default_generator.manual_seed(_DROPOUT_SEED + config.seed)
