@@ -19,7 +19,6 @@ class Browser:
 
     def __init__(self):
         # the protocol speaks on the descriptors 3 and 4
-        self._commands, write_end = None, None
         to_read, to_write = os.pipe(), os.pipe()
         self.folder = Path(tempfile.mkdtemp(prefix="browser-"))
         arguments = [
@@ -46,7 +45,9 @@ class Browser:
         self.events = []
         pages = self.send("Target.getTargets")["targetInfos"]
         page = next(target for target in pages if target["type"] == "page")
-        self.session = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        self.session = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")
 
@@ -99,7 +100,11 @@ class Browser:
 
     def size(self, width, height=900):
         self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         self.settle()
 
@@ -137,7 +142,9 @@ class Browser:
         folder.mkdir(exist_ok=True)
         before = set(folder.iterdir())
         session, self.session = self.session, None
-        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=False)
+        self.send(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=False
+        )
         self.session = session
         self.run(expression)
         end = time.monotonic() + seconds

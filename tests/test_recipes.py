@@ -21,18 +21,28 @@ def test_the_recipes_are_those_of_the_papers():
     """Settings that are stated in the papers; what is ours is not looked at."""
     teacher = RECIPES["mnist-mlp"]  # Müller et al. 2019, §4; Hinton et al. 2015, §3
     assert (teacher.model, teacher.shift, teacher.flip) == ("mlp_dropout", 2, 0)
+    assert (teacher.student, teacher.plain_student, teacher.beta) == ("mlp800", True, 0.6)  # A.5
     for name, rows in (("fashion-resnet56", 48_000), ("cifar100-resnet56", 40_000)):
         he = RECIPES[name]  # He et al. 2016, §4.2
         assert (he.model, he.batch_size, he.learning_rate, he.momentum) == ("resnet56", 128, 0.1, 0.9)
         assert (he.weight_decay, he.shift, he.crop, he.flip) == (1e-4, 4, 0, 0.5)
         assert (he.schedule, he.drops) == ("steps", (32 / 64, 48 / 64))
         assert he.epochs * -(-rows // 128) == pytest.approx(64_000, rel=0.005)
-    tutorial = RECIPES["cifar10-alexnet"]  # tensorflow/models r1.13, tutorials/image/cifar10
-    assert (tutorial.model, tutorial.batch_size, tutorial.learning_rate) == ("alexnet", 128, 0.1)
-    assert (tutorial.optimizer, tutorial.momentum, tutorial.weight_decay) == ("sgd", 0, 0.004)
-    assert (tutorial.crop, tutorial.shift, tutorial.flip) == (24, 0, 0.5)
-    assert [part * tutorial.epochs for part in tutorial.drops] == pytest.approx([350, 700])
-    assert all(0.1 in recipe.eps for recipe in RECIPES.values())
+    alexnet = RECIPES["cifar10-alexnet"]  # Müller et al. 2019, A.1, with three times the cross-entropy
+    assert (alexnet.model, alexnet.batch_size) == ("alexnet", 128)
+    assert (alexnet.optimizer, alexnet.momentum) == ("sgd", 0)
+    # one step takes 0.1·(3g + 0.04w) off the weights
+    assert alexnet.learning_rate == pytest.approx(0.1 * 3)
+    assert alexnet.learning_rate * alexnet.weight_decay == pytest.approx(0.1 * 0.04)
+    assert (alexnet.crop, alexnet.shift, alexnet.flip) == (24, 0, 0.5)
+    steps = alexnet.epochs * -(-40_000 // 128)
+    assert steps == pytest.approx(390_000, rel=0.001)
+    assert [part * steps for part in alexnet.drops] == pytest.approx([130_000, 260_000], rel=0.001)
+    grid = RECIPES["cifar10-distillation"]  # figure 5
+    assert (grid.model, grid.student, grid.beta) == ("resnet56", "alexnet", 1)
+    assert grid.eps == (0, 0.15, 0.3, 0.45, 0.6, 0.75)
+    assert grid.temperatures == (1, 2, 3, 4, 8, 12, 16)
+    assert all(0.1 in recipe.eps for recipe in RECIPES.values() if recipe != grid)
 
 
 def test_the_plan_of_a_study():
@@ -41,14 +51,26 @@ def test_the_plan_of_a_study():
     assert plan.data == load_data("digits").summary
     assert plan.trials == TINY.trials(plan.data.sha256)
     # 3×3 convolutions of 1 → 16 → 32 channels, 32·2·2 → 128 → 10
-    assert plan.parameters == 16 * 10 + 32 * (16 * 9 + 1) + 128 * 129 + 10 * 129
+    assert plan.parameters["cnn"] == 16 * 10 + 32 * (16 * 9 + 1) + 128 * 129 + 10 * 129
     assert plan.steps == 3 * 11  # 1,079 rows in batches of 100
     start = time.perf_counter()
     train_trial(plan.trials[0], load_data("digits"), lambda: None)
     actual = time.perf_counter() - start
-    assert actual / 10 < plan.seconds < actual * 10  # loose, as machines are shared
+    seconds = plan.seconds[plan.trials[0].id]
+    assert list(plan.seconds) == [trial.id for trial in plan.trials]
+    assert actual / 10 < seconds < actual * 10  # loose, as machines are shared
     longer = plan_study(replace(TINY, epochs=300))
-    assert 20 < longer.seconds / plan.seconds < 500
+    assert 20 < longer.seconds[longer.trials[0].id] / seconds < 500
+
+
+def test_the_plan_of_a_study_with_students():
+    plan = plan_study(replace(TINY, model="mlp", student="cnn", temperatures=(1.0, 3.0)))
+    # 2 objectives and 2 seeds: teachers, students alone, and students at two temperatures
+    assert len(plan.trials) == 2 * 2 * (1 + 1 + 2)
+    assert list(plan.parameters) == ["mlp", "cnn"]
+    teacher, alone, taught = (plan.seconds[plan.trials[number].id] for number in (0, 4, 8))
+    assert taught > alone  # its teacher, which is larger, looks at every batch too
+    assert teacher > alone
 
 
 def test_the_plan_leaves_no_trace_in_random_states():
@@ -81,7 +103,9 @@ def test_a_dry_run_shows_every_setting_and_writes_nothing(tmp_path, monkeypatch,
     for setting in fields(Recipe):
         value = getattr(expected, setting.name)
         shown = lines["--" + setting.name.replace("_", "-")]
-        assert shown == (" ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value))
+        if isinstance(value, tuple):
+            value = " ".join(f"{part:g}" for part in value) or None
+        assert shown == ("none" if value is None else str(value))
     assert lines["rows"] == "1,079 training, 359 validation, 359 test"
     assert lines["trials"] == "4, 0 of them complete in runs/study"
     assert lines["steps"] == "27 a trial"  # 1,079 rows in batches of 128

@@ -10,9 +10,9 @@ from labelsmooth.study import load_study
 
 HELP = "write the report of stored studies anew, join several, or print their scores as a table"
 DESCRIPTION = (
-    "Write report.html from the stored trials of a study, or of several studies into one page, without training "
-    "anything; or give the table of scores as Markdown or LaTeX. For example: labelsmooth report runs/a runs/b "
-    "--out runs/joined, and labelsmooth report runs/a --table latex > scores.tex"
+    "Write report.html from the stored trials of a study, or of several studies into one page, without "
+    "training anything; or give the table of scores as Markdown or LaTeX. For example: labelsmooth report "
+    "runs/a runs/b --out runs/joined, and labelsmooth report runs/a --table latex > scores.tex"
 )
 
 
@@ -30,14 +30,16 @@ class Options:
     out: Path | None = field(
         default=None,
         metadata={
-            "help": "folder for report.html (default: that of the study); with --table, for scores.md or scores.tex",
+            "help": "folder for report.html (default: that of the study); with --table, for scores.md or "
+            "scores.tex",
             "metavar": "DIR",
         },
     )
     table: str | None = field(
         default=None,
         metadata={
-            "help": "no page but the table of scores: printed, or written where --out says; LaTeX needs booktabs",
+            "help": "no page but the table of scores: printed, or written where --out says; LaTeX needs "
+            "booktabs",
             "choices": TABLE_FORMATS,
         },
     )

@@ -1,17 +1,18 @@
-"""The numbers and the words of a report's figures: one table each, which figures.js draws."""
+"""The numbers of a report's figures: one table each, which figures.js draws and study.html explains."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from labelsmooth.measure import Calibration, PlaneProjection, PNorm, Selective, plane_projection
-from labelsmooth.report.verdict import PERCENT, SCORES, Verdict
+from labelsmooth.report.verdict import PERCENT, SCORES, Repair, Verdict
 from labelsmooth.study import Study, Trial
+from labelsmooth.study.measuring import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
 
 Part: TypeAlias = Literal["train", "validation"]
@@ -23,22 +24,19 @@ _POINTS, _ROWS = 160, 150
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure: its table of numbers, what else is drawn beside them, and its words.
+    """One figure: its table of numbers, and what is drawn beside them.
 
     Of the column "arm" the values are places in `arm_names`, of "seed" seeds.
     """
 
     name: str  # of the function in figures.js that draws it
-    title: str
-    caption: str
-    alt: str
     columns: Mapping[str, Sequence[Cell]]  # all of one length
     constants: Mapping[str, Any] = field(default_factory=dict)
 
 
 def arm_names(study: Study) -> tuple[str, ...]:
     """The arms as they were trained, in the order of the plan."""
-    return tuple(_arm_name(eps) for eps in _eps(study))
+    return tuple(objective.name for objective in study.recipe.objectives)
 
 
 def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
@@ -53,22 +51,27 @@ def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
     made = [scores(study, found), reliability(study), risk_coverage(study)]
     if has_plane(study):
         made.append(projection(study))
-    return (*made, gap(study), curves(study))
+    made += [gap(study), curves(study)]
+    if study.recipe.information:
+        made.append(information(study))
+    if study.recipe.student is not None:
+        made.append(distillation(study))
+    return tuple(made)
 
 
 def scores(study: Study, found: Verdict) -> Figure:
-    """Test scores of every arm, seed by seed, without and with temperature."""
+    """Test scores of every arm, seed by seed, with and without what was fitted on top."""
     metrics = [metric for metric, _ in SCORES]
+    places = {objective: place for place, objective in enumerate(study.recipe.objectives)}
     rows = [
-        (arm, trial.config.seed, scaled, *(_short(getattr(scores, metric)) for metric in metrics))
-        for arm, trial in _trials(study)
-        for scaled, scores in ((0, trial.metrics.test), (1, trial.metrics.test_with_temperature))
+        (places[arm.objective], seed, arm.repair, *(_short(getattr(score, metric)) for metric in metrics))
+        for arm in found.arms
+        for seed, score in enumerate(arm.scores)
     ]
-    places = {name: place for place, name in enumerate(arm_names(study))}
     estimates = [
         {
-            "arm": places[_arm_name(arm.eps)],
-            "with_temperature": int(arm.with_temperature),
+            "arm": places[arm.objective],
+            "repair": arm.repair,
             "metric": metric,
             "mean": _short(arm.estimate(metric).mean),
             "half_width": _short(arm.estimate(metric).half_width),
@@ -78,14 +81,20 @@ def scores(study: Study, found: Verdict) -> Figure:
     ]
     return Figure(
         name="scores",
-        title="Every seed of every arm",
-        caption="Scores on the test rows, one point for each chosen seed: hollow without, filled with temperature. "
-        "The upright stroke is the mean and the line its 95 % interval, both over all seeds, as in the table.",
-        alt="Points of every seed for each test score and arm, without and with temperature",
-        columns=_table(("arm", "seed", "with_temperature", *metrics), rows),
+        columns=_table(("arm", "seed", "repair", *metrics), rows),
         constants={
             "metrics": [
-                {"name": name, "title": title, "percent": name in PERCENT, "scaled": name != "accuracy"}
+                {
+                    "name": name,
+                    "title": title,
+                    "percent": name in PERCENT,
+                    # a temperature and a p-norm leave the predicted class alone
+                    "repairs": [
+                        repair
+                        for repair in get_args(Repair)
+                        if not repair or (name != "accuracy" and (repair != "p-norm" or name == "aurc"))
+                    ],
+                }
                 for name, title in SCORES
             ],
             "estimates": estimates,
@@ -124,11 +133,6 @@ def reliability(study: Study) -> Figure:
     names = ("arm", "seed", "with_temperature", "from", "to", "rows", "confidence", "accuracy")
     return Figure(
         name="reliability",
-        title="Reliability before and after temperature",
-        caption="Accuracy against mean confidence of the test rows of all chosen seeds, in 15 bins of confidence; the area "
-        "of a point is its share of the rows. Below the dashed line the network is over-confident. Hollow points are "
-        "before, filled ones after temperature. The ECE is the mean over seeds, as in the table.",
-        alt="Reliability diagrams on the test rows, one for each arm, before and after temperature scaling",
         columns=_table(names, rows),
         constants={"ece": errors},
     )
@@ -139,13 +143,12 @@ def risk_coverage(study: Study) -> Figure:
     rows: list[tuple[Cell, ...]] = []
     areas = []
     for arm, trial in _trials(study):
-        arrays = trial.arrays
-        repair = PNorm().fit(arrays.validation_logits, arrays.validation_labels)
+        logits, labels = trial.arrays.test_logits, trial.arrays.test_labels
+        repair = PNorm()
+        repair.p = trial.metrics.pnorm or None
         plain, repaired = Selective(), Selective()
-        plain.update(arrays.test_logits, arrays.test_labels)
-        repaired.update_scores(
-            repair.confidence(arrays.test_logits), arrays.test_logits.argmax(-1) == arrays.test_labels
-        )
+        plain.update(logits, labels)
+        repaired.update_scores(repair.confidence(logits), logits.argmax(-1) == labels)
         for with_pnorm, measured in ((0, plain), (1, repaired)):
             result = measured.compute()
             areas.append(
@@ -164,12 +167,6 @@ def risk_coverage(study: Study) -> Figure:
     names = ("arm", "seed", "with_p_norm", "coverage", "risk")
     return Figure(
         name="risk_coverage",
-        title="Answering only what the network is sure of",
-        caption="Share of errors among the most confident test rows, against how many of all rows these are; a thin line for "
-        "each chosen seed. Dashed: by the largest probability; solid: by the max-logit p-norm, whose p was chosen on the "
-        "validation rows, and which is kept only where it is better there. The AURC is the mean over the chosen seeds; "
-        "smaller is better.",
-        alt="Risk against coverage on the test rows, one panel for each arm, before and after the p-norm repair",
         columns=_table(names, rows),
         constants={"areas": areas},
     )
@@ -178,9 +175,8 @@ def risk_coverage(study: Study) -> Figure:
 def projection(study: Study) -> Figure:
     """Penultimate features of three classes in the plane through their templates."""
     rows: list[tuple[Cell, ...]] = []
-    parts: tuple[Part, Part] = ("train", "validation")
     for arm, trial in _trials(study):
-        for part in parts:
+        for part in get_args(Part):
             shown = projection_of(trial, part)
             kept = np.concatenate([np.flatnonzero(shown.labels == label)[:_ROWS] for label in shown.classes])
             kinds = (
@@ -196,13 +192,6 @@ def projection(study: Study) -> Figure:
     names = study.data.class_names[:3]
     return Figure(
         name="projection",
-        title="The last layer, seen in a plane",
-        caption=f"Penultimate features of three classes ({', '.join(names)}) in the plane through the templates of these "
-        "classes (stars), at most 150 rows of each, for the first chosen seed; along the lines two of the three logits are equal. Smoothing asks for "
-        "the same distance to every wrong template, which draws the clusters together (Müller, Kornblith & Hinton 2019, "
-        "figure 1). Each arm has a scale of its own.",
-        alt="Penultimate features of three classes projected onto the plane through their templates, training and "
-        "validation rows of every arm",
         columns=_table(("arm", "seed", "rows", "kind", "class", "x", "y"), rows),
         constants={"classes": list(names)},
     )
@@ -210,7 +199,7 @@ def projection(study: Study) -> Figure:
 
 def gap(study: Study) -> Figure:
     """Measured logit gaps against ε, and the optimal gap."""
-    eps = _eps(study)
+    eps = [objective.eps for objective in study.recipe.objectives]
     rows = [
         (arm, trial.config.seed, eps[arm], part, _short(measured))
         for arm, trial in _trials(study)
@@ -218,6 +207,7 @@ def gap(study: Study) -> Figure:
             ("train", trial.metrics.train_gap),
             ("validation", trial.metrics.validation_gap),
         )
+        if eps[arm] is not None
     ]
     num_classes = len(study.data.class_names)
     curve = gap_curves([num_classes], convention="uniform")
@@ -227,15 +217,10 @@ def gap(study: Study) -> Figure:
     points += zip(curve.eps.tolist(), curve.gap[0].tolist(), strict=True)
     return Figure(
         name="gap",
-        title="Logit gap, measured and optimal",
-        caption="Mean gap between the label's logit and the mean of the others, one point for each chosen seed: filled on the "
-        "training, hollow on the validation rows. The curve is the gap at which the smoothed loss is lowest, "
-        f"log(1 + K(1−ε)/ε) with K = {num_classes}; for hard labels there is none.",
-        alt="Measured logit gap against the amount of smoothing, over the curve of the optimal gap",
         columns=_table(("arm", "seed", "eps", "rows", "gap"), rows),
         constants={
             "curve": [[_short(x), _short(y)] for x, y in points],
-            "curve_name": f"optimum, K = {num_classes}",
+            "num_classes": num_classes,
         },
     )
 
@@ -258,11 +243,6 @@ def curves(study: Study) -> Figure:
     )
     return Figure(
         name="curves",
-        title="Training",
-        caption="A thin line for each chosen seed, a thick one for their mean. The objectives of different ε cannot be compared "
-        "with each other: a smoothed one cannot fall below the entropy of its targets. Training loss and accuracy are "
-        "averages over the epoch, as the weights moved.",
-        alt="Training objective, training accuracy, validation NLL and validation accuracy against the epoch",
         columns=_table(("arm", "seed", "epoch", *names), rows),
         constants={
             "series": [
@@ -270,6 +250,54 @@ def curves(study: Study) -> Figure:
                 for name, title in zip(names, titles, strict=True)
             ]
         },
+    )
+
+
+def information(study: Study) -> Figure:
+    """Mutual information of inputs and a logit difference against the epoch."""
+    rows = [
+        (arm, trial.config.seed, epoch, _short(value))
+        for arm, trial in _trials(study)
+        for epoch, value in zip(
+            trial.metrics.curves.information_epochs, trial.metrics.curves.information, strict=True
+        )
+    ]
+    stored = study.trials[0].arrays.train_feature_labels
+    inputs = sum(min(int((stored == label).sum()), INFORMATION_ROWS) for label in (0, 1))
+    return Figure(
+        name="information",
+        columns=_table(("arm", "seed", "epoch", "information"), rows),
+        constants={
+            "inputs": inputs,
+            "lines": [
+                {"name": f"log N = {math.log(inputs):.2f}", "value": math.log(inputs)},
+                {"name": f"log 2 = {math.log(2):.2f}", "value": math.log(2)},
+            ],
+        },
+    )
+
+
+def distillation(study: Study) -> Figure:
+    """Test accuracy of teachers, of their students and of the student alone, against the teacher's ε."""
+    recipe = study.recipe
+    series = [("teacher", study.arms())]
+    if recipe.student != recipe.model:
+        series.append(("student alone", study.students_alone()))
+    series += [
+        (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
+    ]
+    eps = [objective.eps for objective in recipe.objectives]
+    rows = [
+        (arm, trial.config.seed, name, eps[arm], _short(trial.metrics.test.accuracy))
+        for name, by_objective in series
+        for arm, trials in enumerate(by_objective.values())
+        for trial in trials
+        if eps[arm] is not None
+    ]
+    return Figure(
+        name="distillation",
+        columns=_table(("arm", "seed", "network", "eps", "accuracy"), rows),
+        constants={"networks": [name for name, _ in series]},
     )
 
 
@@ -291,22 +319,9 @@ def projection_of(trial: Trial, part: Part) -> PlaneProjection:
     )
 
 
-def trials_of(study: Study, eps: float) -> list[Trial]:
-    """The trials of one ε, by seed."""
-    return [trial for trial in study.trials if trial.config.eps == eps]
-
-
-def _eps(study: Study) -> list[float]:
-    return sorted(study.recipe.eps)
-
-
-def _arm_name(eps: float) -> str:
-    return f"smoothed ε = {eps:g}" if eps else "hard"
-
-
 def _trials(study: Study) -> list[tuple[int, Trial]]:
-    """Each trial with the place of its arm."""
-    return [(arm, trial) for arm, eps in enumerate(_eps(study)) for trial in trials_of(study, eps)]
+    """Each trial of the model itself, with the place of its arm."""
+    return [(arm, trial) for arm, trials in enumerate(study.arms().values()) for trial in trials]
 
 
 def _table(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dict[str, list[Cell]]:

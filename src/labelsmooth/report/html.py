@@ -10,7 +10,9 @@ from importlib import resources
 from typing import Any
 
 
-def render(template: str, /, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: Any) -> str:
+def render(
+    template: str, /, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: Any
+) -> str:
     """A page of this package's templates; what stands in the values is text, never markup.
 
     Styles and scripts, files of this package, go into the page itself. Its security policy names them by

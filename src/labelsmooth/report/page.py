@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isinf
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from labelsmooth.measure import within_class_spread
-from labelsmooth.report.figures import Cell, Figure, Part, arm_names, figures, has_plane, projection_of, trials_of
+from labelsmooth.report.figures import Cell, Figure, arm_names, figures, has_plane
 from labelsmooth.report.html import data_block, render
 from labelsmooth.report.methods import facts, paragraph
-from labelsmooth.report.table import scores_table, study_name
+from labelsmooth.report.students import Students, students
+from labelsmooth.report.table import TABLE_FORMATS, scores_table, study_name
 from labelsmooth.report.verdict import SCORES, Verdict, estimate, show, show_number, verdict
-from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.study import Clusters, Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
 
 _WIDTH = 100  # of the text for a terminal
@@ -30,7 +31,7 @@ class Measure:
     """One measure of the networks themselves, beside their predictions: a row of the second table."""
 
     name: str
-    values: tuple[str, ...]  # one for each ε, ascending
+    values: tuple[str, ...]  # one for each objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class _Part:
     study: Study
     verdict: Verdict
     measures: tuple[Measure, ...]
+    students: Students | None
     figures: Mapping[str, Figure]
     tables: Mapping[str, str]  # the scores as text, by format
     facts: Mapping[str, str]
@@ -91,13 +93,16 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         styles=["page/report.css"],
         scripts=_SCRIPTS,
         show=show,
+        show_number=show_number,
         parts=parts,
         scores=SCORES,
         study_name=study_name,
         arm_names=arm_names,
-        joined_tables={style: scores_table(studies, style) for style in ("markdown", "latex")},
+        joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
         data=data_block({"studies": [_data(part) for part in parts]}),
-        explored_eps=next((found.chosen_eps for _, found in studies if found.chosen_eps), 0.1),
+        explored_eps=next(
+            (found.chosen.eps for _, found in studies if found.chosen and found.chosen.eps), 0.1
+        ),
         explored_classes=len(studies[0][0].data.class_names),
     )
     target.mkdir(parents=True, exist_ok=True)
@@ -108,7 +113,9 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     return Report(
         path=path,
         verdicts=tuple(found for _, found in studies),
-        text="\n\n".join(_text(found, study_name(study) if len(studies) > 1 else None) for study, found in studies),
+        text="\n\n".join(
+            _text(found, study_name(study) if len(studies) > 1 else None) for study, found in studies
+        ),
     )
 
 
@@ -120,13 +127,17 @@ def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
     """
     if out is None:
         if len(folders) > 1:
-            raise ValueError(f"a report of {len(folders)} studies must be told where to go: give out, a folder")
+            raise ValueError(
+                f"a report of {len(folders)} studies must be told where to go: give out, a folder"
+            )
         return folders[0]
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
         if (out / name).exists() and [folder.resolve() for folder in folders] != [out.resolve()]:
-            raise ValueError(f"{out} holds {what}, whose report this would replace: give another folder as out")
+            raise ValueError(
+                f"{out} holds {what}, whose report this would replace: give another folder as out"
+            )
     return out
 
 
@@ -135,8 +146,9 @@ def _part(study: Study, found: Verdict) -> _Part:
         study=study,
         verdict=found,
         measures=_measures(study),
+        students=students(study),
         figures={figure.name: figure for figure in figures(study, found)},
-        tables={style: scores_table([(study, found)], style) for style in ("markdown", "latex")},
+        tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
         facts=facts(study),
         paragraph=paragraph(study),
         untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
@@ -146,19 +158,19 @@ def _part(study: Study, found: Verdict) -> _Part:
 def _data(part: _Part) -> dict[str, Any]:
     """What the page's script reads of a study."""
     arms = arm_names(part.study)
-    shown = range(len(arms))
-    if len(arms) > _SHOWN:
-        compared = {arm.eps for arm in part.verdict.compared}
-        shown = [at for at, eps in enumerate(sorted(part.study.recipe.eps)) if eps in compared]  # type: ignore[assignment]
+    compared = {arm.objective for arm in part.verdict.compared}
+    shown = [
+        place
+        for place, objective in enumerate(part.study.recipe.objectives)
+        if len(arms) <= _SHOWN or objective in compared
+    ]
     return {
         "arms": arms,
         "seeds": list(range(part.study.recipe.seeds)),
-        "shown": list(shown),
+        "shown": shown,
         "file": re.sub(r"[^A-Za-z0-9]+", "-", study_name(part.study)).strip("-").lower() or "study",
         "figures": {
             name: {
-                "title": figure.title,
-                "alt": figure.alt,
                 "columns": {column: _packed(values) for column, values in figure.columns.items()},
                 "constants": figure.constants,
             }
@@ -181,35 +193,51 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         ("temperature", lambda trial: trial.metrics.temperature),
         ("logit gap, training rows", lambda trial: trial.metrics.train_gap),
         ("logit gap, validation rows", lambda trial: trial.metrics.validation_gap),
-        ("spread, training rows", lambda trial: trial.metrics.train_spread),
-        ("spread, validation rows", lambda trial: trial.metrics.validation_spread),
+        ("p of the p-norm, 0 for none", lambda trial: trial.metrics.pnorm),
+        ("information of the wrong classes (nats)", lambda trial: trial.metrics.wrong_information),
     ]
-    if has_plane(study):
+    for words, clusters in (
+        ("training rows", lambda trial: trial.metrics.train_clusters),
+        ("validation rows", lambda trial: trial.metrics.validation_clusters),
+    ):
         rows += [
-            ("spread in the plane, training rows", lambda trial: _plane_spread(trial, "train")),
-            ("spread in the plane, validation rows", lambda trial: _plane_spread(trial, "validation")),
+            (f"{name}, {words}", partial(_cluster_measure, clusters, field))
+            for name, field in (
+                ("spread", "spread"),
+                ("spread that the logits see", "spread_in_span"),
+                ("class separation R²", "class_separation"),
+                ("NC1", "nc1"),
+                ("NC2 of the class means", "frame_error"),
+                *([("distance from a triangle", "triangle_error")] if has_plane(study) else []),
+            )
         ]
-    by_eps = {eps: trials_of(study, eps) for eps in sorted(study.recipe.eps)}
     measures = [
         Measure(
             name=name,
             values=tuple(
-                show_number(estimate([of(trial) for trial in trials])) for trials in by_eps.values()
+                show_number(estimate([of(trial) for trial in trials])) for trials in study.arms().values()
             ),
         )
         for name, of in rows
     ]
-    gaps = [optimal_gap(eps, len(study.data.class_names)) for eps in by_eps]
+    gaps = [
+        math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
+        for objective in study.recipe.objectives
+    ]
     measures.insert(
         1,
-        Measure(name="optimal logit gap", values=tuple("∞" if isinf(gap) else f"{gap:.3g}" for gap in gaps)),
+        Measure(name="optimal logit gap", values=tuple(_shown_gap(gap) for gap in gaps)),
     )
     return tuple(measures)
 
 
-def _plane_spread(trial: Trial, part: Part) -> float:
-    projection = projection_of(trial, part)
-    return within_class_spread(projection.points, projection.labels)
+def _cluster_measure(clusters: Callable[[Trial], Clusters], field: str, trial: Trial) -> float:
+    value: float = getattr(clusters(trial), field)
+    return value
+
+
+def _shown_gap(gap: float) -> str:
+    return "–" if math.isnan(gap) else "∞" if math.isinf(gap) else f"{gap:.3g}"
 
 
 def _text(found: Verdict, name: str | None) -> str:
@@ -221,7 +249,7 @@ def _text(found: Verdict, name: str | None) -> str:
     for arm in found.arms:
         mark = " *" if arm == found.recommended else ""
         scores = (show(arm.estimate(metric), metric, unit=False) for metric, _ in SCORES)
-        table.append([arm.full_name + mark, *scores])
+        table.append([arm.name + mark, *scores])
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         first, *rest = (

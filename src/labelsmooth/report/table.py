@@ -34,7 +34,7 @@ _MARKDOWN = {
 
 
 def scores_table(studies: Sequence[tuple[Study, Verdict]], style: str) -> str:
-    """The test scores of every arm of every study, mean ± 95 % interval over seeds, the recommended arm in bold.
+    """The test scores of every arm of every study, mean ± 95 % interval over seeds, recommended arms in bold.
 
     Args:
         studies: with their verdicts, at least one.
@@ -81,7 +81,10 @@ def _latex(studies: Sequence[tuple[Study, Verdict]]) -> str:
             name = _escaped(study_name(study), _LATEX)
             lines.append(rf"\multicolumn{{{1 + len(SCORES)}}}{{l}}{{\textit{{{name}}}}} \\")
         for arm in found.arms:
-            words = [_escaped(cell.replace("-", "−") if at else cell, _LATEX) for at, cell in enumerate(_cells(arm))]
+            words = [
+                _escaped(cell.replace("-", "−") if at else cell, _LATEX)
+                for at, cell in enumerate(_cells(arm))
+            ]
             if arm == found.recommended:
                 words = [rf"\textbf{{{word}}}" for word in words]
             lines.append(" & ".join(words) + r" \\")
@@ -89,7 +92,7 @@ def _latex(studies: Sequence[tuple[Study, Verdict]]) -> str:
 
 
 def _cells(arm: Arm) -> list[str]:
-    return [arm.full_name, *(show(arm.estimate(metric), metric, unit=False) for metric, _ in SCORES)]
+    return [arm.name, *(show(arm.estimate(metric), metric, unit=False) for metric, _ in SCORES)]
 
 
 def _escaped(words: str, signs: dict[str, str]) -> str:

@@ -90,6 +90,10 @@ def _mlp(width: int, dropout: bool = False) -> Callable[[Shape, int], Network]:
     return build
 
 
+def _linear(shape: Shape, num_classes: int) -> Network:
+    return Network(nn.Flatten(), nn.Linear(math.prod(shape), num_classes))
+
+
 def _cnn(shape: Shape, num_classes: int) -> Network:
     channels, height, width = _image_shape("cnn", shape)
     body = nn.Sequential(
@@ -229,6 +233,8 @@ MODELS: dict[str, Callable[[Shape, int], Network]] = {
     "mlp": _mlp(1200),
     "mlp_dropout": _mlp(1200, dropout=True),
     "mlp800": _mlp(800),
+    # softmax regression on the rows as they are: the last layer alone, on features that were made before
+    "linear": _linear,
     "cnn": _cnn,
     "alexnet": _alexnet,
     "resnet56": _resnet56,

@@ -32,15 +32,37 @@ function armLegend(chart, arms, study, y = 0) {
   );
 }
 
-function beforeAndAfterLegend(chart, before, after, draw) {
+function pairLegend(chart, first, second, draw, y = 0) {
   return chart.legend([
-    { words: before, draw: (x, middle) => draw(x, middle, false) },
-    { words: after, draw: (x, middle) => draw(x, middle, true) },
-  ], 0);
+    { words: first, draw: (x, middle) => draw(x, middle, false) },
+    { words: second, draw: (x, middle) => draw(x, middle, true) },
+  ], y);
 }
 
 const dotSample = (chart) => (x, middle, filled) =>
   chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", hollow: !filled });
+
+// what was fitted after the training, and how it is drawn
+const REPAIRS = {
+  "": { words: "as trained", hollow: true },
+  temperature: { words: "with temperature" },
+  "p-norm": { words: "with p-norm", shape: "square" },
+};
+
+// A thin line for each seed and a thick one for their mean, of one arm.
+function seedsAndMean(panel, rows, x, y, factor, study, title, points = false) {
+  const { chart } = panel;
+  const [arm] = armsOf(rows);
+  const seeds = grouped(rows, "seed");
+  if (seeds.length > 1)
+    for (const one of seeds) panel.path(one.map((row) => [row[x], factor * row[y]]), { stroke: colourOf(arm), width: 0.8, opacity: 0.5 });
+  const means = grouped(rows, x).map((same) => [same[0][x], factor * mean(same.map((row) => row[y]))]);
+  panel.path(means, { stroke: colourOf(arm), width: 2.2, dash: dashOf(arm) });
+  for (const [at, value] of means) {
+    if (points || means.length === 1) chart.marker(panel.x(at), panel.y(value), 3.5, { fill: colourOf(arm) });
+    chart.say(panel.x(at), panel.y(value), [study.arms[arm], `${title}: ${shown(value)} after ${x} ${at}`], `${y} ${arm}`);
+  }
+}
 
 const FIGURES = {
   scores(chart, rows, { metrics, estimates }, study) {
@@ -48,25 +70,28 @@ const FIGURES = {
     const names = Math.max(...arms.map((arm) => widthOf(study.arms[arm]))) + 14;
     const above = names > 0.4 * chart.width; // names stand above their rows where there is no room beside them
     const aside = above ? 0 : names;
-    const grid = places(chart.width - aside, metrics.length, above ? chart.width : 200);
-    const each = above ? 52 : 38;
+    const grid = places(chart.width - aside, metrics.length, above ? chart.width : 165);
+    const each = above ? 58 : 44;
     const height = 24 + arms.length * each + 24;
-    const top = beforeAndAfterLegend(chart, "without temperature", "with temperature", dotSample(chart));
+    const top = chart.legend(Object.values(REPAIRS).map(({ words, ...look }) => ({
+      words,
+      draw: (x, middle) => chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", ...look }),
+    })), 0);
     metrics.forEach((metric, place) => {
       const { x, row } = grid.at(place);
-      const first = top + row * (height + 22);
-      const ofMetric = estimates.filter((estimate) => estimate.metric === metric.name && arms.includes(estimate.arm));
-      const values = rows.map((point) => point[metric.name]);
-      const sizes = around([...values, ...ofMetric.map((estimate) => estimate.mean)], undefined, 0);
+      const factor = metric.percent ? 100 : 1;
+      const points = rows.filter((point) => metric.repairs.includes(point.repair));
+      const ofMetric = estimates.filter((one) => one.metric === metric.name && arms.includes(one.arm) && metric.repairs.includes(one.repair));
+      const values = points.map((point) => point[metric.name]);
+      const span = around([...values, ...ofMetric.map((one) => one.mean)], undefined, 0);
       // an interval of few seeds can be many times as long as what it is about: it may take up to half the panel
-      const reach = (sizes[1] - sizes[0]) / 2 || 0.01;
+      const reach = (span[1] - span[0]) / 2 || 0.01;
       const ends = ofMetric.flatMap(({ mean, half_width }) => [mean - half_width, mean + half_width]);
       const bounds = metric.name === "over_confidence" ? [-1, 1] : [0, metric.percent ? 1 : Infinity];
-      const domain = around([...values, ...ends.map((end) => Math.min(Math.max(end, sizes[0] - reach), sizes[1] + reach))], bounds);
-      const factor = metric.percent ? 100 : 1;
+      const domain = around([...values, ...ends.map((end) => Math.min(Math.max(end, span[0] - reach), span[1] + reach))], bounds);
       const panel = new Panel(chart, {
         x: x + aside,
-        y: first,
+        y: top + row * (height + 22),
         width: grid.width,
         height,
         title: metric.title,
@@ -76,28 +101,30 @@ const FIGURES = {
         xTicks: ticksBetween(domain[0] * factor, domain[1] * factor, grid.width / 70),
       });
       arms.forEach((arm, line) => {
-        const middle = panel.top + ((panel.bottom - panel.top) / arms.length) * (line + (above ? 0.66 : 0.5));
-        if (line) chart.line(above ? 0 : panel.left, panel.top + ((panel.bottom - panel.top) / arms.length) * line, panel.right, panel.top + ((panel.bottom - panel.top) / arms.length) * line, { stroke: "var(--grid)" });
-        if (above) chart.text(0, middle - 20, study.arms[arm]);
+        const border = panel.y(line);
+        const middle = border + each * (above ? 0.64 : 0.5);
+        if (line) chart.line(above ? 0 : panel.left, border, panel.right, border, { stroke: "var(--grid)" });
+        if (above) chart.text(0, border + 15, study.arms[arm]);
         else if (place % grid.across === 0) chart.text(0, middle + 4, study.arms[arm]);
-        for (const scaled of metric.scaled ? [0, 1] : [0]) {
-          const y = middle + (metric.scaled ? (scaled ? 8 : -8) : 0);
-          const estimate = ofMetric.find((one) => one.arm === arm && one.with_temperature === scaled);
-          panel.clipped(() => {
-            const [low, high] = estimate.half_width === null ? [] : [-1, 1].map((side) => panel.x(factor * (estimate.mean + side * estimate.half_width)));
-            if (low !== undefined) chart.line(low, y, high, y, { stroke: colourOf(arm), width: 1.5 });
-            const at = panel.x(factor * estimate.mean);
-            chart.line(at, y - 6, at, y + 6, { stroke: colourOf(arm), width: 2.5 });
-          });
-          const what = `${study.arms[arm]}${metric.scaled ? (scaled ? ", with temperature" : ", without temperature") : ""}`;
+        metric.repairs.forEach((repair, at) => {
+          const { words, ...look } = REPAIRS[repair];
+          const y = middle + 13 * (at - (metric.repairs.length - 1) / 2);
+          const what = `${study.arms[arm]}, ${words}`;
+          const estimate = ofMetric.find((one) => one.arm === arm && one.repair === repair);
+          const centre = panel.x(factor * estimate.mean);
           const spread = estimate.half_width === null ? "" : ` ± ${score(estimate.half_width, metric)}`;
-          chart.say(panel.x(factor * estimate.mean), y, [what, `${metric.title}: mean ${score(estimate.mean, metric)}${spread}`], metric.name);
-          for (const point of rows.filter((one) => one.arm === arm && one.with_temperature === scaled)) {
-            const at = panel.x(factor * point[metric.name]);
-            chart.marker(at, y, 4, { fill: colourOf(arm), hollow: metric.scaled && !scaled });
-            chart.say(at, y, [what, `${metric.title}: ${score(point[metric.name], metric)}, seed ${point.seed}`], metric.name);
+          panel.clipped(() => {
+            if (spread) chart.line(panel.x(factor * (estimate.mean - estimate.half_width)), y, panel.x(factor * (estimate.mean + estimate.half_width)), y, { stroke: colourOf(arm), width: 1.5 });
+          });
+          for (const point of points.filter((one) => one.arm === arm && one.repair === repair)) {
+            const px = panel.x(factor * point[metric.name]);
+            // where there is nothing to tell apart, all are filled
+            chart.marker(px, y, 4, { fill: colourOf(arm), ...(metric.repairs.length > 1 ? look : {}) });
+            chart.say(px, y, [what, `${metric.title}: ${score(point[metric.name], metric)}, seed ${point.seed}`], metric.name);
           }
-        }
+          chart.line(centre, y - 6, centre, y + 6, { stroke: colourOf(arm), width: 2.5 });
+          chart.say(centre, y, [what, `${metric.title}: mean ${score(estimate.mean, metric)}${spread}`], metric.name);
+        });
       });
     });
     return top + Math.ceil(metrics.length / grid.across) * (height + 22) - 22;
@@ -107,7 +134,7 @@ const FIGURES = {
     const arms = armsOf(rows);
     const grid = places(chart.width, arms.length, 200, 4);
     const height = Math.min(grid.width, 360) + 60;
-    const top = beforeAndAfterLegend(chart, "before temperature", "after", dotSample(chart));
+    const top = pairLegend(chart, "as trained", "with temperature", dotSample(chart));
     arms.forEach((arm, place) => {
       const { x, row } = grid.at(place);
       const seeds = new Set(rows.map((bin) => bin.seed));
@@ -140,7 +167,7 @@ const FIGURES = {
           const [px, py] = [panel.x(bin.confidence), panel.y(bin.accuracy)];
           chart.marker(px, py, 2.5 + 9 * Math.sqrt(bin.count / all), { fill: colourOf(arm), hollow: !scaled, opacity: scaled ? 0.9 : null });
           chart.say(px, py, [
-            `${study.arms[arm]}, ${scaled ? "after" : "before"} temperature`,
+            `${study.arms[arm]}, ${scaled ? "with temperature" : "as trained"}`,
             `confidence ${percent(bin.confidence)}, accuracy ${percent(bin.accuracy)}`,
             `${bin.count.toLocaleString("en")} of ${all.toLocaleString("en")} rows, bin ${shown(bin.from)} to ${shown(bin.to)}`,
           ], `${arm} ${scaled}`);
@@ -155,7 +182,7 @@ const FIGURES = {
     const grid = places(chart.width, arms.length, 200, 4);
     const height = 260;
     const seeds = new Set(rows.map((point) => point.seed));
-    const top = beforeAndAfterLegend(chart, "by the largest probability", "by the p-norm", (x, middle, after) =>
+    const top = pairLegend(chart, "by the largest probability", "by the p-norm", (x, middle, after) =>
       chart.line(x, middle, x + 20, middle, { stroke: "var(--soft)", width: 2, dash: after ? null : "4 3" }));
     // the few most confident rows may have any risk
     const most = Math.max(...rows.filter((point) => point.coverage > 0.05).map((point) => point.risk), 0.001);
@@ -244,14 +271,11 @@ const FIGURES = {
     return top + Math.ceil(arms.length / pairs) * (side + 64) - 6;
   },
 
-  gap(chart, rows, { curve, curve_name }, study) {
+  gap(chart, rows, { curve, num_classes }, study) {
     const width = Math.min(chart.width, 720);
     const arms = armsOf(rows);
     const top = armLegend(chart, arms, study);
-    const parts = chart.legend([
-      { words: "training rows", draw: (x, middle) => dotSample(chart)(x, middle, true) },
-      { words: "validation rows", draw: (x, middle) => dotSample(chart)(x, middle, false) },
-    ], top);
+    const parts = pairLegend(chart, "validation rows", "training rows", dotSample(chart), top);
     const eps = rows.map((point) => point.eps);
     const gaps = rows.map((point) => point.gap);
     const last = Math.max(0.1, ...eps);
@@ -268,7 +292,7 @@ const FIGURES = {
     });
     panel.clipped(() => panel.path(seen, { stroke: "var(--soft)", width: 1.5 }));
     const [x, y] = seen[Math.floor(seen.length * 0.62)];
-    chart.text(panel.x(x), panel.y(y) - 10, curve_name, { fill: "var(--soft)" });
+    chart.text(panel.x(x), panel.y(y) - 10, `optimum, K = ${num_classes}`, { fill: "var(--soft)" });
     for (const point of rows) {
       const [px, py] = [panel.x(point.eps) + (point.rows === "train" ? -3 : 3), panel.y(point.gap)];
       chart.marker(px, py, 4.2, { fill: colourOf(point.arm), hollow: point.rows !== "train" });
@@ -296,19 +320,66 @@ const FIGURES = {
         yDomain: around(rows.map((one) => factor * one[name]), [0, share ? 100 : Infinity]),
         xLabel: "epoch",
       });
-      for (const arm of arms) {
-        const ofArm = rows.filter((one) => one.arm === arm);
-        const seeds = grouped(ofArm, "seed");
-        if (seeds.length > 1)
-          for (const one of seeds) panel.path(one.map((at) => [at.epoch, factor * at[name]]), { stroke: colourOf(arm), width: 0.8, opacity: 0.5 });
-        const means = grouped(ofArm, "epoch").map((same) => [same[0].epoch, factor * mean(same.map((one) => one[name]))]);
-        panel.path(means, { stroke: colourOf(arm), width: 2.2, dash: dashOf(arm) });
-        for (const [epoch, value] of means) {
-          if (epochs === 1) chart.marker(panel.x(epoch), panel.y(value), 4, { fill: colourOf(arm) });
-          chart.say(panel.x(epoch), panel.y(value), [study.arms[arm], `${title}: ${shown(value)} after epoch ${epoch}`], `${name} ${arm}`);
-        }
-      }
+      arms.forEach((arm) => seedsAndMean(panel, rows.filter((one) => one.arm === arm), "epoch", name, factor, study, title));
     });
     return top + Math.ceil(series.length / grid.across) * (height + 20) - 20;
+  },
+
+  information(chart, rows, { lines }, study) {
+    const arms = armsOf(rows);
+    const top = armLegend(chart, arms, study);
+    const epochs = rows.map((row) => row.epoch);
+    const highest = Math.max(...lines.map((line) => line.value), ...rows.map((row) => row.information));
+    const panel = new Panel(chart, {
+      x: 0,
+      y: top,
+      width: Math.min(chart.width, 720),
+      height: 320,
+      xDomain: [Math.min(...epochs) - 0.02 * Math.max(...epochs), Math.max(...epochs) * 1.02],
+      yDomain: [0, highest * 1.08],
+      xLabel: "epoch",
+      yLabel: "mutual information (nats)",
+    });
+    for (const { name, value } of lines) {
+      chart.line(panel.left, panel.y(value), panel.right, panel.y(value), { stroke: "var(--soft)", dash: "4 3" });
+      chart.text(panel.right, panel.y(value) - 5, name, { anchor: "end", fill: "var(--soft)" });
+    }
+    arms.forEach((arm) => seedsAndMean(panel, rows.filter((one) => one.arm === arm), "epoch", "information", 1, study, "information (nats)", true));
+    return top + 320;
+  },
+
+  distillation(chart, rows, { networks }, study) {
+    const looks = networks.map((name, at) => ({
+      stroke: name === "teacher" || name === "student alone" ? "var(--arm-0)" : `var(--arm-${1 + ((at - networks.findIndex((one) => one.startsWith("student, "))) % (COLOURS - 1))})`,
+      dash: name === "student alone" ? "6 3" : null,
+      width: name === "teacher" ? 3 : 2,
+    }));
+    const top = chart.legend(networks.map((name, at) => ({ words: name, draw: (x, middle) => chart.line(x, middle, x + 20, middle, looks[at]) })), 0);
+    const eps = rows.map((row) => row.eps);
+    const room = (Math.max(...eps) - Math.min(...eps) || 0.1) * 0.04;
+    const ticks = [...new Set(eps)].sort((one, other) => one - other);
+    const panel = new Panel(chart, {
+      x: 0,
+      y: top,
+      width: Math.min(chart.width, 720),
+      height: 340,
+      xDomain: [Math.min(...eps) - room, Math.max(...eps) + room],
+      yDomain: around(rows.map((row) => 100 * row.accuracy), [0, 100]),
+      xTicks: { ticks, words: ticks.map(shown) },
+      xLabel: "smoothing ε of the teacher",
+      yLabel: "test accuracy (%)",
+    });
+    networks.forEach((name, at) => {
+      const own = rows.filter((row) => row.network === name);
+      const means = grouped(own, "eps").map((same) => [same[0].eps, mean(same.map((row) => 100 * row.accuracy))]);
+      panel.path(means, looks[at]);
+      for (const row of own) {
+        const [px, py] = [panel.x(row.eps), panel.y(100 * row.accuracy)];
+        chart.marker(px, py, 3, { fill: looks[at].stroke, hollow: name === "student alone" });
+        chart.say(px, py, [`${name}, ${study.arms[row.arm]}, seed ${row.seed}`, `test accuracy ${percent(row.accuracy)}`], name);
+      }
+      for (const [x, y] of means) chart.say(panel.x(x), panel.y(y), [`${name}, ε = ${shown(x)}`, `test accuracy ${fixed(y, 2)} %, mean of the chosen seeds`], name);
+    });
+    return top + 340;
   },
 };

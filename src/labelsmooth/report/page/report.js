@@ -43,11 +43,12 @@ const watcher = new ResizeObserver((entries) => {
 
 function addDrawing(figure, drawing) {
   const frame = figure.querySelector(".chart");
+  const { title, alt } = figure.dataset;
   frame.replaceChildren(html("div", { className: "tip", hidden: true, role: "status" }));
   frame.tabIndex = 0;
   frame.setAttribute("role", "group");
-  frame.setAttribute("aria-label", `${drawing.alt}. Arrow keys go through the values.`);
-  const made = { ...drawing, frame };
+  frame.setAttribute("aria-label", `${alt}. Arrow keys go through the values.`);
+  const made = { ...drawing, frame, alt };
   const actions = figure.querySelector(".actions");
   const button = (words, what, act) => {
     const one = html("button", { type: "button", textContent: words, onclick: act });
@@ -55,8 +56,8 @@ function addDrawing(figure, drawing) {
     return one;
   };
   actions.replaceChildren(
-    button("SVG", drawing.title, () => save(`${drawing.file}.svg`, "image/svg+xml", standalone(made.chart))),
-    button("CSV", drawing.title, () => save(`${drawing.file}.csv`, "text/csv", csv(drawing.table()))),
+    button("SVG", title, () => save(`${drawing.file}.svg`, "image/svg+xml", standalone(made.chart))),
+    button("CSV", title, () => save(`${drawing.file}.csv`, "text/csv", csv(drawing.table()))),
   );
   drawings.push(made);
   redraw(made);
@@ -163,8 +164,6 @@ function setUpStudy(section, study, file) {
       return table.filter((row) => arms.has(row.arm) && chosen.has(row.seed));
     };
     own.push(addDrawing(section.querySelector(`[data-figure="${name}"]`), {
-      alt: figure.alt,
-      title: figure.title,
       file: `${file}-${name.replaceAll("_", "-")}`,
       rows,
       table: () => rows().map((row) => ({ ...row, arm: study.arms[row.arm] })),
@@ -187,8 +186,6 @@ function setUpExplorer(section) {
   const own = Object.entries(EXPLORER).map(([name, draw]) => {
     const figure = section.querySelector(`[data-figure="${name}"]`);
     return addDrawing(figure, {
-      alt: figure.dataset.alt,
-      title: figure.dataset.title,
       file: `label-smoothing-${name}`,
       rows: name === "target" ? target : curves,
       table: name === "target" ? target : curves,
