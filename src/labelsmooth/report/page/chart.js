@@ -48,6 +48,17 @@ function ticksBetween(low, high, count) {
   return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
 
+// As many of them as have room for their words side by side; of a count, whole numbers only.
+function fittingTicks(low, high, pixels, whole = false) {
+  for (let count = Math.ceil(pixels / 50); count > 1; count -= 1) {
+    const made = ticksBetween(low, high, count);
+    if (whole && made.digits) continue;
+    const widest = Math.max(...made.ticks.map((tick) => widthOf(fixed(tick, made.digits))));
+    if ((widest + 16) * (made.ticks.length - 1) <= pixels) return made;
+  }
+  return whole ? { ticks: [Math.ceil(low), Math.floor(high)].filter((tick, at, both) => at === 0 || tick > both[0]), digits: 0 } : ticksBetween(low, high, 1);
+}
+
 // A domain that holds the values, with a margin, and ends nowhere outside `within`.
 function around(values, within = [-Infinity, Infinity], margin = 0.06) {
   const known = values.filter(Number.isFinite);
@@ -137,17 +148,17 @@ function starOf(x, y, radius) {
 // A rectangle of a chart with two linear scales. Ticks stand at the left and below; a title, a note and the words of
 // the vertical axis above.
 class Panel {
-  constructor(chart, { x, y, width, height, title = "", note = "", xDomain, yDomain, xLabel = "", yLabel = "", xTicks, yTicks, square = false }) {
+  constructor(chart, { x, y, width, height, title = "", note = "", xDomain, yDomain, xLabel = "", yLabel = "", xTicks, yTicks, whole = false, square = false }) {
     Object.assign(this, { chart, xDomain, yDomain });
     const titles = title ? wrapped(title, width, true) : [];
     const notes = note ? wrapped(note, width) : [];
     const top = y + (titles.length + notes.length) * 17 + (yLabel ? 22 : 8);
     const bottom = y + height - 20 - (xLabel ? 17 : 0);
-    const vertical = yTicks ?? ticksBetween(...yDomain, Math.max(2, (bottom - top) / 45));
+    const vertical = yTicks ?? ticksBetween(...yDomain, Math.max(2, (bottom - top) / 55));
     const yWords = vertical.words ?? vertical.ticks.map((tick) => fixed(tick, vertical.digits));
     const left = x + (yWords.length ? Math.max(...yWords.map((words) => widthOf(words))) + 8 : 0);
     const right = x + width - 8;
-    const horizontal = xTicks ?? ticksBetween(...xDomain, Math.max(2, (right - left) / 60));
+    const horizontal = xTicks ?? fittingTicks(...xDomain, right - left, whole);
     const xWords = horizontal.words ?? horizontal.ticks.map((tick) => fixed(tick, horizontal.digits));
     Object.assign(this, { left, right, top, bottom: square ? Math.min(bottom, top + right - left) : bottom });
     titles.forEach((line, at) => chart.text(x, y + 12 + at * 17, line, { bold: true }));
@@ -184,6 +195,17 @@ class Panel {
     this.chart.into = this.chart.add("g", { "clip-path": `url(#${id})` });
     draw();
     this.chart.into = outside;
+  }
+
+  // Words at the right of the panel, each at a height of its own, with a line to where that height would be.
+  labelsAtRight(labels) {
+    const placed = labels.map(({ value, words, stroke }) => ({ from: this.y(value), y: this.y(value), words, stroke })).sort((one, other) => one.y - other.y);
+    placed.forEach((label, at) => (label.y = Math.max(label.y, this.top, at ? placed[at - 1].y + 15 : -Infinity)));
+    const below = Math.max(0, (placed.at(-1)?.y ?? 0) - this.bottom);
+    for (const { from, y, words, stroke } of placed) {
+      this.chart.line(this.right, from, this.right + 12, y - below, { stroke, width: 1.5 });
+      this.chart.text(this.right + 16, y - below + 4, words);
+    }
   }
 
   path(points, { stroke = "var(--ink)", width = 2, dash = null, opacity = null } = {}) {

@@ -98,7 +98,6 @@ const FIGURES = {
         xDomain: domain.map((end) => end * factor),
         yDomain: [arms.length, 0],
         yTicks: { ticks: [], words: [] },
-        xTicks: ticksBetween(domain[0] * factor, domain[1] * factor, grid.width / 70),
       });
       arms.forEach((arm, line) => {
         const border = panel.y(line);
@@ -291,7 +290,7 @@ const FIGURES = {
       yLabel: "logit gap (nats)",
     });
     panel.clipped(() => panel.path(seen, { stroke: "var(--soft)", width: 1.5 }));
-    const [x, y] = seen[Math.floor(seen.length * 0.62)];
+    const [x, y] = seen.find(([at]) => at >= 0.55 * last);
     chart.text(panel.x(x), panel.y(y) - 10, `optimum, K = ${num_classes}`, { fill: "var(--soft)" });
     for (const point of rows) {
       const [px, py] = [panel.x(point.eps) + (point.rows === "train" ? -3 : 3), panel.y(point.gap)];
@@ -319,6 +318,7 @@ const FIGURES = {
         xDomain: [Math.min(1, epochs - 1), epochs],
         yDomain: around(rows.map((one) => factor * one[name]), [0, share ? 100 : Infinity]),
         xLabel: "epoch",
+        whole: true,
       });
       arms.forEach((arm) => seedsAndMean(panel, rows.filter((one) => one.arm === arm), "epoch", name, factor, study, title));
     });
@@ -329,21 +329,21 @@ const FIGURES = {
     const arms = armsOf(rows);
     const top = armLegend(chart, arms, study);
     const epochs = rows.map((row) => row.epoch);
+    const room = Math.max(...lines.map((line) => widthOf(line.name))) + 20;
     const highest = Math.max(...lines.map((line) => line.value), ...rows.map((row) => row.information));
     const panel = new Panel(chart, {
       x: 0,
       y: top,
-      width: Math.min(chart.width, 720),
+      width: Math.min(chart.width, 720) - room,
       height: 320,
       xDomain: [Math.min(...epochs) - 0.02 * Math.max(...epochs), Math.max(...epochs) * 1.02],
       yDomain: [0, highest * 1.08],
       xLabel: "epoch",
       yLabel: "mutual information (nats)",
+      whole: true,
     });
-    for (const { name, value } of lines) {
-      chart.line(panel.left, panel.y(value), panel.right, panel.y(value), { stroke: "var(--soft)", dash: "4 3" });
-      chart.text(panel.right, panel.y(value) - 5, name, { anchor: "end", fill: "var(--soft)" });
-    }
+    for (const { value } of lines) chart.line(panel.left, panel.y(value), panel.right, panel.y(value), { stroke: "var(--soft)", dash: "4 3" });
+    panel.labelsAtRight(lines.map(({ name, value }) => ({ value, words: name, stroke: "var(--soft)" })));
     arms.forEach((arm) => seedsAndMean(panel, rows.filter((one) => one.arm === arm), "epoch", "information", 1, study, "information (nats)", true));
     return top + 320;
   },
@@ -354,32 +354,36 @@ const FIGURES = {
       dash: name === "student alone" ? "6 3" : null,
       width: name === "teacher" ? 3 : 2,
     }));
-    const top = chart.legend(networks.map((name, at) => ({ words: name, draw: (x, middle) => chart.line(x, middle, x + 20, middle, looks[at]) })), 0);
     const eps = rows.map((row) => row.eps);
-    const room = (Math.max(...eps) - Math.min(...eps) || 0.1) * 0.04;
+    const room = Math.max(...networks.map((name) => widthOf(name))) + 20;
+    const beside = (Math.max(...eps) - Math.min(...eps) || 0.1) * 0.06;
     const ticks = [...new Set(eps)].sort((one, other) => one - other);
     const panel = new Panel(chart, {
       x: 0,
-      y: top,
-      width: Math.min(chart.width, 720),
-      height: 340,
-      xDomain: [Math.min(...eps) - room, Math.max(...eps) + room],
+      y: 0,
+      width: Math.min(chart.width, 800) - room,
+      height: 360,
+      xDomain: [Math.min(...eps) - beside, Math.max(...eps) + beside],
       yDomain: around(rows.map((row) => 100 * row.accuracy), [0, 100]),
       xTicks: { ticks, words: ticks.map(shown) },
       xLabel: "smoothing ε of the teacher",
       yLabel: "test accuracy (%)",
     });
+    const ends = [];
     networks.forEach((name, at) => {
       const own = rows.filter((row) => row.network === name);
       const means = grouped(own, "eps").map((same) => [same[0].eps, mean(same.map((row) => 100 * row.accuracy))]);
       panel.path(means, looks[at]);
+      if (means.length) ends.push({ value: means.at(-1)[1], words: name, stroke: looks[at].stroke });
+      const aside = 4 * (at - (networks.length - 1) / 2); // points of one ε stand beside each other
       for (const row of own) {
-        const [px, py] = [panel.x(row.eps), panel.y(100 * row.accuracy)];
+        const [px, py] = [panel.x(row.eps) + aside, panel.y(100 * row.accuracy)];
         chart.marker(px, py, 3, { fill: looks[at].stroke, hollow: name === "student alone" });
         chart.say(px, py, [`${name}, ${study.arms[row.arm]}, seed ${row.seed}`, `test accuracy ${percent(row.accuracy)}`], name);
       }
       for (const [x, y] of means) chart.say(panel.x(x), panel.y(y), [`${name}, ε = ${shown(x)}`, `test accuracy ${fixed(y, 2)} %, mean of the chosen seeds`], name);
     });
-    return top + 340;
+    panel.labelsAtRight(ends);
+    return 360;
   },
 };

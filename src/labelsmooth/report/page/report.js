@@ -16,9 +16,11 @@ function rowsOf(columns) {
   return Array.from(values[0] ?? [], (_, row) => Object.fromEntries(names.map((name, at) => [name, values[at][row]])));
 }
 
+const widthFor = (frame) => Math.floor(frame.getBoundingClientRect().width); // a part of a pixel would scale it
+
 function redraw(drawing) {
   const { frame } = drawing;
-  const width = Math.floor(frame.clientWidth);
+  const width = widthFor(frame);
   if (!width) return;
   drawing.width = width;
   const chart = new Chart(width);
@@ -37,7 +39,7 @@ function redraw(drawing) {
 const watcher = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const drawing = drawings.find((one) => one.frame === target);
-    if (Math.floor(target.clientWidth) !== drawing.width) redraw(drawing);
+    if (widthFor(target) !== drawing.width) redraw(drawing);
   }
 });
 
