@@ -41,7 +41,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for study in sys.argv[1:]:
         for trial in load_study(study).trials:
-            name = f"{Path(study).name}, ε = {trial.config.eps:g}, seed {trial.config.seed}"
+            name = f"{Path(study).name}, {trial.config.objective}, seed {trial.config.seed}"
             arrays = trial.arrays
             validation = recovered_smoothing(arrays.validation_logits, arrays.validation_labels)
             print(line(name, "validation", validation))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from labelsmooth.report import write_report
-from labelsmooth.study import Recipe, load_study, run_study, training
+from labelsmooth.study import Recipe, load_study, measuring, run_study, training
 from labelsmooth.study.augment import augmented, centre, seen_shape
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.recipe import TrialConfig
@@ -143,7 +143,7 @@ def test_augmentation_is_the_same_whatever_the_batches_of_evaluation(data, monke
     changes = {"shift": 1, "crop": 7, "flip": 0.5, "epochs": 2}
     one = trained(data, **changes)
     assert one.metrics == trained(data, **changes).metrics
-    monkeypatch.setattr(training, "_CHUNK", 37)
+    monkeypatch.setattr(measuring, "_CHUNK", 37)
     other = trained(data, **changes)
     assert np.array_equal(one.arrays.classifier_weight, other.arrays.classifier_weight)
     assert np.allclose(one.arrays.test_logits, other.arrays.test_logits, atol=1e-5)
@@ -152,7 +152,7 @@ def test_augmentation_is_the_same_whatever_the_batches_of_evaluation(data, monke
 
 def test_arms_see_the_same_augmented_images(data):
     changes = {"shift": 2, "flip": 0.5}
-    hard, nearly_hard = trained(data, **changes), trained(data, eps=1e-7, **changes)
+    hard, nearly_hard = trained(data, **changes), trained(data, objective="uniform:1e-7", **changes)
     assert not np.array_equal(hard.arrays.test_logits, nearly_hard.arrays.test_logits)
     assert np.abs(hard.arrays.test_logits - nearly_hard.arrays.test_logits).max() < 1e-2
     assert np.abs(hard.arrays.test_logits - trained(data).arrays.test_logits).max() > 0.1

@@ -232,7 +232,7 @@ def test_the_same_seed_gives_the_same_bits(model, own):
 
 
 def test_dropout_is_drawn_alike_in_every_arm(own):
-    hard, nearly_hard = train("own_nets:plain"), train("own_nets:plain", eps=1e-7)
+    hard, nearly_hard = train("own_nets:plain"), train("own_nets:plain", objective="uniform:1e-7")
     assert not np.array_equal(hard.arrays.test_logits, nearly_hard.arrays.test_logits)
     assert np.abs(hard.arrays.test_logits - nearly_hard.arrays.test_logits).max() < 1e-2
 

@@ -41,14 +41,26 @@ def test_the_plan_of_a_study():
     assert plan.data == load_data("digits").summary
     assert plan.trials == TINY.trials(plan.data.sha256)
     # 3×3 convolutions of 1 → 16 → 32 channels, 32·2·2 → 128 → 10
-    assert plan.parameters == 16 * 10 + 32 * (16 * 9 + 1) + 128 * 129 + 10 * 129
+    assert plan.parameters["cnn"] == 16 * 10 + 32 * (16 * 9 + 1) + 128 * 129 + 10 * 129
     assert plan.steps == 3 * 11  # 1,079 rows in batches of 100
     start = time.perf_counter()
     train_trial(plan.trials[0], load_data("digits"), lambda: None)
     actual = time.perf_counter() - start
-    assert actual / 10 < plan.seconds < actual * 10  # loose, as machines are shared
+    seconds = plan.seconds[plan.trials[0].id]
+    assert list(plan.seconds) == [trial.id for trial in plan.trials]
+    assert actual / 10 < seconds < actual * 10  # loose, as machines are shared
     longer = plan_study(replace(TINY, epochs=300))
-    assert 20 < longer.seconds / plan.seconds < 500
+    assert 20 < longer.seconds[longer.trials[0].id] / seconds < 500
+
+
+def test_the_plan_of_a_study_with_students():
+    plan = plan_study(replace(TINY, model="mlp", student="cnn", temperatures=(1.0, 3.0)))
+    # 2 objectives and 2 seeds: teachers, students alone, and students at two temperatures
+    assert len(plan.trials) == 2 * 2 * (1 + 1 + 2)
+    assert list(plan.parameters) == ["mlp", "cnn"]
+    teacher, alone, taught = (plan.seconds[plan.trials[number].id] for number in (0, 4, 8))
+    assert taught > alone  # its teacher, which is larger, looks at every batch too
+    assert teacher > alone
 
 
 def test_the_plan_leaves_no_trace_in_random_states():
@@ -81,7 +93,9 @@ def test_a_dry_run_shows_every_setting_and_writes_nothing(tmp_path, monkeypatch,
     for setting in fields(Recipe):
         value = getattr(expected, setting.name)
         shown = lines["--" + setting.name.replace("_", "-")]
-        assert shown == (" ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value))
+        if isinstance(value, tuple):
+            value = " ".join(f"{part:g}" for part in value) or None
+        assert shown == ("none" if value is None else str(value))
     assert lines["rows"] == "1,079 training, 359 validation, 359 test"
     assert lines["trials"] == "4, 0 of them complete in runs/study"
     assert lines["steps"] == "27 a trial"  # 1,079 rows in batches of 128

@@ -20,7 +20,7 @@ import labelsmooth.study.runner as runner
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import load_data
-from labelsmooth.study.store import lock_study
+from labelsmooth.study.store import load_weights, lock_study
 from labelsmooth.study.training import TrialResult, train_trial
 from labelsmooth.theory import optimal_gap
 
@@ -55,8 +55,11 @@ def train(data, **changes) -> TrialResult:
 
 
 def same(one: TrialResult, other: TrialResult) -> bool:
-    arrays = zip(vars(one.arrays).values(), vars(other.arrays).values(), strict=True)
-    return one.metrics == other.metrics and all(np.array_equal(a, b) for a, b in arrays)
+    pairs = [
+        *zip(vars(one.arrays).values(), vars(other.arrays).values(), strict=True),
+        *zip(one.weights.values(), other.weights.values(), strict=True),
+    ]
+    return one.metrics == other.metrics and all(np.array_equal(a, b) for a, b in pairs)
 
 
 # recipes
@@ -109,9 +112,14 @@ def test_recipe_out_of_range(settings, says):
 
 def test_the_plan_is_every_eps_with_every_seed():
     trials = Recipe(eps=(0.1, 0.0), seeds=2).trials("some data")
-    assert [(trial.eps, trial.seed) for trial in trials] == [(0.0, 0), (0.0, 1), (0.1, 0), (0.1, 1)]
+    assert [(trial.objective, trial.seed) for trial in trials] == [
+        ("hard", 0),
+        ("hard", 1),
+        ("uniform:0.1", 0),
+        ("uniform:0.1", 1),
+    ]
     assert len({trial.id for trial in trials}) == 4
-    assert trials[2].id.startswith("eps0.1-seed0-")
+    assert trials[2].id.startswith("uniform=0.1-seed0-")
 
 
 def test_any_other_setting_is_another_trial():
@@ -159,7 +167,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(finished, tmp_path
 
 def test_arms_start_from_the_same_weights_and_see_the_same_batches(data):
     hard = train(data).arrays.test_logits
-    nearly_hard = train(data, eps=1e-7).arrays.test_logits
+    nearly_hard = train(data, objective="uniform:1e-7").arrays.test_logits
     another_seed = train(data, seed=1).arrays.test_logits
     assert not np.array_equal(hard, nearly_hard)
     assert np.abs(hard - nearly_hard).max() < 1e-2
@@ -167,7 +175,7 @@ def test_arms_start_from_the_same_weights_and_see_the_same_batches(data):
 
 
 def test_what_a_trial_measures(data):
-    result = train(data, epochs=12, eps=0.1)
+    result = train(data, epochs=12, objective="uniform:0.1")
     metrics, arrays = result.metrics, result.arrays
     assert metrics.test.accuracy > 0.93
     assert metrics.test.accuracy == (arrays.test_logits.argmax(1) == arrays.test_labels).mean()
@@ -181,7 +189,7 @@ def test_what_a_trial_measures(data):
     nll = nn.functional.nll_loss(log_p, torch.from_numpy(arrays.test_labels))
     assert metrics.test.nll == pytest.approx(float(nll), rel=1e-6)
     assert metrics.train_gap == pytest.approx(optimal_gap(0.1, 10), rel=0.1)
-    assert metrics.train_spread < metrics.validation_spread < 1
+    assert metrics.train_clusters.spread < metrics.validation_clusters.spread < 1
 
     assert arrays.feature_classes.tolist() == [0, 1, 2]
     train_labels = data.train.labels.numpy()
@@ -192,7 +200,9 @@ def test_what_a_trial_measures(data):
     assert arrays.validation_feature_labels.tolist() == arrays.validation_labels[shown].tolist()
 
     curves = metrics.curves
-    assert {len(curve) for curve in vars(curves).values()} == {12}
+    lengths = {name: len(curve) for name, curve in vars(curves).items()}
+    assert lengths.pop("information") == lengths.pop("information_epochs") == 0
+    assert set(lengths.values()) == {12}
     assert curves.train_loss[-1] < curves.train_loss[0]
     assert curves.train_accuracy[-1] > curves.train_accuracy[0]
     validation_logits = torch.from_numpy(arrays.validation_logits)
@@ -203,7 +213,7 @@ def test_what_a_trial_measures(data):
 def test_a_training_that_breaks_down_says_so(data):
     with pytest.raises(ValueError, match="learning rate 1e\\+06 is too large") as raised:
         train(data, learning_rate=1e6)
-    assert "eps 0, seed 0, in epoch 1" in str(raised.value)
+    assert "the training of cnn on hard, seed 0 broke down in epoch 1" in str(raised.value)
 
 
 # the folder
@@ -219,7 +229,13 @@ def test_the_stored_study_reads_back_as_it_was(finished):
         assert trial.versions.torch == torch.__version__
         assert trial.versions.threads == 1
         assert same(
-            TrialResult(config=trial.config, metrics=trial.metrics, arrays=trial.arrays, seconds=0),
+            TrialResult(
+                config=trial.config,
+                metrics=trial.metrics,
+                arrays=trial.arrays,
+                weights=load_weights(finished, trial.config),
+                seconds=0,
+            ),
             train_trial(trial.config, load_data("digits"), lambda: None),
         )
 
@@ -261,14 +277,14 @@ def test_complete_trials_are_not_trained_again(copied, monkeypatch):
 
     trained = []
     monkeypatch.setattr(
-        runner, "train_trial", lambda c, *rest: trained.append(c.eps) or train_trial(c, *rest)
+        runner, "train_trial", lambda c, *rest: trained.append(c.objective) or train_trial(c, *rest)
     )
     study = run_study(replace(TINY, eps=(0.0, 0.05, 0.1)), copied)
-    assert trained == [0.05]
-    assert [trial.config.eps for trial in study.trials] == [0.0, 0.05, 0.1]
+    assert trained == ["uniform:0.05"]
+    assert [trial.config.objective for trial in study.trials] == ["hard", "uniform:0.05", "uniform:0.1"]
     assert before.items() <= states(copied).items()
     lines = (copied / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["config"]["eps"] for line in lines] == [0, 0.05, 0.1]
+    assert [json.loads(line)["config"]["objective"] for line in lines] == list(study.arms())
 
 
 def test_a_study_with_other_settings_is_not_overwritten(copied):
@@ -329,10 +345,12 @@ def test_a_stop_at_any_write_leaves_a_study_that_resumes(finished, data, tmp_pat
                 assert complete == []
         run_study(TINY, out)
         assert (out / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
-    assert before > 2 * 4  # files of two trials
+    assert before > 2 * 5  # files of two trials
 
 
-@pytest.mark.parametrize("name", ["arrays.npz", "config.json", "metrics.json", "versions.json"])
+@pytest.mark.parametrize(
+    "name", ["arrays.npz", "weights.npz", "config.json", "metrics.json", "versions.json"]
+)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -349,7 +367,10 @@ def test_a_damaged_trial_is_named_and_left_alone(copied, name, damage):
     folder = copied / "trials" / load_study(copied).plan[1]
     damage(folder / name)
     before = states(copied)
-    for read in (lambda: run_study(TINY, copied), lambda: load_study(copied).trials[1].arrays):
+    reads = [lambda: run_study(TINY, copied)]
+    if name != "weights.npz":
+        reads.append(lambda: load_study(copied).trials[1].arrays)
+    for read in reads:
         with pytest.raises(ValueError, match="is damaged") as raised:
             read()
         message = str(raised.value)
@@ -365,7 +386,7 @@ def test_a_damaged_trial_is_named_and_left_alone(copied, name, damage):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("config.json", lambda stored: {**stored, "eps": 0.2}),
+        ("config.json", lambda stored: {**stored, "objective": "uniform:0.2"}),
         ("metrics.json", lambda stored: {**stored, "test": {"accuracy": 1.0}}),
         ("metrics.json", lambda stored: {**stored, "curves": None}),
         ("metrics.json", lambda stored: {**stored, "another": 3.0}),
@@ -381,7 +402,7 @@ def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "{}", '{"format": 1}', '{"format": 2, "recipe": {"seeds": 0}}']
+    "content", [None, "", "{", "[]", "{}", '{"format": 1}', '{"format": 3, "recipe": {"seeds": 0}}']
 )
 def test_a_folder_that_holds_no_study(tmp_path, content):
     if content is not None:
@@ -428,7 +449,7 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(tmp_path, capsys):
     assert out == ""
     lines = err.splitlines()
     assert lines[0] == f"study in {tmp_path}: 2 trials, 0 of them complete"
-    assert lines[1].startswith("trial 1 of 2: eps 0, seed 0, test accuracy ")
+    assert lines[1].startswith("trial 1 of 2: cnn on hard, seed 0, test accuracy ")
     assert "left" in lines[1]
-    assert lines[2].startswith("trial 2 of 2: eps 0.1, seed 0, test accuracy ")
+    assert lines[2].startswith("trial 2 of 2: cnn on uniform:0.1, seed 0, test accuracy ")
     assert len(lines) == 3

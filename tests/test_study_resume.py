@@ -122,7 +122,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except FileNotFoundError:  # it has just ended
             continue
-        if parent == process.pid and b"labelsmooth.study.workers" in words:
+        if parent == process.pid and any(b"labelsmooth.study.workers" in word for word in words):
             pids.append(int(folder.name))
     return pids
 

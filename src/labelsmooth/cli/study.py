@@ -72,8 +72,8 @@ def run(options: Options) -> None:
 
 def _shown(plan: Plan, out: Path) -> str:
     """The plan as lines: every setting as its option, then what follows from them."""
-    data, complete = plan.data, sum(has_trial(out, config) for config in plan.trials)
-    left = len(plan.trials) - complete
+    data = plan.data
+    left = [config.id for config in plan.trials if not has_trial(out, config)]
     lines = [[flag(setting), _words(getattr(plan.recipe, setting.name))] for setting in fields(Recipe)]
     lines += [
         [
@@ -81,12 +81,13 @@ def _shown(plan: Plan, out: Path) -> str:
             f"{data.train_rows:,} training, {data.validation_rows:,} validation, {data.test_rows:,} test",
         ],
         ["", f"of shape {data.shape} and {len(data.class_names)} classes"],
-        ["parameters", f"{plan.parameters:,}"],
-        ["trials", f"{len(plan.trials)}, {complete} of them complete in {out}"],
+        *(["parameters", f"{number:,} of {model}"] for model, number in plan.parameters.items()),
+        ["trials", f"{len(plan.trials)}, {len(plan.trials) - len(left)} of them complete in {out}"],
         ["steps", f"{plan.steps:,} a trial"],
         [
             "time",
-            f"about {duration(plan.seconds)} a trial and {duration(left * plan.seconds)} for those left, "
+            f"about {duration(sum(plan.seconds.values()) / len(plan.trials))} a trial and "
+            f"{duration(sum(plan.seconds[name] for name in left))} for those left, "
             "by a few steps on this machine",
         ],
     ]
@@ -94,4 +95,8 @@ def _shown(plan: Plan, out: Path) -> str:
 
 
 def _words(value: object) -> str:
-    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+    if value in (None, ()):
+        return "none"
+    if not isinstance(value, tuple):
+        return str(value)
+    return " ".join(part if isinstance(part, str) else f"{part:g}" for part in value)

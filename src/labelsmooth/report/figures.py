@@ -15,7 +15,7 @@ from labelsmooth.plot import (
     plot_reliability,
     plot_training_curves,
 )
-from labelsmooth.study import Study, Trial
+from labelsmooth.study import Objective, Study, Trial
 from labelsmooth.theory import gap_curves
 
 Part = Literal["train", "validation"]
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def reliability_svg(study: Study, eps: Sequence[float]) -> str:
-    """Reliability on the test rows of all seeds, a column for each ε, before and after temperature."""
-    figure = new_figure(3.4 * len(eps), 7.0)
-    axes = figure.subplots(2, len(eps), squeeze=False)
-    for column, value in enumerate(eps):
+def reliability_svg(study: Study, arms: Sequence[str]) -> str:
+    """Reliability on the test rows of all seeds, a column for each arm, before and after temperature."""
+    figure = new_figure(3.4 * len(arms), 7.0)
+    axes = figure.subplots(2, len(arms), squeeze=False)
+    for column, arm in enumerate(arms):
         for row, scaled in enumerate((False, True)):
-            ax = plot_reliability(_pooled_bins(trials_of(study, value), scaled), axes[row, column])
-            ax.set_title(f"{_arm(value)}{', with temperature' if scaled else ''}", fontsize=10)
+            ax = plot_reliability(_pooled_bins(study.arms()[arm], scaled), axes[row, column])
+            ax.set_title(f"{_name(arm)}{', with temperature' if scaled else ''}", fontsize=10)
     return to_svg(figure)
 
 
-def projection_svg(study: Study, eps: Sequence[float]) -> str:
+def projection_svg(study: Study, arms: Sequence[str]) -> str:
     """Penultimate features of three classes in the plane through their templates, of the first seed."""
-    figure = new_figure(7.2, 3.5 * len(eps))
+    figure = new_figure(7.2, 3.5 * len(arms))
     parts: tuple[tuple[Part, str], ...] = (("train", "training rows"), ("validation", "validation rows"))
     projections = {
-        _arm(value): {words: projection_of(trials_of(study, value)[0], part) for part, words in parts}
-        for value in eps
+        _name(arm): {words: projection_of(study.arms()[arm][0], part) for part, words in parts}
+        for arm in arms
     }
-    axes = figure.subplots(len(eps), 2, squeeze=False)
+    axes = figure.subplots(len(arms), 2, squeeze=False)
     ProjectionDisplay.from_projections(projections, class_names=study.data.class_names, ax=axes)
     return to_svg(figure)
 
@@ -70,7 +70,7 @@ def gap_svg(study: Study) -> str:
     """Measured logit gaps against ε over the curve of the optimal gap."""
     figure = new_figure(5.6, 3.8)
     eps = sorted(study.recipe.eps)
-    metrics = [[trial.metrics for trial in trials_of(study, value)] for value in eps]
+    metrics = [[trial.metrics for trial in study.arms()[str(Objective.uniform(value))]] for value in eps]
     plot_measured_gap(
         gap_curves([len(study.data.class_names)], convention="uniform"),
         np.array(eps),
@@ -93,20 +93,15 @@ def curves_svg(study: Study) -> str:
         strict=True,
     ):
         series = {
-            _arm(value): [getattr(trial.metrics.curves, name) for trial in trials_of(study, value)]
-            for value in sorted(study.recipe.eps)
+            _name(arm): [getattr(trial.metrics.curves, name) for trial in trials]
+            for arm, trials in study.arms().items()
         }
         plot_training_curves(series, label, ax)
     return to_svg(figure)
 
 
-def trials_of(study: Study, eps: float) -> list[Trial]:
-    """The trials of one ε, by seed."""
-    return [trial for trial in study.trials if trial.config.eps == eps]
-
-
-def _arm(eps: float) -> str:
-    return f"smoothed, ε = {eps:g}" if eps else "hard"
+def _name(arm: str) -> str:
+    return Objective.parse(arm).name
 
 
 def _pooled_bins(trials: Sequence[Trial], scaled: bool) -> ReliabilityBins:

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isinf
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 
-from labelsmooth.measure import within_class_spread
 from labelsmooth.report.figures import (
-    Part,
     curves_svg,
     gap_svg,
     has_plane,
-    projection_of,
     projection_svg,
     reliability_svg,
-    trials_of,
 )
 from labelsmooth.report.html import data_uri, render
 from labelsmooth.report.verdict import Verdict, estimate, show, show_number, verdict
-from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.study import Clusters, Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
 
 SCORES = (
     ("accuracy", "accuracy (%)"),
     ("nll", "NLL (nats)"),
     ("ece", "ECE (%)"),
+    ("smece", "smECE (%)"),
     ("brier", "Brier"),
+    ("aurc", "AURC"),
     ("over_confidence", "over-conf. (%)"),
 )
 _WIDTH = 100  # of the text for a terminal
@@ -39,7 +38,7 @@ class Measure:
     """One measure of the networks themselves, beside their predictions: a row of the second table."""
 
     name: str
-    values: tuple[str, ...]  # one for each ε, ascending
+    values: tuple[str, ...]  # one for each objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def write_report(folder: Path | str) -> Report:
     """
     study = load_study(folder)
     found = verdict(study)
-    shown = [0.0] if found.chosen_eps is None else [0.0, found.chosen_eps]
+    shown = ["hard"] if found.chosen is None else ["hard", str(found.chosen)]
     pictures = {
         "reliability": reliability_svg(study, shown),
         "gap": gap_svg(study),
@@ -99,35 +98,51 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         ("temperature", lambda trial: trial.metrics.temperature),
         ("logit gap, training rows", lambda trial: trial.metrics.train_gap),
         ("logit gap, validation rows", lambda trial: trial.metrics.validation_gap),
-        ("spread, training rows", lambda trial: trial.metrics.train_spread),
-        ("spread, validation rows", lambda trial: trial.metrics.validation_spread),
+        ("p of the p-norm, 0 for none", lambda trial: trial.metrics.pnorm),
+        ("information of the wrong classes (nats)", lambda trial: trial.metrics.wrong_information),
     ]
-    if has_plane(study):
+    for words, clusters in (
+        ("training rows", lambda trial: trial.metrics.train_clusters),
+        ("validation rows", lambda trial: trial.metrics.validation_clusters),
+    ):
         rows += [
-            ("spread in the plane, training rows", lambda trial: _plane_spread(trial, "train")),
-            ("spread in the plane, validation rows", lambda trial: _plane_spread(trial, "validation")),
+            (f"{name}, {words}", partial(_cluster_measure, clusters, field))
+            for name, field in (
+                ("spread", "spread"),
+                ("spread that the logits see", "spread_in_span"),
+                ("class separation R²", "class_separation"),
+                ("NC1", "nc1"),
+                ("NC2 of the class means", "frame_error"),
+                *([("distance from a triangle", "triangle_error")] if has_plane(study) else []),
+            )
         ]
-    by_eps = {eps: trials_of(study, eps) for eps in sorted(study.recipe.eps)}
     measures = [
         Measure(
             name=name,
             values=tuple(
-                show_number(estimate([of(trial) for trial in trials])) for trials in by_eps.values()
+                show_number(estimate([of(trial) for trial in trials])) for trials in study.arms().values()
             ),
         )
         for name, of in rows
     ]
-    gaps = [optimal_gap(eps, len(study.data.class_names)) for eps in by_eps]
+    gaps = [
+        math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
+        for objective in study.recipe.objectives
+    ]
     measures.insert(
         1,
-        Measure(name="optimal logit gap", values=tuple("∞" if isinf(gap) else f"{gap:.3g}" for gap in gaps)),
+        Measure(name="optimal logit gap", values=tuple(_shown_gap(gap) for gap in gaps)),
     )
     return tuple(measures)
 
 
-def _plane_spread(trial: Trial, part: Part) -> float:
-    projection = projection_of(trial, part)
-    return within_class_spread(projection.points, projection.labels)
+def _cluster_measure(clusters: Callable[[Trial], Clusters], field: str, trial: Trial) -> float:
+    value: float = getattr(clusters(trial), field)
+    return value
+
+
+def _shown_gap(gap: float) -> str:
+    return "–" if math.isnan(gap) else "∞" if math.isinf(gap) else f"{gap:.3g}"
 
 
 def _text(found: Verdict) -> str:
@@ -138,7 +153,7 @@ def _text(found: Verdict) -> str:
     for arm in found.arms:
         mark = " *" if arm == found.recommended else ""
         scores = (show(arm.estimate(metric), metric, unit=False) for metric, _ in SCORES)
-        table.append([arm.full_name + mark, *scores])
+        table.append([arm.name + mark, *scores])
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         first, *rest = (

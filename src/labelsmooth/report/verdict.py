@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean, stdev
+from typing import Literal, get_args
 
-from labelsmooth.study import Scores, Study, Trial
+from labelsmooth.study import Metrics, Objective, Scores, Study, Trial
 
+Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
 LEVEL = 0.95  # of all intervals
-PERCENT = ("accuracy", "ece", "over_confidence")
+PERCENT = ("accuracy", "ece", "smece", "over_confidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +32,14 @@ class Estimate:
 class Arm:
     """One way to train and to predict, with its test scores over the seeds."""
 
-    eps: float
-    with_temperature: bool
-    scores: tuple[Scores, ...]  # one per seed, in the same order in every arm
+    objective: Objective
+    repair: Repair
+    scores: tuple[Scores, ...]  # one per seed, in the same order in every arm; nan where the arm has none
 
     @property
     def name(self) -> str:
-        """hard or smoothed, and whether a temperature is on top."""
-        return ("smoothed" if self.eps else "hard") + (" + temperature" if self.with_temperature else "")
-
-    @property
-    def full_name(self) -> str:
-        """The name with the ε of a smoothed arm."""
-        return self.name.replace("smoothed", f"smoothed ε = {self.eps:g}")
+        """The objective, and what is on top of it."""
+        return self.objective.name + (f" + {self.repair}" if self.repair else "")
 
     def estimate(self, metric: str) -> Estimate:
         """Mean and interval of one of the fields of `Scores`."""
@@ -62,9 +59,9 @@ class Arm:
 class Verdict:
     """The arms of a study and what they say about label smoothing on its data."""
 
-    arms: tuple[Arm, ...]  # every ε, each without and with temperature
-    compared: tuple[Arm, ...]  # the arms the words are about: hard and the chosen ε
-    chosen_eps: float | None  # the smoothed arm, chosen on the validation rows; None without any
+    arms: tuple[Arm, ...]  # every objective, each without and with a temperature and with a p-norm
+    compared: tuple[Arm, ...]  # those the words are about: hard and the chosen one, with no p-norm
+    chosen: Objective | None  # of those that are not hard, by the validation rows; None without any
     recommended: Arm | None  # None where one seed leaves nothing to tell
     headline: str
     sentences: tuple[str, ...]
@@ -73,10 +70,10 @@ class Verdict:
 def verdict(study: Study) -> Verdict:
     """Compare the arms of a finished study by their test scores.
 
-    The smoothed arm is the ε with the lowest validation NLL at its fitted temperature or without, whichever
-    is lower, so that the test rows do not choose it. Recommended is the simplest arm, in the order hard,
-    hard + temperature, smoothed, smoothed + temperature, that the arm of the lowest mean test NLL does not
-    beat by more than the 95 % interval of the difference, paired by seed.
+    Beside hard labels stands the objective with the lowest validation NLL at its fitted temperature or
+    without, whichever is lower, so that the test rows do not choose it. Recommended is the simplest arm, in
+    the order hard, hard + temperature, chosen, chosen + temperature, that the arm of the lowest mean test NLL
+    does not beat by more than the 95 % interval of the difference, paired by seed.
 
     Args:
         study: with every trial of its plan complete.
@@ -90,28 +87,26 @@ def verdict(study: Study) -> Verdict:
     missing = len(study.plan) - len(study.trials)
     if missing:
         raise ValueError(f"the study in {study.folder} is not finished: {missing} trials are missing")
-    by_eps: dict[float, list[Trial]] = {}
-    for trial in study.trials:
-        by_eps.setdefault(trial.config.eps, []).append(trial)
+    by_objective = {Objective.parse(name): trials for name, trials in study.arms().items()}
     arms = tuple(
         Arm(
-            eps=eps,
-            with_temperature=scaled,
-            scores=tuple(
-                trial.metrics.test_with_temperature if scaled else trial.metrics.test for trial in trials
-            ),
+            objective=objective,
+            repair=repair,
+            scores=tuple(_scores(trial.metrics, repair) for trial in trials),
         )
-        for eps, trials in by_eps.items()
-        for scaled in (False, True)
+        for objective, trials in by_objective.items()
+        for repair in get_args(Repair)
     )
-    smoothed = [eps for eps in by_eps if eps > 0]
-    chosen = min(smoothed, key=lambda eps: _validation_nll(by_eps[eps])) if smoothed else None
-    compared = tuple(arm for arm in arms if arm.eps in (0, chosen))
+    others = [objective for objective in by_objective if objective.kind != "hard" or objective.mixup]
+    chosen = min(others, key=lambda one: _validation_nll(by_objective[one])) if others else None
+    compared = tuple(
+        arm for arm in arms if arm.objective in (Objective("hard"), chosen) and arm.repair != "p-norm"
+    )
     recommended = _recommended(compared) if study.recipe.seeds > 1 else None
     return Verdict(
         arms=arms,
         compared=compared,
-        chosen_eps=chosen,
+        chosen=chosen,
         recommended=recommended,
         headline=_headline(recommended, compared),
         sentences=tuple(
@@ -120,9 +115,21 @@ def verdict(study: Study) -> Verdict:
     )
 
 
+def _scores(metrics: Metrics, repair: Repair) -> Scores:
+    if repair == "p-norm":  # it orders the rows, and says nothing of probabilities
+        nothing = dict.fromkeys((field.name for field in fields(Scores)), math.nan)
+        known = {
+            "rows": metrics.test.rows,
+            "accuracy": metrics.test.accuracy,
+            "aurc": metrics.test_aurc_with_pnorm,
+        }
+        return Scores(**{**nothing, **known})  # type: ignore[arg-type]
+    return metrics.test_with_temperature if repair else metrics.test
+
+
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and half-width of the 95 % t-interval of values over seeds."""
-    if len(values) < 2:
+    """Mean and half-width of the 95 % t-interval of values over seeds; nan where one of them is."""
+    if len(values) < 2 or any(map(math.isnan, values)):
         return Estimate(mean=fmean(values), half_width=math.nan)
     from scipy.stats import t
 
@@ -144,6 +151,8 @@ def show_number(value: Estimate) -> str:
 
 
 def _show(value: Estimate, factor: int, digits: int, unit: str) -> str:
+    if math.isnan(value.mean):
+        return "–"
     mean = f"{factor * value.mean:.{digits}f}"
     return (
         mean + unit
@@ -177,17 +186,17 @@ def _beats(one: Arm, other: Arm, metric: str) -> bool:
 def _headline(recommended: Arm | None, compared: Sequence[Arm]) -> str:
     if recommended is None:
         return "One seed cannot tell these arms from noise: run the study with more seeds."
-    labels = f"label smoothing, ε = {recommended.eps:g}," if recommended.eps else "hard labels"
-    temperature = " and fit a temperature" if recommended.with_temperature else ""
+    labels = recommended.objective.phrase
+    temperature = f"{',' if ',' in labels else ''} and fit a temperature" if recommended.repair else ""
     best = _best(compared)
     # Each of these is what `_recommended` has made sure of, and no more.
     if recommended != best:
-        reason = f"the lowest test NLL, of {best.full_name}, is lower by no more than noise"
+        reason = f"the lowest test NLL, of {best.name}, is lower by no more than noise"
     elif recommended == compared[0]:
         reason = "nothing tried here has a lower test NLL"
     else:
         reason = "this has the lowest test NLL, and all that is simpler is higher by more than noise"
-    return f"Train with {labels}{temperature}".rstrip(",") + f": {reason}."
+    return f"Train with {labels}{temperature}: {reason}."
 
 
 _WORDS = {
@@ -201,7 +210,7 @@ def _sentence(metric: str, compared: Sequence[Arm]) -> str:
     """Which arm is best by a metric, and which of the others noise alone could have put behind it."""
     title, extreme, behind = _WORDS[metric]
     if metric == "accuracy":  # a temperature does not change it
-        compared = [arm for arm in compared if not arm.with_temperature]
+        compared = [arm for arm in compared if not arm.repair]
         if len(compared) == 1:
             return (
                 f"{title} is {show(compared[0].estimate(metric), metric)}; a temperature does not change it."
@@ -209,16 +218,16 @@ def _sentence(metric: str, compared: Sequence[Arm]) -> str:
     sign = -1 if metric == "accuracy" else 1
     ranked = sorted(compared, key=lambda arm: sign * arm.estimate(metric).mean)
     best = ranked[0]
-    sentence = f"{title} is {extreme} for {best.full_name}, {show(best.estimate(metric), metric)}"
+    sentence = f"{title} is {extreme} for {best.name}, {show(best.estimate(metric), metric)}"
     if math.isnan(best.estimate(metric).half_width):
         return f"{sentence}, from a single seed, which leaves no interval."
     near = [arm for arm in ranked[1:] if not _beats(best, arm, metric)]
     far = [arm for arm in ranked[1:] if _beats(best, arm, metric)]
     parts = [
-        f"{arm.full_name} is {behind} {show(_magnitude(arm.difference(best, metric)), metric)}" for arm in far
+        f"{arm.name} is {behind} {show(_magnitude(arm.difference(best, metric)), metric)}" for arm in far
     ]
     if near:
-        names = _and([arm.full_name for arm in near])
+        names = _and([arm.name for arm in near])
         gaps = _and([show(_magnitude(arm.difference(best, metric)), metric) for arm in near])
         parts.append(f"the difference to {names} ({gaps}) is within noise")
     return f"{sentence}; {'; '.join(parts)}."

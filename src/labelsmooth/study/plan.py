@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labelsmooth.study.augment import seen_shape
 from labelsmooth.study.data import DataSummary, load_data
-from labelsmooth.study.models import build_network, model_sha256
 from labelsmooth.study.recipe import Recipe, TrialConfig
-from labelsmooth.study.training import time_training
+from labelsmooth.study.training import new_network, time_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +17,9 @@ class Plan:
     recipe: Recipe
     data: DataSummary
     trials: tuple[TrialConfig, ...]
-    parameters: int  # of the network
+    parameters: dict[str, int]  # of each network, by its model
     steps: int  # of a trial
-    seconds: float  # of a trial: an estimate from a few steps on this machine
+    seconds: dict[str, float]  # of each trial, by its id: an estimate from a few steps on this machine
 
 
 def plan_study(recipe: Recipe) -> Plan:
@@ -37,22 +35,39 @@ def plan_study(recipe: Recipe) -> Plan:
         FileNotFoundError: a data file is missing.
         ValueError: the data cannot be used, or the model does not fit it.
 
-    Cost: reading the data, and about two seconds of training.
+    Cost: reading the data, and about two seconds of training for each network.
     """
     data = load_data(recipe.data)
-    trials = recipe.trials(data.summary.sha256, model_sha256(recipe.model))
-    shape = seen_shape(trials[0], data.summary.shape)
-    network = build_network(recipe.model, shape, len(data.summary.class_names), seed=0)
-    rows = data.summary
-    steps = recipe.epochs * math.ceil(rows.train_rows / recipe.batch_size)
-    step, row = time_training(trials[0], data)
-    # the validation rows after every epoch, and all rows at the end
-    looked_at = recipe.epochs * rows.validation_rows + rows.train_rows + rows.validation_rows + rows.test_rows
+    trials = recipe.trials(data.summary.sha256)
+    by_id = {trial.id: trial for trial in trials}
+    seconds: dict[tuple[str, bool], float] = {}
+    for trial in trials:
+        kind = _kind(trial)
+        if kind not in seconds:
+            step, row = time_training(trial, data, by_id.get(trial.teacher))
+            seconds[kind] = _steps(recipe, data.summary) * step + _rows_looked_at(recipe, data.summary) * row
     return Plan(
         recipe=recipe,
         data=data.summary,
         trials=trials,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        steps=steps,
-        seconds=steps * step + looked_at * row,
+        parameters={
+            trial.model: sum(p.numel() for p in new_network(trial, data.summary).parameters())
+            for trial in {trial.model: trial for trial in trials}.values()
+        },
+        steps=_steps(recipe, data.summary),
+        seconds={trial.id: seconds[_kind(trial)] for trial in trials},
     )
+
+
+def _kind(trial: TrialConfig) -> tuple[str, bool]:
+    """What the time of a trial depends on."""
+    return trial.model, bool(trial.teacher)
+
+
+def _steps(recipe: Recipe, data: DataSummary) -> int:
+    return recipe.epochs * math.ceil(data.train_rows / recipe.batch_size)
+
+
+def _rows_looked_at(recipe: Recipe, data: DataSummary) -> int:
+    """The validation rows after every epoch, and all rows at the end."""
+    return recipe.epochs * data.validation_rows + data.train_rows + data.validation_rows + data.test_rows

@@ -54,7 +54,7 @@ class Progress:
         seconds_a_trial = (time.monotonic() - self._start) / (self._complete - self._at_start)
         self._bar.write(
             f"trial {self._complete} of {self._trials}: "
-            f"eps {result.config.eps:g}, seed {result.config.seed}, "
+            f"{result.config.words}, "
             f"test accuracy {result.metrics.test.accuracy:.2%}"
             + (f", about {duration(left * seconds_a_trial)} left" if left else ""),
             file=sys.stderr,

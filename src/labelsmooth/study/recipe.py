@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 
-from labelsmooth.study.models import check_model
+from labelsmooth.study.models import check_model, model_sha256
+from labelsmooth.study.objectives import Objective
 
 OPTIMIZERS = ("sgd", "nesterov")
 SCHEDULES = ("cosine", "steps")
@@ -22,7 +23,7 @@ class TrialConfig:
     model: str
     model_sha256: str  # of the file of a network of the user's own, so that another one is another trial
     label_noise: float
-    eps: float
+    objective: str  # as `Objective.parse` reads it; of a student beside what its teacher says
     seed: int
     epochs: int
     batch_size: int
@@ -35,17 +36,35 @@ class TrialConfig:
     shift: int
     crop: int
     flip: float
+    information: int
+    teacher: str = (
+        ""  # id of the trial whose network teaches this one; none for "", and so for the next three
+    )
+    taught_by: str = ""  # its objective
+    temperature: float = 0.0  # of teacher and student
+    beta: float = 0.0  # share of the teacher in the loss
 
     @property
     def id(self) -> str:
         """The name of the trial's folder: readable, and different for any other settings."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"eps{self.eps:g}-seed{self.seed}-{digest[:8]}"
+        name = f"{self.taught_by}-student-T{self.temperature:g}" if self.teacher else self.objective
+        return f"{name.replace(':', '=')}-seed{self.seed}-{digest[:8]}"
+
+    @property
+    def words(self) -> str:
+        """Which of the trials of a study this is."""
+        if self.teacher:
+            return f"student at T = {self.temperature:g} of {self.taught_by}, seed {self.seed}"
+        return f"{self.model} on {self.objective}, seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A study: every ε is trained with every seed, on the same data and from the same initial weights.
+    """A study: every objective is trained with every seed, from the same initial weights on the same data.
+
+    With a student, another network learns at every temperature from each of these as its teacher, and, as
+    what to compare with, from every objective without one.
 
     Raises:
         ValueError: a setting is outside its range.
@@ -80,8 +99,18 @@ class Recipe:
     eps: tuple[float, ...] = field(
         default=(0.0, 0.05, 0.1),
         metadata={
-            "help": "amounts of label smoothing in [0, 1]; 0 is the hard arm and must be among them",
+            "help": "amounts of uniform label smoothing in [0, 1]; 0 is the hard arm and must be among them",
             "metavar": "EPS",
+        },
+    )
+    also: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "further objectives beside the amounts of --eps: others:EPS, unigram:EPS, "
+            "class_conditional:EPS, generalised:EPS (below 0, for noisy labels), confidence_penalty:BETA, "
+            "max_suppression:EPS, margin_smoothing:LAMBDA:MARGIN, mixup:ALPHA, or one of them and mixup, as "
+            "in uniform:0.1+mixup:0.2",
+            "metavar": "OBJECTIVE",
         },
     )
     seeds: int = field(
@@ -139,6 +168,32 @@ class Recipe:
         default=0.0,
         metadata={"help": "probability that a training image is mirrored left to right", "metavar": "P"},
     )
+    information: int = field(
+        default=0,
+        metadata={
+            "help": "moments of the training, the first and the last epoch among them, at which to measure "
+            "the mutual information of inputs and logits; needs --shift, --crop or --flip",
+            "metavar": "N",
+        },
+    )
+    student: str | None = field(
+        default=None,
+        metadata={
+            "help": "network that is to learn from each of the others as its teacher, named as for --model",
+            "metavar": "MODEL",
+        },
+    )
+    temperatures: tuple[float, ...] = field(
+        default=(1.0, 2.0, 4.0),
+        metadata={"help": "temperatures T of teacher and student, above 0", "metavar": "T"},
+    )
+    beta: float = field(
+        default=1.0,
+        metadata={
+            "help": "share of the teacher in a student's loss, in (0, 1]; the rest is of the labels",
+            "metavar": "X",
+        },
+    )
 
     def __post_init__(self) -> None:
         # −0.0 + 0.0 is 0.0: both must name the same trial
@@ -156,6 +211,21 @@ class Recipe:
             raise ValueError(
                 f"eps must include 0, the hard arm that the others are compared with, got {_listed(self.eps)}"
             )
+        for objective in self.objectives:  # which parses them
+            if self.objectives.count(objective) > 1:
+                raise ValueError(f"the objectives must not name {objective} twice")
+        if self.student is not None:
+            check_model(self.student)
+        object.__setattr__(self, "temperatures", tuple(float(value) for value in self.temperatures))
+        if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):
+            raise ValueError(
+                f"temperatures must name at least one value, and none twice, got {_listed(self.temperatures)}"
+            )
+        for value in self.temperatures:
+            if not 0 < value <= LARGEST:
+                raise ValueError(f"temperatures must be above 0 and finite, got {value:g}")
+        if not 0 < self.beta <= 1:
+            raise ValueError(f"beta must lie in (0, 1], got {self.beta:g}")
         for name in ("seeds", "epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -174,22 +244,59 @@ class Recipe:
         borders = (0.0, *self.drops, 1.0)
         if not all(low < high for low, high in pairwise(borders)):
             raise ValueError(f"drops must ascend in (0, 1), got {_listed(self.drops)}")
-        for name in ("shift", "crop"):
+        for name in ("shift", "crop", "information"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip must lie in [0, 1], got {self.flip:g}")
+        if self.information and not (self.shift or self.crop or self.flip):
+            raise ValueError(
+                f"information {self.information} must come with a shift, crop or flip, got none of them"
+            )
 
-    def trials(self, data_sha256: str, model_sha256: str = "") -> tuple[TrialConfig, ...]:
-        """The planned trials, by ascending ε and then by seed."""
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the trials train on: uniform smoothing by ascending ε, then the others as they were named."""
+        return (*map(Objective.uniform, sorted(self.eps)), *map(Objective.parse, self.also))
+
+    def trials(self, data_sha256: str) -> tuple[TrialConfig, ...]:
+        """The planned trials: by objective and then by seed, the students after all of their teachers.
+
+        Args:
+            data_sha256: of the rows and their split.
+
+        Raises:
+            ValueError: there is no module of the name that a network of the user's own has.
+        """
+        first = self._untaught(self.model, data_sha256)
+        if self.student is None:
+            return first
+        alone = self._untaught(self.student, data_sha256)
+        taught = tuple(
+            replace(
+                student,
+                objective="hard",
+                teacher=teacher.id,
+                taught_by=teacher.objective,
+                temperature=temperature,
+                beta=float(self.beta),
+            )
+            for temperature in self.temperatures
+            for teacher, student in zip(first, alone, strict=True)
+        )
+        # a student of the same model as its teacher is what its teacher is without one
+        return (*first, *(alone if alone != first else ()), *taught)
+
+    def _untaught(self, model: str, data_sha256: str) -> tuple[TrialConfig, ...]:
+        sha256 = model_sha256(model)
         return tuple(
             TrialConfig(
                 data_sha256=data_sha256,
-                model=self.model,
-                model_sha256=model_sha256,
+                model=model,
+                model_sha256=sha256,
                 label_noise=float(self.label_noise) + 0.0,  # −0.0 names the same trial as 0.0
-                eps=eps,
+                objective=str(objective),
                 seed=seed,
                 epochs=self.epochs,
                 batch_size=self.batch_size,
@@ -202,8 +309,9 @@ class Recipe:
                 shift=self.shift,
                 crop=self.crop,
                 flip=float(self.flip),
+                information=self.information,
             )
-            for eps in sorted(self.eps)
+            for objective in self.objectives
             for seed in range(self.seeds)
         )
 

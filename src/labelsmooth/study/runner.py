@@ -7,14 +7,13 @@ import platform
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from labelsmooth.study.augment import seen_shape
 from labelsmooth.study.data import Data, load_data
-from labelsmooth.study.models import build_network, model_sha256
 from labelsmooth.study.progress import Progress
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.store import (
@@ -23,11 +22,12 @@ from labelsmooth.study.store import (
     begin_study,
     has_trial,
     load_study,
+    load_weights,
     lock_study,
     save_trial,
     write_results,
 )
-from labelsmooth.study.training import TrialResult, train_trial
+from labelsmooth.study.training import TrainedNetwork, TrialResult, new_network, train_trial
 from labelsmooth.study.workers import train_trials
 
 
@@ -35,10 +35,10 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
     """Train every trial of a recipe that `out` does not hold yet, and measure it.
 
     A study that was stopped, by whatever means, goes on from its last complete trial when it is run again;
-    one with more ε or seeds keeps the trials that it already has. Progress goes to stderr.
+    one with more objectives, seeds or students keeps the trials that it already has. Progress goes to stderr.
 
     Args:
-        recipe: data, model, ε, seeds and training settings.
+        recipe: data, models, objectives, seeds and training settings.
         out: folder of the study, made where it is missing.
         jobs: trials to train at a time, ≥ 1, each in a process of its own; 1 trains in this process. None
             takes one for each of torch's threads. The numbers do not depend on it.
@@ -57,11 +57,9 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     out = Path(out)
     data = load_data(recipe.data)
-    configs = recipe.trials(data.summary.sha256, model_sha256(recipe.model))
-    # a model that cannot take these images says so before anything is written
-    build_network(
-        recipe.model, seen_shape(configs[0], data.summary.shape), len(data.summary.class_names), seed=0
-    )
+    configs = recipe.trials(data.summary.sha256)
+    for config in {config.model: config for config in configs}.values():
+        new_network(config, data.summary)  # one that cannot take these images says so before all else
     with lock_study(out):
         begin_study(out, recipe, data.summary, configs)
         missing = [config for config in configs if not has_trial(out, config)]
@@ -71,28 +69,45 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
         # By the plan, not by what of it is missing: the bits of a trial depend on it.
         threads = max(1, cores // len(configs))
         version = importlib.metadata.version("labelsmooth")  # may be missing: ask before training
+        teacher_of = partial(_teacher, out, configs)
         with Progress(trials=len(configs), complete=complete, epochs=recipe.epochs) as progress:
-            results = (
-                _train_here(missing, data, threads, progress.epoch_done)
-                if min(jobs, len(missing)) <= 1
-                else train_trials(missing, recipe.data, jobs, threads, progress.epoch_done)
-            )
-            with closing(results):
-                for result in results:
-                    save_trial(out, result, _versions(version, threads, result.seconds))
-                    write_results(out)
-                    progress.trial_done(result)
+            # students when all who may teach them are there
+            for part in (
+                [config for config in missing if not config.teacher],
+                [config for config in missing if config.teacher],
+            ):
+                results = (
+                    _train_here(part, teacher_of, data, threads, progress.epoch_done)
+                    if min(jobs, len(part)) <= 1
+                    else train_trials(part, teacher_of, recipe.data, jobs, threads, progress.epoch_done)
+                )
+                with closing(results):
+                    for result in results:
+                        save_trial(out, result, _versions(version, threads, result.seconds))
+                        write_results(out)
+                        progress.trial_done(result)
         return load_study(out)
 
 
+def _teacher(out: Path, configs: Sequence[TrialConfig], student: TrialConfig) -> TrainedNetwork | None:
+    if not student.teacher:
+        return None
+    (config,) = (config for config in configs if config.id == student.teacher)
+    return TrainedNetwork(config=config, weights=load_weights(out, config))
+
+
 def _train_here(
-    configs: Sequence[TrialConfig], data: Data, threads: int, on_epoch: Callable[[], None]
+    configs: Sequence[TrialConfig],
+    teacher_of: Callable[[TrialConfig], TrainedNetwork | None],
+    data: Data,
+    threads: int,
+    on_epoch: Callable[[], None],
 ) -> Generator[TrialResult, None, None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for config in configs:
-            yield train_trial(config, data, on_epoch)
+            yield train_trial(config, data, on_epoch, teacher_of(config))
     finally:
         torch.set_num_threads(before)
 

@@ -1,7 +1,7 @@
 """The folder of a study: written so that a kill leaves nothing half done, and read back.
 
 OUT/study.json         the recipe, a summary of the data, and the plan: the names of the trials
-OUT/trials/TRIAL/      config.json, metrics.json, versions.json, arrays.npz
+OUT/trials/TRIAL/      config.json, metrics.json, versions.json, arrays.npz, weights.npz
 OUT/results.jsonl      one line per complete trial in the order of the plan; the same bytes for the same
                        numbers, so it holds no times, dates or paths
 
@@ -15,7 +15,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,14 +23,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelsmooth.study.data import DataSummary
+from labelsmooth.study.measuring import Clusters, Curves, Distilled, Metrics, Scores, TrialArrays
 from labelsmooth.study.npz import read_npz
 from labelsmooth.study.recipe import Recipe, TrialConfig
-from labelsmooth.study.training import Curves, Metrics, Scores, TrialArrays, TrialResult
+from labelsmooth.study.training import TrialResult, Weights
 
-FORMAT = 2  # of the folder; raised when older folders can no longer be read
+FORMAT = 3  # of the folder; raised when older folders can no longer be read
 _PARTIAL = ".partial-"
+_GROWING = ("eps", "also", "seeds", "student", "temperatures", "beta")  # may change: trials are kept or added
+_OPTIONAL = ("triangle_error", "distilled")  # of the metrics: null where there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +76,38 @@ class Study:
     folder: Path
     recipe: Recipe
     data: DataSummary
-    plan: tuple[str, ...]  # names of all trials, by ascending ε and then by seed
+    plan: tuple[str, ...]  # names of all trials, as `Recipe.trials` orders them
     trials: tuple[Trial, ...]  # the complete ones, in the order of the plan
+
+    def arms(self) -> dict[str, tuple[Trial, ...]]:
+        """The complete trials of the model itself: of each objective, by seed."""
+        return self._by_objective(self.recipe.model)
+
+    def students_alone(self) -> dict[str, tuple[Trial, ...]]:
+        """Those of the student without a teacher: of each objective, by seed."""
+        return {} if self.recipe.student is None else self._by_objective(self.recipe.student)
+
+    def students(self, temperature: float) -> dict[str, tuple[Trial, ...]]:
+        """Those of the student with a teacher, at a temperature: of each teacher's objective, by seed."""
+        return {
+            str(objective): tuple(
+                trial
+                for trial in self.trials
+                if (trial.config.taught_by, trial.config.temperature) == (str(objective), temperature)
+            )
+            for objective in (() if self.recipe.student is None else self.recipe.objectives)
+        }
+
+    def _by_objective(self, model: str) -> dict[str, tuple[Trial, ...]]:
+        return {
+            str(objective): tuple(
+                trial
+                for trial in self.trials
+                if (trial.config.model, trial.config.objective) == (model, str(objective))
+                and not trial.config.teacher
+            )
+            for objective in self.recipe.objectives
+        }
 
 
 def load_study(folder: Path | str) -> Study:
@@ -128,13 +162,13 @@ def begin_study(out: Path, recipe: Recipe, data: DataSummary, configs: Sequence[
     """Write study.json, and remove what a killed process left half written.
 
     Raises:
-        ValueError: the folder holds a study that differs in more than its ε and seeds, whose results and
-            report this one would replace.
+        ValueError: the folder holds a study that differs in more than its objectives, seeds and students,
+            whose results and report this one would replace.
     """
     if (out / "study.json").exists():
         before = load_study(out)
-        old, new = ({**asdict(r), "eps": None, "seeds": None} for r in (before.recipe, recipe))
-        differing = [f"{name} {old[name]}" for name in new if old[name] != new[name]]
+        old, new = asdict(before.recipe), asdict(recipe)
+        differing = [f"{name} {old[name]}" for name in new if old[name] != new[name] and name not in _GROWING]
         if before.data.sha256 != data.sha256 and not differing:
             differing = ["other rows"]
         if differing:
@@ -167,7 +201,19 @@ def has_trial(out: Path, config: TrialConfig) -> bool:
     if _read_trial(folder).config != config:
         raise _damaged(folder, "config.json is not that of this trial")
     _read_arrays(folder)
+    load_weights(out, config)
     return True
+
+
+def load_weights(out: Path, config: TrialConfig) -> Weights:
+    """The weights of a complete trial's network.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    folder = out / "trials" / config.id
+    with _reading_trial(folder):
+        return read_npz(folder / "weights.npz")
 
 
 def save_trial(out: Path, result: TrialResult, versions: Versions) -> None:
@@ -175,12 +221,11 @@ def save_trial(out: Path, result: TrialResult, versions: Versions) -> None:
     folder = out / "trials" / result.config.id
     partial = folder.with_name(_PARTIAL + folder.name)
     partial.mkdir()
-    arrays = io.BytesIO()
-    np.savez(arrays, allow_pickle=False, **vars(result.arrays))
     _write(partial / "config.json", _json(asdict(result.config)))
     _write(partial / "metrics.json", _json(asdict(result.metrics)))
     _write(partial / "versions.json", _json(asdict(versions)))
-    _write(partial / "arrays.npz", arrays.getvalue())
+    _write(partial / "arrays.npz", _npz(vars(result.arrays)))
+    _write(partial / "weights.npz", _npz(result.weights))
     _sync_folder(partial)
     partial.rename(folder)
     _sync_folder(folder.parent)
@@ -213,6 +258,9 @@ def _metrics(stored: dict[str, Any]) -> Metrics:
     nested = {
         "test": Scores(**stored["test"]),
         "test_with_temperature": Scores(**stored["test_with_temperature"]),
+        "train_clusters": Clusters(**stored["train_clusters"]),
+        "validation_clusters": Clusters(**stored["validation_clusters"]),
+        "distilled": None if stored["distilled"] is None else Distilled(**stored["distilled"]),
         "curves": Curves(**_with_tuples(stored["curves"])),
     }
     return Metrics(**{**stored, **nested})
@@ -245,8 +293,12 @@ def _damaged(folder: Path, cause: str) -> ValueError:
 
 
 def _require_numbers(stored: Any) -> None:
-    if isinstance(stored, dict | list):
-        for value in stored.values() if isinstance(stored, dict) else stored:
+    if isinstance(stored, dict):
+        for name, value in stored.items():
+            if value is not None or name not in _OPTIONAL:
+                _require_numbers(value)
+    elif isinstance(stored, list):
+        for value in stored:
             _require_numbers(value)
     elif not isinstance(stored, int | float) or not math.isfinite(stored):
         raise ValueError(f"metrics.json must hold finite numbers, got {stored!r}")
@@ -270,6 +322,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _json(stored: dict[str, Any]) -> bytes:
     return (json.dumps(stored, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -19,10 +19,12 @@ import torch
 
 from labelsmooth.study.data import load_data
 from labelsmooth.study.recipe import TrialConfig
-from labelsmooth.study.training import TrialResult, train_trial
+from labelsmooth.study.training import TrainedNetwork, TrialResult, train_trial
 
 # What a worker sends: None after every epoch, then the trial's result or the exception that ended it.
 Message: TypeAlias = TrialResult | Exception | None
+
+_WORK = "import sys; from labelsmooth.study.workers import work; work(int(sys.argv[1]))"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,12 @@ class _Worker:
 
 
 def train_trials(
-    configs: Sequence[TrialConfig], data: str, jobs: int, threads: int, on_epoch: Callable[[], None]
+    configs: Sequence[TrialConfig],
+    teacher_of: Callable[[TrialConfig], TrainedNetwork | None],
+    data: str,
+    jobs: int,
+    threads: int,
+    on_epoch: Callable[[], None],
 ) -> Generator[TrialResult, None, None]:
     """Train trials in `jobs` processes of `threads` threads each, and give each result once it is there.
 
@@ -40,6 +47,7 @@ def train_trials(
 
     Args:
         configs: the trials.
+        teacher_of: the network that teaches a trial; called when its training begins.
         data: the name that `load_data` takes; each worker reads it for itself.
         jobs: ≥ 1.
         threads: of each worker, ≥ 1. The bits of a result depend on it.
@@ -52,9 +60,13 @@ def train_trials(
     busy: dict[Connection[Any, Any], TrialConfig] = {}
     with _started(min(jobs, len(configs)), (data, threads)) as workers:
         process_of = {worker.connection: worker.process for worker in workers}
+
+        def begin(connection: Connection[Any, Any]) -> None:
+            busy[connection] = waiting.pop()
+            connection.send((busy[connection], teacher_of(busy[connection])))
+
         for worker in workers:
-            busy[worker.connection] = waiting.pop()
-            worker.connection.send(busy[worker.connection])
+            begin(worker.connection)
         while busy:
             for ready in wait(list(busy)):
                 assert isinstance(ready, Connection)
@@ -73,8 +85,7 @@ def train_trials(
                     continue
                 del busy[ready]
                 if waiting:
-                    busy[ready] = waiting.pop()
-                    ready.send(busy[ready])
+                    begin(ready)
                 yield message
 
 
@@ -87,7 +98,7 @@ def _started(number: int, first: object) -> Iterator[list[_Worker]]:
             mine, its = Pipe()
             with its:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "labelsmooth.study.workers", str(its.fileno())],
+                    [sys.executable, "-c", _WORK, str(its.fileno())],
                     pass_fds=[its.fileno()],
                     # in a group of its own: an interrupt of the terminal is for this process, which ends them
                     process_group=0,
@@ -104,27 +115,23 @@ def _started(number: int, first: object) -> Iterator[list[_Worker]]:
             worker.process.wait()
 
 
-def _work(connection: Connection[Any, Any]) -> None:
-    """Train what comes until nothing comes any more."""
+def work(descriptor: int) -> None:
+    """Train what comes through a connection until nothing comes any more."""
+    connection: Connection[Any, Any] = Connection(descriptor)
     name, threads = connection.recv()
     torch.set_num_threads(threads)
     data = None
     while True:
         try:
-            config = connection.recv()
+            config, teacher = connection.recv()
         except EOFError:
             return
         try:
             data = data or load_data(name)
             if data.summary.sha256 != config.data_sha256:
                 raise ValueError(f"the rows of {name} changed while the study ran")
-            connection.send(train_trial(config, data, lambda: connection.send(None)))
+            connection.send(train_trial(config, data, lambda: connection.send(None), teacher))
         except BrokenPipeError:  # the study is gone
             return
         except Exception as error:  # noqa: BLE001 (it is raised again where the study runs)
             connection.send(error)
-
-
-if __name__ == "__main__":
-    with Connection(int(sys.argv[1])) as to_study:
-        _work(to_study)

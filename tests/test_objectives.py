@@ -1,0 +1,220 @@
+"""What a network is trained on: the names of objectives, and the loss that each gives a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from labelsmooth.study.objectives import OBJECTIVES, Criterion, Objective
+
+K, N = 4, 60
+
+
+@pytest.fixture
+def images():
+    return torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def labels():
+    """Unequal frequencies: 30, 15, 9 and 6 of 60."""
+    return torch.repeat_interleave(torch.arange(K), torch.tensor([30, 15, 9, 6]))
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return nn.Linear(3, K)
+
+
+def criterion(text: str, labels, steps: int = 10, seed: int = 0) -> Criterion:
+    return Criterion(Objective.parse(text), labels, K, steps=steps, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "name", "phrase", "eps"),
+    [
+        ("hard", "hard", "hard", "hard labels", 0.0),
+        ("uniform:0.1", "uniform:0.1", "smoothed ε = 0.1", "label smoothing, ε = 0.1", 0.1),
+        ("uniform:.10", "uniform:0.1", "smoothed ε = 0.1", "label smoothing, ε = 0.1", 0.1),
+        ("uniform:1", "uniform:1", "smoothed ε = 1", "label smoothing, ε = 1", 1.0),
+        (
+            "unigram:0.2",
+            "unigram:0.2",
+            "unigram ε = 0.2",
+            "smoothing towards the class frequencies, ε = 0.2",
+            None,
+        ),
+        (
+            "generalised:-0.4",
+            "generalised:-0.4:0.5",
+            "negative ε = -0.4, warm-up = 0.5",
+            "negative (generalised) smoothing, ε = -0.4, warm-up = 0.5",
+            None,
+        ),
+        (
+            "margin_smoothing:0.1:6",
+            "margin_smoothing:0.1:6",
+            "margin-based λ = 0.1, margin = 6",
+            "margin-based smoothing, λ = 0.1, margin = 6",
+            None,
+        ),
+        ("mixup:0.2", "mixup:0.2", "hard + mixup α = 0.2", "hard labels + mixup α = 0.2", None),
+        (
+            "uniform:0.1+mixup:1",
+            "uniform:0.1+mixup:1",
+            "smoothed ε = 0.1 + mixup α = 1",
+            "label smoothing, ε = 0.1 + mixup α = 1",
+            None,
+        ),
+    ],
+)
+def test_names(text, canonical, name, phrase, eps):
+    objective = Objective.parse(text)
+    assert str(objective) == canonical
+    assert Objective.parse(canonical) == objective
+    assert (objective.name, objective.phrase, objective.eps) == (name, phrase, eps)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("smooth:0.1", f"must be one of {', '.join(OBJECTIVES)}, got 'smooth:0.1'"),
+        ("", "must be one of"),
+        ("mixup", "must be one of"),
+        ("uniform", "uniform must be given :ε, got 'uniform'"),
+        ("uniform:0.1:0.2", "uniform must be given :ε"),
+        ("hard:1", "hard must be given no number, got 'hard:1'"),
+        ("margin_smoothing", "margin_smoothing must be given :λ:margin"),
+        ("uniform:a lot", "must be a number, as in uniform:0.1, got 'uniform:a lot'"),
+        ("uniform:0", "ε of 'uniform:0' must lie in (0, 1], got 0"),
+        ("uniform:1.1", "must lie in (0, 1], got 1.1"),
+        ("uniform:nan", "must lie in (0, 1], got nan"),
+        ("generalised:0.1", "must be below 0 and finite, got 0.1"),
+        ("generalised:-inf", "must be below 0 and finite, got -inf"),
+        ("generalised:-0.1:1", "warm-up of 'generalised:-0.1:1' must lie in [0, 1), got 1"),
+        ("confidence_penalty:0", "must be above 0 and finite, got 0"),
+        ("margin_smoothing:0.1:-1", "must be at least 0 and finite, got -1"),
+        ("mixup:0", "α of 'mixup:0' must be above 0 and finite, got 0"),
+        ("hard+uniform:0.1", "only mixup can stand behind the +"),
+        ("mixup:0.1+mixup:0.1", "must be one of"),
+        ("class_conditional:0.1+mixup:0.1", "mixup takes no class-conditional smoothing"),
+    ],
+)
+def test_names_that_say_nothing(text, says):
+    with pytest.raises(ValueError, match="must|only|takes") as raised:
+        Objective.parse(text)
+    assert says in str(raised.value)
+
+
+def log_probs(network, images):
+    return network(images).double().log_softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hard", lambda lp, y, z: F.nll_loss(lp, y)),
+        ("uniform:0.1", lambda lp, y, z: 0.9 * F.nll_loss(lp, y) - 0.1 * lp.mean()),
+        (
+            "others:0.1",
+            lambda lp, y, z: -(lp * torch.where(F.one_hot(y, K) == 1, 0.9, 0.1 / (K - 1))).sum(-1).mean(),
+        ),
+        (
+            "unigram:0.1",
+            lambda lp, y, z: (
+                0.9 * F.nll_loss(lp, y) - 0.1 * (lp @ torch.tensor([0.5, 0.25, 0.15, 0.1]).double()).mean()
+            ),
+        ),
+        ("class_conditional:0.1", lambda lp, y, z: 0.9 * F.nll_loss(lp, y) - 0.1 * lp.mean()),
+        ("generalised:-0.4:0", lambda lp, y, z: 1.4 * F.nll_loss(lp, y) + 0.4 * lp.mean()),
+        ("generalised:-0.4:0.5", lambda lp, y, z: F.nll_loss(lp, y)),
+        ("confidence_penalty:0.1", lambda lp, y, z: F.nll_loss(lp, y) + 0.1 * (lp.exp() * lp).sum(-1).mean()),
+        (
+            "max_suppression:0.1",
+            lambda lp, y, z: F.nll_loss(lp, y) + 0.1 * (z.amax(-1) - z.mean(-1)).mean(),
+        ),
+        (
+            "margin_smoothing:0.1:0.5",
+            lambda lp, y, z: F.nll_loss(lp, y) + 0.1 * (z.amax(-1, keepdim=True) - z - 0.5).relu().mean(),
+        ),
+    ],
+)
+def test_the_loss_of_the_first_step(network, images, labels, text, expected):
+    loss, logits = criterion(text, labels)(network, images, labels)
+    assert torch.equal(logits, network(images))
+    wanted = expected(log_probs(network, images), labels, network(images).double())
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_negative_smoothing_begins_after_its_part_of_hard_labels(network, images, labels):
+    loss_of = criterion("generalised:-0.4:0.3", labels, steps=10)
+    losses = [loss_of(network, images, labels)[0].item() for _ in range(10)]
+    lp = log_probs(network, images)
+    hard, negative = F.nll_loss(lp, labels), 1.4 * F.nll_loss(lp, labels) + 0.4 * lp.mean()
+    assert losses == pytest.approx([hard.item()] * 3 + [negative.item()] * 7, rel=1e-6)
+
+
+def test_online_smoothing_aims_at_the_predictions_that_were_right(network, images, labels):
+    loss_of = criterion("class_conditional:0.1", labels)
+    for batch in torch.split(torch.arange(N), 25):
+        loss_of(network, images[batch], labels[batch])
+    loss_of.epoch_done()
+    probs = log_probs(network, images).exp().detach()
+    right = probs.argmax(-1) == labels
+    table = torch.full((K, K), 1 / K, dtype=torch.float64)
+    for label in range(K):
+        if (right & (labels == label)).any():
+            table[label] = probs[right & (labels == label)].mean(0)
+    assert 0 < len({float(row.max()) for row in table} - {1 / K}) < K  # some classes had none that was right
+    expected = 0.9 * F.nll_loss(probs.log(), labels) - 0.1 * (table[labels] * probs.log()).sum(-1).mean()
+    assert loss_of(network, images, labels)[0].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("text", "eps"), [("mixup:0.5", 0.0), ("uniform:0.1+mixup:0.5", 0.1)])
+def test_mixup_mixes_images_and_targets_alike(images, labels, text, eps):
+    seen = []
+
+    def network(mixed):
+        seen.append(mixed)
+        return mixed @ torch.randn(3, K, generator=torch.Generator().manual_seed(2))
+
+    loss_of = criterion(text, labels, seed=3)
+    shares = []
+    for _ in range(5):
+        loss, logits = loss_of(network, images, labels)
+        # the share and the partners, from what the network saw
+        rows = seen[-1].double()
+        x = images.double()
+        found = None
+        for partner in range(N):  # of the first row
+            if partner == 0:
+                continue
+            share = ((rows[0] - x[partner]) / (x[0] - x[partner])).numpy()
+            if np.ptp(share) < 1e-5:
+                found = float(share.mean())
+        assert found is not None
+        assert 0 <= found <= 1
+        shares.append(found)
+        partners = torch.cdist((rows - found * x) / (1 - found), x).argmin(-1)
+        assert sorted(partners.tolist()) == list(range(N))
+        one_hot = F.one_hot(labels, K).double()
+        target = found * one_hot + (1 - found) * one_hot[partners]
+        target = (1 - eps) * target + eps / K
+        expected = -(target * logits.double().log_softmax(-1)).sum(-1).mean()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert np.std(shares) > 0.05
+
+
+def test_what_mixup_draws_depends_on_the_seed_alone(network, images, labels):
+    def losses(seed):
+        loss_of = criterion("mixup:1", labels, seed=seed)
+        return [loss_of(network, images, labels)[0].item() for _ in range(3)]
+
+    before = torch.get_rng_state()
+    assert losses(0) == losses(0) != losses(1)
+    assert torch.equal(torch.get_rng_state(), before)

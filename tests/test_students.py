@@ -1,0 +1,221 @@
+"""Students that learn from the networks of a study, and the information that training leaves in a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from labelsmooth.measure import equivalent_smoothing, mutual_information, teacher_agreement
+from labelsmooth.study import Recipe, load_study, run_study
+from labelsmooth.study.augment import augmented
+from labelsmooth.study.data import load_data
+from labelsmooth.study.store import load_weights
+from labelsmooth.study.training import TrainedNetwork, new_network, train_trial
+
+RECIPE = Recipe(
+    data="digits",
+    model="mlp800",
+    student="cnn",
+    eps=(0.0, 0.1),
+    seeds=2,
+    epochs=3,
+    temperatures=(1.0, 3.0),
+    beta=0.7,
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    torch.set_num_threads(1)
+    return run_study(RECIPE, tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits")
+
+
+def test_the_plan_has_every_teacher_every_student_alone_and_every_pair(study):
+    planned = [(t.model, t.objective, t.taught_by, t.temperature, t.beta, t.seed) for t in RECIPE.trials("")]
+    arms = [("hard", 0), ("hard", 1), ("uniform:0.1", 0), ("uniform:0.1", 1)]
+    assert planned == [
+        *(("mlp800", arm, "", 0.0, 0.0, seed) for arm, seed in arms),
+        *(("cnn", arm, "", 0.0, 0.0, seed) for arm, seed in arms),
+        *(("cnn", "hard", arm, t, 0.7, seed) for t in (1.0, 3.0) for arm, seed in arms),
+    ]
+    assert len({trial.id for trial in RECIPE.trials("")}) == 16
+    taught = [trial for trial in RECIPE.trials("") if trial.teacher]
+    assert taught[0].id.startswith("hard-student-T1-seed0-")
+    by_id = {trial.id: trial for trial in RECIPE.trials("")}
+    assert all(by_id[t.teacher].objective == t.taught_by and by_id[t.teacher].seed == t.seed for t in taught)
+    # the student of its own kind is already there without a teacher
+    same = replace(RECIPE, student="mlp800").trials("")
+    assert len(same) == 12
+
+    assert {arm: len(trials) for arm, trials in study.arms().items()} == {"hard": 2, "uniform:0.1": 2}
+    assert {t.config.model for ts in study.arms().values() for t in ts} == {"mlp800"}
+    assert {t.config.model for ts in study.students_alone().values() for t in ts} == {"cnn"}
+    assert [t.config.seed for t in study.students(3.0)["uniform:0.1"]] == [0, 1]
+    assert all(t.config.temperature == 3.0 for ts in study.students(3.0).values() for t in ts)
+
+
+def test_students_come_after_an_interruption_as_without_one(study, data, tmp_path):
+    """A study without the students first, then with them, gives the same trials."""
+    run_study(replace(RECIPE, student=None), tmp_path)
+    grown = run_study(RECIPE, tmp_path, jobs=2)
+    assert (tmp_path / "results.jsonl").read_bytes() == (study.folder / "results.jsonl").read_bytes()
+    assert len(grown.trials) == 16
+
+
+def test_what_a_student_is_measured_by(study, data):
+    student = study.students(3.0)["uniform:0.1"][1]
+    (teacher,) = (t for t in study.trials if t.config.id == student.config.teacher)
+    found = student.metrics.distilled
+    t, s = (torch.from_numpy(trial.arrays.test_logits) for trial in (teacher, student))
+    agreement = teacher_agreement(s, t, 3.0)
+    assert (found.agreement, found.kl) == (agreement.agreement, agreement.kl)
+    log_p = [F.log_softmax(z.double() / 3, -1) for z in (t, s)]
+    assert found.kl == pytest.approx(
+        float(F.kl_div(log_p[1], log_p[0], reduction="batchmean", log_target=True))
+    )
+    network = TrainedNetwork(config=teacher.config, weights=load_weights(study.folder, teacher.config)).load(
+        data.summary
+    )
+    assert not network.training
+    with torch.no_grad():
+        logits = network(data.train.images)
+        np.testing.assert_allclose(network(data.test.images).numpy(), t.numpy(), rtol=1e-5, atol=1e-5)
+    gamma = equivalent_smoothing(logits, data.train.labels, 3.0)
+    assert found.equivalent_smoothing == pytest.approx(gamma, rel=1e-6)
+    assert all(t.metrics.distilled is None for arm in study.arms().values() for t in arm)
+
+
+def test_a_student_trains_on_the_loss_of_its_teacher(data):
+    """One epoch of plain gradient steps, against autograd on the formula in float32."""
+    recipe = replace(RECIPE, seeds=1, epochs=1, momentum=0.0, weight_decay=0.0, batch_size=500)
+    trials = recipe.trials(data.summary.sha256)
+    teacher_trial = trials[0]
+    student = next(t for t in trials if t.teacher == teacher_trial.id and t.temperature == 3.0)
+    taught = train_trial(teacher_trial, data, lambda: None)
+    teacher = TrainedNetwork(config=teacher_trial, weights=taught.weights)
+    result = train_trial(student, data, lambda: None, teacher)
+
+    network, guide = new_network(student, data.summary), teacher.load(data.summary)
+    rows = len(data.train.labels)
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(student.seed))
+    batches = torch.split(order, 500)
+    for step, batch in enumerate(batches):
+        images, labels = data.train.images[batch], data.train.labels[batch]
+        logits = network(images)
+        with torch.no_grad():
+            target = F.softmax(guide(images) / 3, -1)
+        soft = -(target * F.log_softmax(logits / 3, -1)).sum(-1).mean()
+        loss = 0.3 * F.cross_entropy(logits, labels) + 0.7 * 9 * soft
+        grads = torch.autograd.grad(loss, list(network.parameters()))
+        rate = 0.1 * (1 + np.cos(np.pi * step / len(batches))) / 2
+        with torch.no_grad():
+            for parameter, grad in zip(network.parameters(), grads, strict=True):
+                parameter -= rate * grad
+    for name, value in network.state_dict().items():
+        np.testing.assert_allclose(result.weights[name], value.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_another_model_are_refused(data):
+    trial = RECIPE.trials(data.summary.sha256)[0]
+    with pytest.raises(ValueError, match="the weights of hard-seed0-.* are not those of the model mlp800"):
+        TrainedNetwork(config=trial, weights={}).load(data.summary)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"student": "nothing"}, "model must be one of"),
+        ({"temperatures": ()}, "temperatures must name at least one value, and none twice, got none"),
+        ({"temperatures": (1, 1.0)}, "none twice, got 1, 1"),
+        ({"temperatures": (0.0,)}, "temperatures must be above 0 and finite, got 0"),
+        ({"temperatures": (float("inf"),)}, "temperatures must be above 0 and finite, got inf"),
+        ({"beta": 0.0}, "beta must lie in (0, 1], got 0"),
+        ({"beta": 1.5}, "beta must lie in (0, 1], got 1.5"),
+        ({"also": ("uniform:0.1",)}, "the objectives must not name uniform:0.1 twice"),
+        ({"also": ("mixup:1", "hard+mixup:1")}, "must not name mixup:1 twice"),
+        ({"also": ("nothing",)}, "an objective must be one of hard"),
+        ({"information": 2}, "information 2 must come with a shift, crop or flip, got none of them"),
+        ({"information": -1}, "information must be a whole number of at least 0, got -1"),
+    ],
+)
+def test_settings_out_of_range(settings, says):
+    with pytest.raises(ValueError, match="must") as raised:
+        replace(RECIPE, **settings)
+    assert says in str(raised.value)
+
+
+# information
+
+
+@pytest.mark.parametrize(
+    ("number", "epochs", "moments"),
+    [(0, 5, ()), (1, 5, (5,)), (2, 5, (1, 5)), (3, 5, (1, 3, 5)), (9, 3, (1, 2, 3)), (4, 1, (1,))],
+)
+def test_the_moments_of_information(data, number, epochs, moments):
+    trial = replace(RECIPE, student=None, model="cnn", shift=1, information=number, epochs=epochs, eps=(0.0,))
+    curves = train_trial(trial.trials(data.summary.sha256)[0], data, lambda: None).metrics.curves
+    assert curves.information_epochs == moments
+    assert len(curves.information) == len(moments)
+    assert all(0 <= value <= np.log(600) for value in curves.information)
+
+
+def test_information_of_the_trained_network(data):
+    recipe = replace(RECIPE, student=None, model="cnn", shift=1, information=1)
+    trial = recipe.trials(data.summary.sha256)[0]
+    result = train_trial(trial, data, lambda: None)
+    network = TrainedNetwork(config=trial, weights=result.weights).load(data.summary)
+    chance = torch.Generator().manual_seed(2**30 + trial.seed)
+    labels = data.train.labels
+    chosen = torch.cat([(labels == c).nonzero().squeeze(1)[:300] for c in (0, 1)])
+    with torch.no_grad():
+        values = [
+            network(augmented(data.train.images[chosen], trial, data, chance))[:, :2]
+            .diff(dim=1)
+            .squeeze(1)
+            .neg()
+            for _ in range(11)
+        ]
+    expected = mutual_information(torch.stack(values[:10], -1), values[10])
+    assert result.metrics.curves.information == (pytest.approx(expected, rel=1e-6),)
+
+
+def test_looking_does_not_change_what_is_trained(data):
+    recipe = replace(RECIPE, student=None, model="mlp_dropout", shift=1)
+    plain, looked = (
+        train_trial(replace(recipe, information=n).trials(data.summary.sha256)[0], data, lambda: None)
+        for n in (0, 3)
+    )
+    assert np.array_equal(plain.arrays.test_logits, looked.arrays.test_logits)
+
+
+def test_every_objective_trains_in_a_study_and_is_reported(tmp_path):
+    from labelsmooth.report import write_report
+
+    also = (
+        "others:0.1",
+        "unigram:0.1",
+        "class_conditional:0.1",
+        "generalised:-0.2",
+        "confidence_penalty:0.1",
+        "max_suppression:0.1",
+        "margin_smoothing:0.1:2",
+        "uniform:0.1+mixup:0.4",
+    )
+    recipe = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), also=also, seeds=1, epochs=3)
+    study = run_study(recipe, tmp_path)
+    assert load_study(tmp_path).recipe == recipe
+    arms = study.arms()
+    assert list(arms)[:3] == ["hard", "uniform:0.1", "others:0.1"]
+    logits = [trials[0].arrays.test_logits for trials in arms.values()]
+    assert len({array.tobytes() for array in logits}) == 10  # each is a training of its own
+    words = write_report(tmp_path).path.read_text()
+    assert all(objective.name in words for objective in recipe.objectives)
