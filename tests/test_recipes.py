@@ -26,33 +26,34 @@ def test_the_recipes_are_those_of_the_papers():
     assert (teacher.model, teacher.shift, teacher.flip) == ("mlp_dropout", 2, 0)
     assert (teacher.epochs, teacher.schedule, teacher.weight_decay) == (100, "linear", 0)
     assert (teacher.momentum, teacher.learning_rate) == (0.9, pytest.approx((1 - 0.9) * 1))
+    assert (teacher.student, teacher.plain_student, teacher.beta) == ("mlp800", True, 0.6)  # A.5
     for name, rows in (("fashion-resnet56", 48_000), ("cifar100-resnet56", 40_000)):
         he = RECIPES[name]  # He et al. 2016, §4.2
         assert (he.model, he.batch_size, he.momentum) == ("resnet56", 128, 0.9)
         assert (he.shift, he.crop, he.flip) == (4, 0, 0.5)
         assert (he.schedule, he.drops) == ("steps", (32 / 64, 48 / 64))
         assert he.epochs * -(-rows // 128) == pytest.approx(64_000, rel=0.005)
-    assert (RECIPES["fashion-resnet56"].learning_rate, RECIPES["fashion-resnet56"].weight_decay) == (
-        0.1,
-        1e-4,
-    )
-    cifar100 = RECIPES["cifar100-resnet56"]  # Müller et al. 2019, A.2, whose loss has a factor 3
+    fashion = RECIPES["fashion-resnet56"]
+    assert (fashion.learning_rate, fashion.weight_decay) == (0.1, 1e-4)
+    cifar100 = RECIPES["cifar100-resnet56"]  # Müller et al. 2019, A.2, with three times the cross-entropy
     assert cifar100.optimizer == "nesterov"
     assert cifar100.learning_rate == pytest.approx(0.1 * 3)
     assert (cifar100.weight_decay * 3, cifar100.clip * 3) == pytest.approx((1e-4, 1))
-    alexnet = RECIPES["cifar10-alexnet"]  # A.1 there, and tensorflow/models r1.13, tutorials/image/cifar10
-    assert (alexnet.model, alexnet.batch_size, alexnet.optimizer, alexnet.momentum) == (
-        "alexnet",
-        128,
-        "sgd",
-        0,
-    )
-    assert (alexnet.learning_rate / 3, alexnet.weight_decay * 3) == pytest.approx((0.1, 0.04))
+    alexnet = RECIPES["cifar10-alexnet"]  # Müller et al. 2019, A.1, with three times the cross-entropy
+    assert (alexnet.model, alexnet.batch_size) == ("alexnet", 128)
+    assert (alexnet.optimizer, alexnet.momentum) == ("sgd", 0)
+    # one step takes 0.1·(3g + 0.04w) off the weights
+    assert alexnet.learning_rate == pytest.approx(0.1 * 3)
+    assert alexnet.learning_rate * alexnet.weight_decay == pytest.approx(0.1 * 0.04)
     assert (alexnet.crop, alexnet.shift, alexnet.flip) == (24, 0, 0.5)
     steps = alexnet.epochs * -(-40_000 // 128)
     assert steps == pytest.approx(390_000, rel=0.001)
     assert [part * steps for part in alexnet.drops] == pytest.approx([130_000, 260_000], rel=0.001)
-    assert all(0.1 in recipe.eps for recipe in RECIPES.values())
+    grid = RECIPES["cifar10-distillation"]  # figure 5
+    assert (grid.model, grid.student, grid.beta) == ("resnet56", "alexnet", 1)
+    assert grid.eps == (0, 0.15, 0.3, 0.45, 0.6, 0.75)
+    assert grid.temperatures == (1, 2, 3, 4, 8, 12, 16)
+    assert all(0.1 in recipe.eps for recipe in RECIPES.values() if recipe != grid)
 
 
 def test_a_factor_of_the_loss_is_one_of_the_rate():

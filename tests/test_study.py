@@ -98,7 +98,10 @@ def same(one: TrialResult, other: TrialResult) -> bool:
         ({"flip": 1.5}, "flip must lie in [0, 1], got 1.5"),
         ({"flip": float("nan")}, "flip must lie in [0, 1], got nan"),
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0 and finite, got -0.0001"),
-        ({"model": "resnet"}, "model must be one of mlp, mlp_dropout, mlp800, linear, cnn, alexnet, resnet56, or"),
+        (
+            {"model": "resnet"},
+            "model must be one of mlp, mlp_dropout, mlp800, linear, cnn, alexnet, resnet56, or",
+        ),
         ({"model": "resnet"}, "or module:factory of your own, got 'resnet'"),
         ({"model": ".nets:make"}, "of your own, got '.nets:make'"),
         ({"model": "nets:"}, "of your own, got 'nets:'"),

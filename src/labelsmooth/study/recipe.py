@@ -200,6 +200,12 @@ class Recipe:
             "metavar": "X",
         },
     )
+    plain_student: bool = field(
+        default=False,
+        metadata={
+            "help": "show students, with a teacher or without, images that are not shifted or mirrored"
+        },
+    )
 
     def __post_init__(self) -> None:
         # −0.0 + 0.0 is 0.0: both must name the same trial
@@ -280,7 +286,10 @@ class Recipe:
         first = self._untaught(self.model, data_sha256)
         if self.student is None:
             return first
-        alone = self._untaught(self.student, data_sha256)
+        seen = self
+        if self.plain_student:
+            seen = replace(self, shift=0, flip=0.0, information=self.information if self.crop else 0)
+        alone = seen._untaught(self.student, data_sha256)
         taught = tuple(
             replace(
                 student,

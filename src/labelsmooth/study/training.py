@@ -157,6 +157,26 @@ def time_training(config: TrialConfig, data: Data, teacher: TrialConfig | None =
     return steps, evaluation / len(few.labels)
 
 
+def threads_of_a_trial(trials: int) -> int:
+    """How many threads train each of so many planned trials, of those that torch has now.
+
+    By the plan, not by what of it is still missing or by how many trials run at a time: the bits of a trial
+    depend on it.
+    """
+    return max(1, torch.get_num_threads() // trials)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Torch computes with so many threads within this block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _median_seconds(calls: Sequence[Callable[[], object]]) -> float:
     """The first call is not counted: it also sets things up. No more are made after a second."""
     calls[0]()
