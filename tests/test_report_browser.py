@@ -145,7 +145,9 @@ def test_every_figure_fits_and_can_be_read(page, width):
 def test_names_from_data_are_text(page):
     assert page.run("document.querySelectorAll('script').length") == 2
     assert page.run("document.querySelectorAll('img').length") == 0
-    words = page.run("[...document.querySelectorAll('[data-figure=projection] text')].map(text => text.textContent)")
+    words = page.run(
+        "[...document.querySelectorAll('[data-figure=projection] text')].map(text => text.textContent)"
+    )
     assert set(NAMES) <= set(words)
     caption = page.run("document.querySelector('[data-figure=projection] figcaption').textContent")
     assert ", ".join(NAMES) in caption
@@ -157,10 +159,14 @@ def test_every_control_is_reached_by_the_tab_key(page):
           .filter(control => control.checkVisibility());
         controls.length""")
     assert controls > 30
-    page.run("window.reached = new Set(); document.addEventListener('focusin', event => reached.add(event.target))")
+    page.run(
+        "window.reached = new Set(); document.addEventListener('focusin', event => reached.add(event.target))"
+    )
     for _ in range(controls + 2):
         page.key("Tab", 9)
-    assert page.run("controls.filter(control => !reached.has(control)).map(control => control.outerHTML)") == []
+    assert (
+        page.run("controls.filter(control => !reached.has(control)).map(control => control.outerHTML)") == []
+    )
     # and who is there can be seen
     page.run("document.querySelector('.actions button').focus()")
     page.key("Tab", 9)
@@ -186,8 +192,10 @@ def test_arrow_keys_and_the_pointer_tell_the_values(page, study):
     page.key("Escape", 27)
     assert page.run(f"{frame}.querySelector('.tip').hidden")
     page.run(f"{frame}.scrollIntoView()")
-    x, y = page.run(f"""(() => {{ const box = {frame}.querySelectorAll("circle, rect")[3].getBoundingClientRect();
+    x, y = (
+        page.run(f"""(() => {{ const box = {frame}.querySelectorAll("circle, rect")[3].getBoundingClientRect();
         return [box.left + box.width / 2, box.top + box.height / 2] }})()""")
+    )
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     assert "nats" in page.run(f"{frame}.querySelector('.tip').textContent")
 
@@ -284,7 +292,9 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
     calibration.update(logits, trial.arrays.test_labels)
     bins = calibration.compute().bins
     mine = [
-        row for row in rows if (row["arm"], row["seed"], row["with_temperature"]) == ("smoothed ε = 0.2", "1", "1")
+        row
+        for row in rows
+        if (row["arm"], row["seed"], row["with_temperature"]) == ("smoothed ε = 0.2", "1", "1")
     ]
     filled = bins.count > 0
     assert [int(row["rows"]) for row in mine] == bins.count[filled].tolist()
@@ -294,9 +304,17 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
     scores = table(pressed(page, "scores", "CSV", tmp_path))
     for trial in (trial for trials in study.arms().values() for trial in trials):
         name = ls_name(trial)
-        (row,) = (r for r in scores if (r["arm"], r["seed"], r["repair"]) == (name, str(trial.config.seed), "temperature"))
+        (row,) = (
+            r
+            for r in scores
+            if (r["arm"], r["seed"], r["repair"]) == (name, str(trial.config.seed), "temperature")
+        )
         assert float(row["nll"]) == pytest.approx(trial.metrics.test_with_temperature.nll, rel=1e-6)
-        (row,) = (r for r in scores if (r["arm"], r["seed"], r["repair"]) == (name, str(trial.config.seed), "p-norm"))
+        (row,) = (
+            r
+            for r in scores
+            if (r["arm"], r["seed"], r["repair"]) == (name, str(trial.config.seed), "p-norm")
+        )
         assert row["nll"] == ""
         assert float(row["aurc"]) == pytest.approx(trial.metrics.test_aurc_with_pnorm, rel=1e-6)
 
@@ -305,7 +323,9 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
         for row in table(pressed(page, "distillation", "CSV", tmp_path))
     }
     student = study.students(4.0)["uniform:0.2"][1]
-    assert told["student, T = 4", "smoothed ε = 0.2", "1"] == pytest.approx(student.metrics.test.accuracy, rel=1e-6)
+    assert told["student, T = 4", "smoothed ε = 0.2", "1"] == pytest.approx(
+        student.metrics.test.accuracy, rel=1e-6
+    )
     alone = study.students_alone()["hard"][0]
     assert told["student alone", "hard", "0"] == pytest.approx(alone.metrics.test.accuracy, rel=1e-6)
 
@@ -330,20 +350,27 @@ def test_figures_follow_the_arms_and_seeds_that_are_chosen(page, tmp_path):
     before = page.run("document.querySelectorAll('[data-figure=scores] .drawing circle').length")
     page.run(f"{boxes}[2].click(); {boxes}[3].click()")
     assert page.run("document.querySelectorAll('[data-figure=scores] .drawing circle').length") < before / 2
-    assert page.run("document.querySelector('.chooser summary span').textContent") == "2 of 3 arms, 1 of 2 seeds"
+    assert (
+        page.run("document.querySelector('.chooser summary span').textContent") == "2 of 3 arms, 1 of 2 seeds"
+    )
     for figure in FIGURES - {"target", "loss", "gradient"}:
         rows = table(pressed(page, figure, "CSV", tmp_path))
         assert {row["arm"] for row in rows} == {"hard", "smoothed ε = 0.2"}
         assert {row["seed"] for row in rows} == {"1"}
-    page.run("[...document.querySelectorAll('.all button')].forEach(button => { if (button.textContent === 'none') button.click() })")
+    page.run(
+        "[...document.querySelectorAll('.all button')].forEach(button => { if (button.textContent === 'none') button.click() })"
+    )
     assert page.run("document.querySelectorAll('.nothing').length") == len(FIGURES) - 3
-    page.run("[...document.querySelectorAll('.all button')].forEach(button => { if (button.textContent === 'all') button.click() })")
+    page.run(
+        "[...document.querySelectorAll('.all button')].forEach(button => { if (button.textContent === 'all') button.click() })"
+    )
     assert page.run("document.querySelectorAll('.nothing').length") == 0
     assert complaints(page) == []
 
 
 @pytest.mark.parametrize(
-    ("eps", "num_classes"), [(0.1, 10), (0.05, 1000), (0.5, 2), (0.9, 3), (1.0, 7), (1e-6, 200_000), (0.0, 10)]
+    ("eps", "num_classes"),
+    [(0.1, 10), (0.05, 1000), (0.5, 2), (0.9, 3), (1.0, 7), (1e-6, 200_000), (0.0, 10)],
 )
 def test_the_explorer_agrees_with_theory_and_with_the_loss(page, eps, num_classes, tmp_path):
     for name, value in (("eps", eps), ("classes", num_classes)):
@@ -362,13 +389,18 @@ def test_the_explorer_agrees_with_theory_and_with_the_loss(page, eps, num_classe
         assert optimum == []
     else:
         assert float(optimum[0]["gap"]) == pytest.approx(best, rel=1e-12, abs=1e-12)
-        assert float(optimum[0]["loss"]) == pytest.approx(ls.theory.entropy_floor(eps, num_classes), rel=1e-12)
+        assert float(optimum[0]["loss"]) == pytest.approx(
+            ls.theory.entropy_floor(eps, num_classes), rel=1e-12
+        )
         assert float(optimum[0]["confidence"]) == pytest.approx(
             ls.theory.optimum(eps, num_classes).on_class, rel=1e-12
         )
         assert float(optimum[0]["gradient"]) == pytest.approx(0, abs=1e-12)
     for row in rows[:: max(1, len(rows) // 12)]:
-        for smoothing, loss_name, gradient_name in ((eps, "loss", "gradient"), (0.0, "hard_loss", "hard_gradient")):
+        for smoothing, loss_name, gradient_name in (
+            (eps, "loss", "gradient"),
+            (0.0, "hard_loss", "hard_gradient"),
+        ):
             logits = torch.zeros(1, num_classes, dtype=torch.float64)
             logits[0, 0] = float(row["gap"])
             logits.requires_grad_()
@@ -403,7 +435,12 @@ def test_on_paper_it_is_light_and_shows_figures_but_no_controls(page):
     assert page.run(width) < 700
     page.send("Emulation.setEmulatedMedia", media="print")
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.run("[...document.querySelectorAll('button, input, summary')].filter(one => one.checkVisibility()).length") == 0
+    assert (
+        page.run(
+            "[...document.querySelectorAll('button, input, summary')].filter(one => one.checkVisibility()).length"
+        )
+        == 0
+    )
     assert page.run("[...document.querySelectorAll('svg.drawing')].every(one => one.checkVisibility())")
     page.send("Emulation.setEmulatedMedia", media="")
     page.run("dispatchEvent(new Event('afterprint'))")
@@ -413,7 +450,9 @@ def test_on_paper_it_is_light_and_shows_figures_but_no_controls(page):
 def test_texts_are_copied(page):
     page.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
     for button in ("markdown-0", "latex-0", "methods-0"):
-        page.run(f"document.querySelector('[data-copies={button}]').closest('details')?.setAttribute('open', '')")
+        page.run(
+            f"document.querySelector('[data-copies={button}]').closest('details')?.setAttribute('open', '')"
+        )
         page.run(f"document.querySelector('[data-copies={button}]').click()")
         page.run("new Promise(done => setTimeout(done, 50))")
         copied = page.run("navigator.clipboard.readText()")
@@ -456,5 +495,7 @@ def test_several_studies_share_a_page(browser, study, tmp_path):
     assert complaints(browser) == []
     # a choice in one study leaves the other alone
     browser.run("document.querySelector('#study-1 .chooser input').click()")
-    counts = browser.run("[0, 1].map(at => document.querySelectorAll(`#study-${at} [data-figure=scores] circle`).length)")
+    counts = browser.run(
+        "[0, 1].map(at => document.querySelectorAll(`#study-${at} [data-figure=scores] circle`).length)"
+    )
     assert counts[1] < counts[0]

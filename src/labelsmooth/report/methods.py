@@ -68,13 +68,14 @@ def _training(study: Study) -> str:
     falls = (
         f"to a tenth after {listed([f'{part:g}' for part in recipe.drops])} of the steps"
         if recipe.schedule == "steps"
-        else "to 0 as a half cosine"
+        else f"to 0 as a {'line' if recipe.schedule == 'linear' else 'half cosine'}"
     )
     nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
+    clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
     return (
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of SGD, batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate:g} falling {falls}, {nesterov}momentum {recipe.momentum:g}, "
-        f"weight decay {recipe.weight_decay:g}"
+        f"weight decay {recipe.weight_decay:g}{clip}"
     )
 
 

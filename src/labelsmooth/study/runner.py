@@ -28,7 +28,14 @@ from labelsmooth.study.store import (
     save_trial,
     write_results,
 )
-from labelsmooth.study.training import TrainedNetwork, TrialResult, new_network, train_trial
+from labelsmooth.study.training import (
+    TrainedNetwork,
+    TrialResult,
+    new_network,
+    threads_of_a_trial,
+    torch_threads,
+    train_trial,
+)
 from labelsmooth.study.workers import train_trials
 
 
@@ -52,8 +59,7 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
         ValueError: the data cannot be used, the model does not fit it, a training diverged, a stored trial is
             damaged, a process that trained one died, or another process is running a study in `out`.
     """
-    cores = torch.get_num_threads()
-    jobs = cores if jobs is None else jobs
+    jobs = torch.get_num_threads() if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     out = Path(out)
@@ -67,8 +73,7 @@ def run_study(recipe: Recipe, out: Path | str, *, jobs: int | None = None) -> St
         write_results(out)
         complete = len(configs) - len(missing)
         print(f"study in {out}: {len(configs)} trials, {complete} of them complete", file=sys.stderr)
-        # By the plan, not by what of it is missing: the bits of a trial depend on it.
-        threads = max(1, cores // len(configs))
+        threads = threads_of_a_trial(len(configs))
         version = importlib.metadata.version("labelsmooth")  # may be missing: ask before training
         teacher_of = partial(_teacher, out, configs)
         with Progress(trials=len(configs), complete=complete, epochs=recipe.epochs) as progress:
@@ -104,13 +109,9 @@ def _train_here(
     threads: int,
     on_epoch: Callable[[], None],
 ) -> Generator[TrialResult, None, None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for config in configs:
             yield train_trial(config, data, on_epoch, teacher_of(config))
-    finally:
-        torch.set_num_threads(before)
 
 
 def _versions(version: str, threads: int, seconds: float) -> Versions:
