@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_SECONDS = 60  # that a busy machine may take for an answer
 
 
 class Browser:
@@ -20,7 +22,7 @@ class Browser:
     def __init__(self):
         # the protocol speaks on the descriptors 3 and 4
         to_read, to_write = os.pipe(), os.pipe()
-        self.folder = Path(tempfile.mkdtemp(prefix="browser-"))
+        self.folder = Path(tempfile.mkdtemp())
         arguments = [
             "--headless=new",
             "--remote-debugging-pipe",
@@ -76,6 +78,8 @@ class Browser:
 
     def _receive(self):
         while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], _SECONDS)
+            assert ready, f"the browser has said nothing for {_SECONDS} seconds"
             piece = os.read(self._in, 2**20)
             assert piece, "the browser has gone"
             self._buffer += piece
@@ -138,7 +142,7 @@ class Browser:
         made = self.send("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
         Path(path).write_bytes(base64.b64decode(made["data"]))
 
-    def download(self, expression, folder, seconds=10):
+    def download(self, expression, folder):
         """The text of the one file that the expression makes the browser save."""
         folder.mkdir(exist_ok=True)
         before = set(folder.iterdir())
@@ -148,7 +152,7 @@ class Browser:
         )
         self.session = session
         self.run(expression)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + _SECONDS
         while time.monotonic() < end:
             new = [path for path in folder.iterdir() if path not in before and path.suffix != ".crdownload"]
             if new and new[0].stat().st_size:

@@ -54,7 +54,7 @@ function fittingTicks(low, high, pixels, whole = false) {
     const made = ticksBetween(low, high, count);
     if (whole && made.digits) continue;
     const widest = Math.max(...made.ticks.map((tick) => widthOf(fixed(tick, made.digits))));
-    if ((widest + 16) * (made.ticks.length - 1) <= pixels) return made;
+    if ((widest + 22) * (made.ticks.length - 1) <= pixels) return made;
   }
   return whole ? { ticks: [Math.ceil(low), Math.floor(high)].filter((tick, at, both) => at === 0 || tick > both[0]), digits: 0 } : ticksBetween(low, high, 1);
 }

@@ -132,7 +132,8 @@ const FIGURES = {
   reliability(chart, rows, { ece }, study) {
     const arms = armsOf(rows);
     const grid = places(chart.width, arms.length, 200, 4);
-    const height = Math.min(grid.width, 360) + 60;
+    const lines = Math.max(...arms.map((arm) => wrapped(study.arms[arm], grid.width, true).length));
+    const height = Math.min(grid.width, 360) + 43 + 17 * lines;
     const top = pairLegend(chart, "as trained", "with temperature", dotSample(chart));
     arms.forEach((arm, place) => {
       const { x, row } = grid.at(place);
@@ -279,18 +280,18 @@ const FIGURES = {
     const gaps = rows.map((point) => point.gap);
     const last = Math.max(0.1, ...eps);
     const seen = curve.filter(([at]) => at <= last * 1.15);
+    const [x, y] = seen.find(([at]) => at >= 0.55 * last); // where the curve is named
     const panel = new Panel(chart, {
       x: 0,
       y: top + parts,
       width,
       height: 330,
       xDomain: [-0.04 * last, 1.15 * last],
-      yDomain: around([0, ...gaps, seen.at(-1)[1]], [0, Infinity]),
+      yDomain: around([0, ...gaps, y * 1.1], [Math.min(0, ...gaps), Infinity]),
       xLabel: "smoothing ε",
       yLabel: "logit gap (nats)",
     });
     panel.clipped(() => panel.path(seen, { stroke: "var(--soft)", width: 1.5 }));
-    const [x, y] = seen.find(([at]) => at >= 0.55 * last);
     chart.text(panel.x(x), panel.y(y) - 10, `optimum, K = ${num_classes}`, { fill: "var(--soft)" });
     for (const point of rows) {
       const [px, py] = [panel.x(point.eps) + (point.rows === "train" ? -3 : 3), panel.y(point.gap)];
