@@ -39,7 +39,7 @@ def study(tmp_path_factory):
     torch.set_num_threads(1)
     recipe = Recipe(
         data="digits",
-        model="mlp800",
+        model="cnn",
         eps=(0.0, 0.2),
         also=("unigram:0.1",),
         seeds=2,
