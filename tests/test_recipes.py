@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import torch
 
 from labelsmooth.cli import main
-from labelsmooth.study import RECIPES, Recipe, plan_study, run_study
+from labelsmooth.study import RECIPES, Recipe, plan_study, run_study, training
 from labelsmooth.study.data import load_data
+from labelsmooth.study.models import build_network
 from labelsmooth.study.progress import duration
 from labelsmooth.study.training import train_trial
 
@@ -19,20 +22,84 @@ TINY = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), seeds=2, epochs=3, bat
 
 def test_the_recipes_are_those_of_the_papers():
     """Settings that are stated in the papers; what is ours is not looked at."""
-    teacher = RECIPES["mnist-mlp"]  # Müller et al. 2019, §4; Hinton et al. 2015, §3
+    teacher = RECIPES["mnist-mlp"]  # Müller et al. 2019, §4 and A.5
     assert (teacher.model, teacher.shift, teacher.flip) == ("mlp_dropout", 2, 0)
+    assert (teacher.epochs, teacher.schedule, teacher.weight_decay) == (100, "linear", 0)
+    assert (teacher.momentum, teacher.learning_rate) == (0.9, pytest.approx((1 - 0.9) * 1))
+    assert (teacher.student, teacher.plain_student, teacher.beta) == ("mlp800", True, 0.6)  # A.5
     for name, rows in (("fashion-resnet56", 48_000), ("cifar100-resnet56", 40_000)):
         he = RECIPES[name]  # He et al. 2016, §4.2
-        assert (he.model, he.batch_size, he.learning_rate, he.momentum) == ("resnet56", 128, 0.1, 0.9)
-        assert (he.weight_decay, he.shift, he.crop, he.flip) == (1e-4, 4, 0, 0.5)
+        assert (he.model, he.batch_size, he.momentum) == ("resnet56", 128, 0.9)
+        assert (he.shift, he.crop, he.flip) == (4, 0, 0.5)
         assert (he.schedule, he.drops) == ("steps", (32 / 64, 48 / 64))
         assert he.epochs * -(-rows // 128) == pytest.approx(64_000, rel=0.005)
-    tutorial = RECIPES["cifar10-alexnet"]  # tensorflow/models r1.13, tutorials/image/cifar10
-    assert (tutorial.model, tutorial.batch_size, tutorial.learning_rate) == ("alexnet", 128, 0.1)
-    assert (tutorial.optimizer, tutorial.momentum, tutorial.weight_decay) == ("sgd", 0, 0.004)
-    assert (tutorial.crop, tutorial.shift, tutorial.flip) == (24, 0, 0.5)
-    assert [part * tutorial.epochs for part in tutorial.drops] == pytest.approx([350, 700])
-    assert all(0.1 in recipe.eps for recipe in RECIPES.values())
+    fashion = RECIPES["fashion-resnet56"]
+    assert (fashion.learning_rate, fashion.weight_decay) == (0.1, 1e-4)
+    cifar100 = RECIPES["cifar100-resnet56"]  # Müller et al. 2019, A.2, with three times the cross-entropy
+    assert cifar100.optimizer == "nesterov"
+    assert cifar100.learning_rate == pytest.approx(0.1 * 3)
+    assert (cifar100.weight_decay * 3, cifar100.clip * 3) == pytest.approx((1e-4, 1))
+    alexnet = RECIPES["cifar10-alexnet"]  # Müller et al. 2019, A.1, with three times the cross-entropy
+    assert (alexnet.model, alexnet.batch_size) == ("alexnet", 128)
+    assert (alexnet.optimizer, alexnet.momentum) == ("sgd", 0)
+    # one step takes 0.1·(3g + 0.04w) off the weights
+    assert alexnet.learning_rate == pytest.approx(0.1 * 3)
+    assert alexnet.learning_rate * alexnet.weight_decay == pytest.approx(0.1 * 0.04)
+    assert (alexnet.crop, alexnet.shift, alexnet.flip) == (24, 0, 0.5)
+    steps = alexnet.epochs * -(-40_000 // 128)
+    assert steps == pytest.approx(390_000, rel=0.001)
+    assert [part * steps for part in alexnet.drops] == pytest.approx([130_000, 260_000], rel=0.001)
+    grid = RECIPES["cifar10-distillation"]  # figure 5
+    assert (grid.model, grid.student, grid.beta) == ("resnet56", "alexnet", 1)
+    assert grid.eps == (0, 0.15, 0.3, 0.45, 0.6, 0.75)
+    assert grid.temperatures == (1, 2, 3, 4, 8, 12, 16)
+    assert all(0.1 in recipe.eps for recipe in RECIPES.values() if recipe != grid)
+
+
+def test_a_factor_of_the_loss_is_one_of_the_rate():
+    """What the recipes above rest on: SGD on 3·L, with decay d and norms clipped at c, is that on L with 3 times
+    the rate, d/3 and c/3."""
+    data = load_data("digits")
+
+    def trained(factor: float) -> dict[str, np.ndarray]:
+        recipe = replace(
+            TINY, model="linear", learning_rate=0.02 * factor, weight_decay=0.1 / factor, optimizer="nesterov",
+            clip=4 / factor, epochs=2,
+        )  # fmt: skip
+        return train_trial(recipe.trials(data.summary.sha256)[0], data, lambda: None).weights
+
+    # the same by hand, in float64, with the loss times 3
+    images, labels = data.train.images.double().flatten(1), data.train.labels
+    network = build_network("linear", (1, 8, 8), 10, seed=0).classifier.double()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=0.1, nesterov=True)
+    chance, clipped = torch.Generator().manual_seed(0), 0
+    for step in range(22):
+        if step % 11 == 0:
+            batches = torch.split(torch.randperm(1079, generator=chance), 100)
+        batch = batches[step % 11]
+        optimizer.param_groups[0]["lr"] = 0.02 * 0.5 * (1 + math.cos(math.pi * step / 22))
+        optimizer.zero_grad()
+        (3 * torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])).backward()
+        norm = torch.sqrt(sum(p.grad.square().sum() for p in network.parameters()))
+        clipped += bool(norm > 4)
+        for parameter in network.parameters():
+            parameter.grad *= min(1.0, 4 / float(norm))
+        optimizer.step()
+    assert 0 < clipped < 22
+    np.testing.assert_allclose(trained(3)["classifier.weight"], network.weight.detach().numpy(), atol=2e-5)
+
+
+def test_a_line_ends_at_zero():
+    data = load_data("digits")
+    config = replace(TINY, schedule="linear").trials(data.summary.sha256)[0]
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.4)
+    schedule = training._schedule(optimizer, config, 4)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
 
 
 def test_the_plan_of_a_study():
@@ -64,8 +131,6 @@ def test_the_plan_of_a_study_with_students():
 
 
 def test_the_plan_leaves_no_trace_in_random_states():
-    import torch
-
     before = torch.get_rng_state()
     plan_study(replace(TINY, model="mlp_dropout", shift=1))
     assert torch.equal(torch.get_rng_state(), before)

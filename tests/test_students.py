@@ -56,6 +56,15 @@ def test_the_plan_has_every_teacher_every_student_alone_and_every_pair(study):
     same = replace(RECIPE, student="mlp800").trials("")
     assert len(same) == 12
 
+    shifted = replace(RECIPE, shift=2, flip=0.5, crop=6, information=3)
+    plain = replace(shifted, plain_student=True)
+    assert {(t.model, t.shift, t.flip, t.crop, t.information) for t in plain.trials("")} == {
+        ("mlp800", 2, 0.5, 6, 3),
+        ("cnn", 0, 0.0, 6, 3),
+    }
+    assert {t.information for t in replace(plain, crop=0).trials("") if t.model == "cnn"} == {0}
+    assert plain.trials("")[:4] == shifted.trials("")[:4]
+
     assert {arm: len(trials) for arm, trials in study.arms().items()} == {"hard": 2, "uniform:0.1": 2}
     assert {t.config.model for ts in study.arms().values() for t in ts} == {"mlp800"}
     assert {t.config.model for ts in study.students_alone().values() for t in ts} == {"cnn"}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 
+import torch
+
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.report import write_report
@@ -70,7 +72,7 @@ def run(options: Options) -> None:
     recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
     sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
     if options.dry_run:
-        print(_shown(plan_study(recipe), options.out))
+        print(_shown(plan_study(recipe), options.out, options.jobs or torch.get_num_threads()))
         return
     for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
@@ -87,7 +89,7 @@ def run(options: Options) -> None:
     print(report.path)
 
 
-def _shown(plan: Plan, out: Path) -> str:
+def _shown(plan: Plan, out: Path, jobs: int) -> str:
     """The plan as lines: every setting as its option, then what follows from them."""
     data = plan.data
     left = [config.id for config in plan.trials if not has_trial(out, config)]
@@ -104,7 +106,7 @@ def _shown(plan: Plan, out: Path) -> str:
         [
             "time",
             f"about {duration(sum(plan.seconds.values()) / len(plan.trials))} a trial and "
-            f"{duration(sum(plan.seconds[name] for name in left))} for those left, "
+            f"{duration(sum(plan.seconds[name] for name in left) / jobs)} for those left, {jobs} at a time, "
             "by a few steps on this machine",
         ],
     ]

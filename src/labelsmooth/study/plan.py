@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labelsmooth.study.data import DataSummary, load_data
 from labelsmooth.study.recipe import Recipe, TrialConfig
-from labelsmooth.study.training import new_network, time_training
+from labelsmooth.study.training import new_network, threads_of_a_trial, time_training, torch_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,13 @@ def plan_study(recipe: Recipe) -> Plan:
     trials = recipe.trials(data.summary.sha256)
     by_id = {trial.id: trial for trial in trials}
     seconds: dict[tuple[str, bool], float] = {}
-    for trial in trials:
-        kind = _kind(trial)
-        if kind not in seconds:
-            step, row = time_training(trial, data, by_id.get(trial.teacher))
-            seconds[kind] = _steps(recipe, data.summary) * step + _rows_looked_at(recipe, data.summary) * row
+    with torch_threads(threads_of_a_trial(len(trials))):
+        for trial in trials:
+            kind = _kind(trial)
+            if kind not in seconds:
+                step, row = time_training(trial, data, by_id.get(trial.teacher))
+                looked_at = _rows_looked_at(recipe, data.summary)
+                seconds[kind] = _steps(recipe, data.summary) * step + looked_at * row
     return Plan(
         recipe=recipe,
         data=data.summary,

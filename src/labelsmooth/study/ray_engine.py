@@ -19,12 +19,10 @@ from contextlib import contextmanager, redirect_stdout
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from labelsmooth.study.data import Data
 from labelsmooth.study.models import MODELS, model_sha256
 from labelsmooth.study.recipe import TrialConfig
-from labelsmooth.study.training import TrainedNetwork, TrialResult, train_trial
+from labelsmooth.study.training import TrainedNetwork, TrialResult, torch_threads, train_trial
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -81,7 +79,7 @@ def connected(address: str | None, cores: int, models: Iterable[str]) -> Iterato
             ray.shutdown()
 
 
-def train_trials(
+def train_on_cluster(
     configs: Sequence[TrialConfig],
     teacher_of: Callable[[TrialConfig], TrainedNetwork | None],
     data: Data,
@@ -145,9 +143,13 @@ def train_remotely(
         if model_sha256(trial.model) != trial.model_sha256:
             raise ValueError(f"the file of the model {trial.model} is another one on {platform.node()}")
     epochs: SimpleQueue[Future[TrialResult] | None] = SimpleQueue()
-    # the number of threads is that of the thread which asks for it
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as executor:
-        trained = executor.submit(train_trial, config, data, lambda: epochs.put(None), teacher)
+
+    def train() -> TrialResult:
+        with torch_threads(threads):
+            return train_trial(config, data, lambda: epochs.put(None), teacher)
+
+    with ThreadPoolExecutor(1) as executor:
+        trained = executor.submit(train)
         trained.add_done_callback(epochs.put)
         while epochs.get() is None:
             yield None

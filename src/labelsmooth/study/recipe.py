@@ -11,7 +11,7 @@ from labelsmooth.study.models import check_model, model_sha256
 from labelsmooth.study.objectives import Objective
 
 OPTIMIZERS = ("sgd", "nesterov")
-SCHEDULES = ("cosine", "steps")
+SCHEDULES = ("cosine", "linear", "steps")
 LARGEST = 3.4028234663852886e38  # of float32, in which the optimizer reckons
 
 
@@ -31,6 +31,7 @@ class TrialConfig:
     momentum: float
     weight_decay: float
     optimizer: str
+    clip: float
     schedule: str
     drops: tuple[float, ...]  # of the steps; none for another schedule
     shift: int
@@ -135,10 +136,15 @@ class Recipe:
         default="sgd",
         metadata={"help": "SGD with momentum, or with that of Nesterov", "choices": OPTIMIZERS},
     )
+    clip: float = field(
+        default=0.0,
+        metadata={"help": "largest norm of the gradient of a step; 0: any", "metavar": "X"},
+    )
     schedule: str = field(
         default="cosine",
         metadata={
-            "help": "how the learning rate falls: to 0 as a half cosine, or to a tenth at each of --drops",
+            "help": "how the learning rate falls: to 0 as a half cosine or a line, or to a tenth at each of "
+            "--drops",
             "choices": SCHEDULES,
         },
     )
@@ -194,6 +200,12 @@ class Recipe:
             "metavar": "X",
         },
     )
+    plain_student: bool = field(
+        default=False,
+        metadata={
+            "help": "show students, with a teacher or without, images that are not shifted or mirrored"
+        },
+    )
 
     def __post_init__(self) -> None:
         # −0.0 + 0.0 is 0.0: both must name the same trial
@@ -236,6 +248,8 @@ class Recipe:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum:g}")
         if not 0 <= self.weight_decay <= LARGEST:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
+        if not 0 <= self.clip <= LARGEST:
+            raise ValueError(f"clip must be at least 0 and finite, got {self.clip:g}")
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -272,7 +286,10 @@ class Recipe:
         first = self._untaught(self.model, data_sha256)
         if self.student is None:
             return first
-        alone = self._untaught(self.student, data_sha256)
+        seen = self
+        if self.plain_student:
+            seen = replace(self, shift=0, flip=0.0, information=self.information if self.crop else 0)
+        alone = seen._untaught(self.student, data_sha256)
         taught = tuple(
             replace(
                 student,
@@ -304,6 +321,7 @@ class Recipe:
                 momentum=float(self.momentum),
                 weight_decay=float(self.weight_decay),
                 optimizer=self.optimizer,
+                clip=float(self.clip) + 0.0,
                 schedule=self.schedule,
                 drops=self.drops if self.schedule == "steps" else (),
                 shift=self.shift,

@@ -12,8 +12,7 @@ import torch
 
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.progress import Progress
-from labelsmooth.study.ray_engine import connected
-from labelsmooth.study.ray_engine import train_trials as train_on_cluster
+from labelsmooth.study.ray_engine import connected, train_on_cluster
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.store import (
     Study,
@@ -25,7 +24,14 @@ from labelsmooth.study.store import (
     save_trial,
     write_results,
 )
-from labelsmooth.study.training import TrainedNetwork, TrialResult, new_network, train_trial
+from labelsmooth.study.training import (
+    TrainedNetwork,
+    TrialResult,
+    new_network,
+    threads_of_a_trial,
+    torch_threads,
+    train_trial,
+)
 from labelsmooth.study.workers import train_trials
 
 ENGINES = ("local", "ray")
@@ -65,7 +71,6 @@ def run_study(
             damaged, a process that trained one died, another process is running a study in `out`, or the
             cluster cannot be used.
     """
-    cores = torch.get_num_threads()
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     if engine not in ENGINES:
@@ -77,10 +82,13 @@ def run_study(
     configs = recipe.trials(data.summary.sha256)
     for config in {config.model: config for config in configs}.values():
         new_network(config, data.summary)  # one that cannot take these images says so before all else
-    # By the plan, not by what of it is missing: the bits of a trial depend on it.
-    threads = max(1, cores // len(configs))
-    models = {config.model for config in configs}
-    cluster = connected(address, (jobs or cores) * threads, models) if engine == "ray" else nullcontext()
+    threads = threads_of_a_trial(len(configs))
+    at_a_time = jobs or torch.get_num_threads()
+    cluster = (
+        connected(address, min(at_a_time, len(configs)) * threads, {config.model for config in configs})
+        if engine == "ray"
+        else nullcontext()
+    )
     with cluster, lock_study(out):
         begin_study(out, recipe, data.summary, configs)
         missing = [config for config in configs if not has_trial(out, config)]
@@ -96,11 +104,11 @@ def run_study(
             ):
                 if engine == "ray":
                     results = train_on_cluster(part, teacher_of, data, jobs, threads, progress.epoch_done)
-                elif min(jobs or cores, len(part)) <= 1:
+                elif min(at_a_time, len(part)) <= 1:
                     results = _train_here(part, teacher_of, data, threads, progress.epoch_done)
                 else:
                     results = train_trials(
-                        part, teacher_of, recipe.data, jobs or cores, threads, progress.epoch_done
+                        part, teacher_of, recipe.data, at_a_time, threads, progress.epoch_done
                     )
                 with closing(results):
                     for result in results:
@@ -124,10 +132,6 @@ def _train_here(
     threads: int,
     on_epoch: Callable[[], None],
 ) -> Generator[TrialResult, None, None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for config in configs:
             yield train_trial(config, data, on_epoch, teacher_of(config))
-    finally:
-        torch.set_num_threads(before)

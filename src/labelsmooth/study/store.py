@@ -34,7 +34,15 @@ from labelsmooth.study.versions import Versions
 
 FORMAT = 3  # of the folder; raised when older folders can no longer be read
 _PARTIAL = ".partial-"
-_GROWING = ("eps", "also", "seeds", "student", "temperatures", "beta")  # may change: trials are kept or added
+_GROWING = (
+    "eps",
+    "also",
+    "seeds",
+    "student",
+    "temperatures",
+    "beta",
+    "plain_student",
+)  # may change: trials are kept or added
 _OPTIONAL = ("triangle_error", "distilled")  # of the metrics: null where there is none
 
 

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
 
 from labelsmooth.measure import distillation_loss
 from labelsmooth.row_stats import row_stats
@@ -158,6 +159,26 @@ def time_training(config: TrialConfig, data: Data, teacher: TrialConfig | None =
     return steps, evaluation / len(few.labels)
 
 
+def threads_of_a_trial(trials: int) -> int:
+    """How many threads train each of so many planned trials, of those that torch has now.
+
+    By the plan, not by what of it is still missing or by how many trials run at a time: the bits of a trial
+    depend on it.
+    """
+    return max(1, torch.get_num_threads() // trials)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Torch computes with so many threads within this block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _median_seconds(calls: Sequence[Callable[[], object]]) -> float:
     """The first call is not counted: it also sets things up. No more are made after a second."""
     calls[0]()
@@ -252,6 +273,8 @@ class _Training:
             )
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._config.clip:
+            clip_grad_norm_(self.network.parameters(), self._config.clip)
         self._optimizer.step()
         return loss.item(), int((logits.argmax(-1) == labels).sum())
 
@@ -288,6 +311,8 @@ def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:
 def _schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps: int) -> LRScheduler:
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=steps)
+    if config.schedule == "linear":
+        return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
     return MultiStepLR(optimizer, milestones=[round(part * steps) for part in config.drops], gamma=0.1)
 
 
