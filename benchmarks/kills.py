@@ -29,7 +29,7 @@ from labelsmooth.study import load_study
 from labelsmooth.study.store import load_weights
 
 COMMAND = Path(sys.executable).with_name("labelsmooth")
-RECIPE = "--model cnn --student mlp800 --temperatures 2 --eps 0 0.1 --seeds 2 --epochs 10 --batch-size 64"
+RECIPE = "--model cnn --student linear --temperatures 2 --eps 0 0.1 --seeds 2 --epochs 10 --batch-size 64"
 TRIALS = 12  # of that recipe
 _STORING_SECONDS = 0.02  # that it takes about to store a result
 _HALF_WRITTEN = ".partial-*"
@@ -64,11 +64,11 @@ def digits_recipe(folder: Path) -> list[str]:
     return ["--data", f"npz:{path}", *RECIPE.split()]
 
 
-def start(recipe: list[str], out: Path, *, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def start(recipe: list[str], out: Path) -> subprocess.Popen[str]:
     """A process that has read its data and begins to train."""
     process = subprocess.Popen(
         [COMMAND, "study", *recipe, "--out", out],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,6 +83,28 @@ def complete_trials(out: Path) -> dict[str, tuple[int, int]]:
     """The folders of the complete trials; one that is written anew is another folder."""
     folders = [folder for folder in (out / "trials").iterdir() if folder.name[0] != "."]
     return {folder.name: (folder.stat().st_ino, folder.stat().st_mtime_ns) for folder in folders}
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process started, and those that they did, as far as it still runs."""
+    parent_of: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent_of[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+    found, newest = set[int](), {pid}
+    while newest := {child for child, parent in parent_of.items() if parent in newest} - found:
+        found |= newest
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that nobody has waited for does not."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def run_undisturbed(recipe: list[str], out: Path) -> Undisturbed:
