@@ -14,6 +14,7 @@ from labelsmooth.cli.table import aligned
 from labelsmooth.report import write_report
 from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
 from labelsmooth.study.progress import duration
+from labelsmooth.study.runner import ENGINES
 from labelsmooth.study.store import has_trial
 
 HELP = "train with and without label smoothing on real images, measure both and write a report"
@@ -49,6 +50,22 @@ class Options(Recipe):
             "metavar": "N",
         },
     )
+    engine: str = field(
+        default="local",
+        metadata={
+            "help": "where trials are trained: in processes of this machine, or as tasks of a Ray cluster; "
+            "the numbers do not depend on it",
+            "choices": ENGINES,
+        },
+    )
+    address: str | None = field(
+        default=None,
+        metadata={
+            "help": "with --engine ray, a cluster that this machine is part of, or auto to look for it "
+            "(default: start one on this machine)",
+            "metavar": "HOST:PORT",
+        },
+    )
 
 
 def run(options: Options) -> None:
@@ -60,7 +77,7 @@ def run(options: Options) -> None:
     for package in ("jinja2", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
-        run_study(recipe, options.out, jobs=options.jobs)
+        run_study(recipe, options.out, jobs=options.jobs, engine=options.engine, address=options.address)
     except KeyboardInterrupt:
         print(
             f"the complete trials are kept in {options.out}: run the same command again to go on from there",

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ from labelsmooth.study.models import Network, build_network
 from labelsmooth.study.noise import with_label_noise
 from labelsmooth.study.objectives import Criterion, Objective
 from labelsmooth.study.recipe import TrialConfig
+from labelsmooth.study.versions import Versions, versions_here
 
 _TIMED_STEPS = 20  # at most
 _TIMED_ROWS = 1000
@@ -76,7 +77,7 @@ class TrialResult:
     metrics: Metrics
     arrays: TrialArrays
     weights: Weights
-    seconds: float  # that it took
+    versions: Versions
 
 
 def train_trial(
@@ -104,6 +105,7 @@ def train_trial(
         ValueError: the training diverged, or the model cannot take this data.
     """
     start = time.monotonic()
+    versions = versions_here()
     data = with_label_noise(data, config.label_noise)
     with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
         training = _Training(config, data, teacher)
@@ -117,7 +119,7 @@ def train_trial(
         metrics=metrics,
         arrays=arrays,
         weights={name: value.numpy() for name, value in network.state_dict().items()},
-        seconds=time.monotonic() - start,
+        versions=replace(versions, seconds=time.monotonic() - start),
     )
 
 
