@@ -74,7 +74,7 @@ def run(options: Options) -> None:
     if options.dry_run:
         print(_shown(plan_study(recipe), options.out, options.jobs or torch.get_num_threads()))
         return
-    for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
+    for package in ("jinja2", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
         run_study(recipe, options.out, jobs=options.jobs, engine=options.engine, address=options.address)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from labelsmooth.provenance import commit, processor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
@@ -21,6 +23,8 @@ class Versions:
     platform: str
     threads: int
     seconds: float  # that it took
+    processor: str
+    commit: str | None  # of labelsmooth; None where it cannot be told, see `provenance.commit`
 
 
 def versions_here() -> Versions:
@@ -37,4 +41,6 @@ def versions_here() -> Versions:
         platform=platform.platform(),
         threads=torch.get_num_threads(),
         seconds=0.0,
+        processor=processor(),
+        commit=commit(),
     )
