@@ -22,7 +22,7 @@ from labelsmooth.cli.options import add_options, flag, from_namespace, is_positi
 
 COMMANDS = ("study", "audit", "theory", "bench")
 # The packages that another extra than `study` brings.
-_EXTRAS = {"pyarrow": "audit", "safetensors": "audit", "datasets": "hf"}
+_EXTRAS = {"pyarrow": "audit", "safetensors": "audit", "datasets": "hf", "accelerate": "accelerate"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

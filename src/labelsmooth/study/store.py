@@ -54,7 +54,9 @@ class Versions:
     torch: str
     numpy: str
     platform: str
-    threads: int
+    device: str  # of torch
+    processes: int  # that trained it together
+    threads: int  # of each
     seconds: float
 
 
