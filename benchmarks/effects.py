@@ -1,0 +1,244 @@
+"""Looks in finished studies for what the papers report: `python benchmarks/effects.py STUDY…`.
+
+Prints one Markdown table for each study: means ± 95 % t-intervals over its seeds, differences paired by seed.
+An effect came out, "yes", where the interval of its difference lies on the side that the papers say; "no"
+where it lies on the other; "within noise" where it contains 0.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from statistics import fmean, stdev
+from typing import TypeAlias
+
+from labelsmooth.measure import ece
+from labelsmooth.report.verdict import Estimate, estimate, show_number
+from labelsmooth.study import Objective, Study, Trial, load_study
+
+Arm: TypeAlias = Sequence[Trial]
+Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
+
+GEOMETRY = {  # a field of `Clusters`: what it is, and which way smoothing should move it
+    "spread": ("within-class spread", -1),
+    "spread_in_span": ("within-class spread that the logits see", -1),
+    "class_separation": ("class separation R²", 1),
+    "nc1": ("NC1", -1),
+    "triangle_error": ("distance of three classes from an equilateral triangle", -1),
+}
+
+
+def main() -> None:
+    for folder in sys.argv[1:]:
+        study = load_study(folder)
+        print(f"\n{study.recipe.model} on {study.recipe.data}, {study.recipe.seeds} seeds ({folder})\n")
+        print("| effect | came out | numbers |")
+        print("|---|---|---|")
+        for line in lines(study):
+            print("| " + " | ".join(line) + " |", flush=True)
+
+
+def lines(study: Study) -> Iterator[Line]:
+    arms = study.arms()
+    hard = arms["hard"]
+    smoothed = {eps: arms[str(Objective.uniform(eps))] for eps in sorted(study.recipe.eps) if eps}
+    usual = 0.1 if 0.1 in smoothed else max(smoothed)  # the ε of most papers
+    if study.recipe.label_noise:
+        yield from noise(arms)
+    else:
+        yield from accuracy(hard, smoothed)
+        yield from calibration(hard, smoothed)
+        yield from geometry(hard, smoothed[usual], usual)
+        yield from selection(hard, smoothed)
+    if study.recipe.information:
+        yield from information(hard, smoothed[usual], usual)
+    if study.recipe.student is not None:
+        yield from distillation(study)
+
+
+def accuracy(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
+    for eps, arm in smoothed.items():
+        gain = difference(arm, hard, "test.accuracy")
+        error = stdev(gain) / math.sqrt(len(gain))
+        yield (
+            f"accuracy at ε = {eps:g} is not below that of hard by more than 2 standard errors",
+            "yes" if fmean(gain) > -2 * error else "no",
+            f"{100 * fmean(gain):+.2f} points, standard error {100 * error:.2f}",
+        )
+
+
+def calibration(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
+    cut = relative_cut(hard, "test_with_temperature.ece", hard)
+    yield (
+        "a temperature cuts the ECE of hard labels by 60 %",
+        at_least(cut, 0.6),
+        f"by {percent(cut)} %, from {percents(hard, 'test.ece')} %; T = {numbers(hard, 'temperature')}, "
+        f"over-confidence {percents(hard, 'test.over_confidence')} %",
+    )
+    tuned = min(smoothed, key=lambda eps: fmean(map(validation_ece, smoothed[eps])))
+    cut = relative_cut(smoothed[tuned], "test.ece", hard)
+    yield (
+        "the ε of the lowest validation ECE cuts it by 50 %",
+        at_least(cut, 0.5),
+        f"ε = {tuned:g}: by {percent(cut)} %, to {percents(smoothed[tuned], 'test.ece')} %",
+    )
+    largest = max(smoothed)
+    arm = smoothed[largest]
+    yield (
+        f"ε = {largest:g} leaves the network under-confident, T < 1",
+        came_out(estimate([1 - temperature for temperature in of(arm, "temperature")])),
+        f"T = {numbers(arm, 'temperature')}",
+    )
+    rise = estimate(difference(arm, hard, "test.ece"))
+    yield (
+        f"ε = {largest:g} has a larger ECE than hard labels",
+        came_out(rise),
+        f"{percents(arm, 'test.ece')} %, {percent(rise)} points more",
+    )
+
+
+def geometry(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
+    for field, (words, sign) in GEOMETRY.items():
+        for rows in ("train", "validation"):
+            name = f"{rows}_clusters.{field}"
+            yield (
+                f"{words} {'rises' if sign > 0 else 'falls'} at ε = {eps:g}, {rows} rows",
+                came_out(estimate([sign * change for change in difference(arm, hard, name)])),
+                f"{numbers(hard, name)} → {numbers(arm, name)}",
+            )
+
+
+def selection(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
+    repaired = "test_aurc_with_pnorm"
+    for eps, arm in smoothed.items():
+        yield (
+            f"AURC is worse at ε = {eps:g} than of hard labels",
+            came_out(estimate(difference(arm, hard, "test.aurc"))),
+            f"{numbers(hard, 'test.aurc')} → {numbers(arm, 'test.aurc')}",
+        )
+        gain = [a - b for a, b in zip(of(arm, "test.aurc"), of(arm, repaired), strict=True)]
+        yield (
+            f"a p-norm repairs the AURC at ε = {eps:g}",
+            came_out(estimate(gain)),
+            f"{numbers(arm, 'test.aurc')} → {numbers(arm, repaired)}; hard with a p-norm "
+            f"{numbers(hard, repaired)}",
+        )
+
+
+def noise(arms: dict[str, Arm]) -> Iterator[Line]:
+    hard = arms["hard"]
+    for name, arm in arms.items():
+        if name != "hard":
+            yield (
+                f"{Objective.parse(name).name} is more accurate than hard under label noise",
+                came_out(estimate(difference(arm, hard, "test.accuracy"))),
+                f"{percents(hard, 'test.accuracy')} → {percents(arm, 'test.accuracy')} %",
+            )
+
+
+def information(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
+    curves = [[trial.metrics.curves.information for trial in trials] for trials in (hard, arm)]
+    last = [[curve[-1] for curve in of_arm] for of_arm in curves]
+    lower = estimate([a - b for a, b in zip(*last, strict=True)])
+    yield (
+        f"mutual information at the end is lower at ε = {eps:g}",
+        came_out(lower),
+        f"{show_number(estimate(last[0]))} → {show_number(estimate(last[1]))} nats, log 2 {math.log(2):.2f}",
+    )
+    for words, of_arm in (("hard labels", curves[0]), (f"ε = {eps:g}", curves[1])):
+        fall = estimate([max(curve) - curve[-1] for curve in of_arm])
+        yield (
+            f"mutual information falls towards the end with {words}",
+            came_out(fall),
+            f"by {show_number(fall)} nats from its highest",
+        )
+
+
+def distillation(study: Study) -> Iterator[Line]:
+    teachers, alone = study.arms(), study.students_alone()
+    for name, arm in alone.items():
+        yield f"student alone, {Objective.parse(name).name}", "", f"{percents(arm, 'test.accuracy')} %"
+    for name in teachers:
+        if name == "hard":
+            continue
+        words = Objective.parse(name).name
+        yield (
+            f"the teacher {words} is more accurate than the hard one",
+            came_out(estimate(difference(teachers[name], teachers["hard"], "test.accuracy"))),
+            f"{percents(teachers['hard'], 'test.accuracy')} → {percents(teachers[name], 'test.accuracy')} %",
+        )
+        gains: dict[float, list[float]] = {}
+        for temperature in study.recipe.temperatures:
+            students = study.students(temperature)
+            gains[temperature] = difference(students[name], students["hard"], "test.accuracy")
+            yield (
+                f"at T = {temperature:g} the student of {words} is less accurate than that of hard",
+                came_out(estimate([-gain for gain in gains[temperature]])),
+                f"{percents(students['hard'], 'test.accuracy')} → "
+                f"{percents(students[name], 'test.accuracy')} %; "
+                f"γ {numbers(students['hard'], 'distilled.equivalent_smoothing')} → "
+                f"{numbers(students[name], 'distilled.equivalent_smoothing')}; agreement "
+                f"{percents(students['hard'], 'distilled.agreement')} → "
+                f"{percents(students[name], 'distilled.agreement')} %",
+            )
+        for temperature, gain in gains.items():
+            if temperature > 1 and 1.0 in gains:
+                more = estimate([a - b for a, b in zip(gains[1.0], gain, strict=True)])
+                yield (
+                    f"the gain by the teacher {words} is larger at T = 1 than at T = {temperature:g}",
+                    came_out(more),
+                    f"by {percent(more)} points",
+                )
+
+
+def difference(arm: Arm, other: Arm, field: str) -> list[float]:
+    """Of a field of the metrics, seed by seed."""
+    return [a - b for a, b in zip(of(arm, field), of(other, field), strict=True)]
+
+
+def relative_cut(arm: Arm, field: str, hard: Arm) -> Estimate:
+    """By which part a field of an arm lies below the ECE of hard labels."""
+    return estimate([1 - a / b for a, b in zip(of(arm, field), of(hard, "test.ece"), strict=True)])
+
+
+def of(arm: Arm, field: str) -> list[float]:
+    """A dotted field of the metrics, of each trial of an arm."""
+    values = []
+    for trial in arm:
+        value: object = trial.metrics
+        for part in field.split("."):
+            value = getattr(value, part)
+        assert isinstance(value, float)
+        values.append(value)
+    return values
+
+
+def validation_ece(trial: Trial) -> float:
+    return ece(trial.arrays.validation_logits, trial.arrays.validation_labels)
+
+
+def came_out(difference: Estimate) -> str:
+    if difference.within_noise:
+        return "within noise"
+    return "yes" if difference.mean > 0 else "no"
+
+
+def at_least(share: Estimate, goal: float) -> str:
+    return came_out(Estimate(mean=share.mean - goal, half_width=share.half_width))
+
+
+def numbers(arm: Arm, field: str) -> str:
+    return show_number(estimate(of(arm, field)))
+
+
+def percents(arm: Arm, field: str) -> str:
+    return percent(estimate(of(arm, field)))
+
+
+def percent(value: Estimate) -> str:
+    return f"{100 * value.mean:.2f} ± {100 * value.half_width:.2f}"
+
+
+if __name__ == "__main__":
+    main()
