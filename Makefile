@@ -11,6 +11,7 @@ demo: $(READY)
 	$(BIN)/labelsmooth study --data mnist5k --model mlp --eps 0 0.05 0.1 --seeds 3 --out runs/demo
 
 test: $(READY)
+	tools/chromium
 	$(BIN)/pytest -n 2
 
 lint: $(READY)

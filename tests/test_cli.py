@@ -159,7 +159,7 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
         ),
         ([*THEORY, "0.1"], "unrecognized arguments: 0.1"),
         (["thoery"], "there is no command 'thoery', did you mean theory?"),
-        (["x"], "there is no command 'x', expected one of audit, bench, study, theory"),
+        (["x"], "there is no command 'x', expected one of audit, bench, report, study, theory"),
         (
             [*THEORY, "--plot", "/nonexistent/x.png"],
             "plot must lie in a folder that exists, got '/nonexistent/x.png'",

@@ -57,6 +57,18 @@ def test_the_origin_is_where_the_three_logits_meet(seed):
 
 
 @given(seed=seeds)
+def test_along_a_border_two_logits_are_equal_and_above_the_third(seed):
+    features, labels, weight, bias = last_layer(seed)
+    projection = plane_projection(features, labels, weight, bias, (1, 3, 0))
+    np.testing.assert_allclose(np.linalg.norm(projection.borders, axis=1), 1, rtol=1e-12)
+    for third, border in enumerate(projection.borders):
+        logits = projection.templates @ border
+        one, other = np.delete(logits, third)
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-9)
+        assert one > logits[third]
+
+
+@given(seed=seeds)
 def test_the_orientation_is_fixed(seed):
     features, labels, weight, bias = last_layer(seed)
     a, b, c = plane_projection(features, labels, weight, bias, (0, 1, 2)).templates

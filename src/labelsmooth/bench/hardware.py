@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from labelsmooth.backends.select import select
+from labelsmooth.provenance import processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def machine() -> Machine:
     """The machine at hand, with the threads that torch uses now."""
     backend, reason = select("auto", torch.device("cpu"))
     return Machine(
-        cpu=_cpu(),
+        cpu=processor(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         memory=_memory(),
@@ -55,15 +56,6 @@ def machine() -> Machine:
         python=platform.python_version(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

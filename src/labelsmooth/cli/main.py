@@ -20,7 +20,7 @@ from typing import NoReturn
 from labelsmooth import __version__
 from labelsmooth.cli.options import add_options, flag, from_namespace, is_positional
 
-COMMANDS = ("study", "audit", "theory", "bench")
+COMMANDS = ("study", "report", "audit", "theory", "bench")
 # The packages that another extra than `study` brings.
 _EXTRAS = {"pyarrow": "audit", "safetensors": "audit", "datasets": "hf", "accelerate": "accelerate"}
 

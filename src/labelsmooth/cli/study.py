@@ -68,7 +68,7 @@ def run(options: Options) -> None:
         if is_first_process():
             print(_shown(plan, options.out, jobs))
         return
-    for package in ("jinja2", "matplotlib", "scipy", "tqdm"):  # now, and not after the training
+    for package in ("jinja2", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
         run_study(recipe, options.out, jobs=options.jobs, track=options.track)

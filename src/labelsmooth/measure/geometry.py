@@ -31,6 +31,20 @@ class PlaneProjection:
     templates: Floats  # (3, 2), in the order of `classes`
     classes: tuple[int, int, int]
 
+    @property
+    def borders(self) -> Floats:
+        """Where predictions change: unit vectors (3, 2) from the origin, in the order of `classes`.
+
+        Along each, the two logits other than that class's are equal, and above its own.
+        """
+        borders = np.empty((3, 2))
+        for third in range(3):
+            one, other = np.delete(self.templates, third, axis=0)
+            x, y = other - one
+            direction = np.array([-y, x]) / np.hypot(x, y)
+            borders[third] = direction if direction @ (one - self.templates[third]) > 0 else -direction
+        return borders
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LogitGap:

@@ -74,7 +74,7 @@ def plot_projection(
     shown = np.concatenate([projection.points, projection.templates, np.zeros((1, 2))])
     low, high = shown.min(0), shown.max(0)
     centre, half = (low + high) / 2, 0.55 * float((high - low).max())
-    for direction in _borders(projection.templates):
+    for direction in projection.borders:
         # far beyond the edge of this window, and of the wider one that a neighbour may ask for
         end = 100 * half * direction
         ax.plot([0, end[0]], [0, end[1]], color=GREY, linewidth=0.8, zorder=0)
@@ -179,14 +179,3 @@ class ProjectionDisplay(Panels):
             centre, half = (low + high) / 2, (high - low).max() / 2
             for ax in axes[row]:
                 ax.set(xlim=centre[0] + [-half, half], ylim=centre[1] + [-half, half])
-
-
-def _borders(templates: Floats) -> list[Floats]:  # (3, 2)
-    """Unit vectors from the origin along which two of the three logits are equal and above the third."""
-    borders = []
-    for third in range(3):
-        one, other = np.delete(templates, third, axis=0)
-        x, y = other - one
-        direction = np.array([-y, x]) / np.hypot(x, y)
-        borders.append(direction if direction @ (one - templates[third]) > 0 else -direction)
-    return borders

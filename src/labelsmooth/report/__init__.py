@@ -1,16 +1,20 @@
 """From a stored study, or an audit, to one HTML page."""
 
 from labelsmooth.report.audit_page import AuditReport, check_audit_folder, write_audit
-from labelsmooth.report.page import Report, write_report
+from labelsmooth.report.page import Report, report_folder, write_report
+from labelsmooth.report.table import TABLE_FORMATS, scores_table
 from labelsmooth.report.verdict import Arm, Estimate, Verdict, verdict
 
 __all__ = [
+    "TABLE_FORMATS",
     "Arm",
     "AuditReport",
     "Estimate",
     "Report",
     "Verdict",
     "check_audit_folder",
+    "report_folder",
+    "scores_table",
     "verdict",
     "write_audit",
     "write_report",

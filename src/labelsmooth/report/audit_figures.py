@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelsmooth.audit import Measured
 from labelsmooth.plot import GapDisplay, RiskCoverageDisplay, plot_projection, plot_reliability
 from labelsmooth.plot.style import COLOURS
-from labelsmooth.report.figures import new_figure, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ACROSS = 3  # reliability diagrams side by side
 _TITLE, _LEGEND = 36, 48  # letters of a name in a line
@@ -26,13 +30,13 @@ def reliability_svg(models: Sequence[Measured]) -> str:
     ]
     across = min(_ACROSS, len(models) if len(models) > 1 else len(panels))
     down = -(-len(panels) // across)
-    figure = new_figure(3.4 * across, 3.7 * down)
+    figure = _new_figure(3.4 * across, 3.7 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for (title, bins), ax in zip(panels, axes, strict=False):
         plot_reliability(bins, ax).set_title(_title(title), fontsize=10)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
-    return to_svg(figure)
+    return _to_svg(figure)
 
 
 def risk_coverage_svg(models: Sequence[Measured]) -> str:
@@ -40,7 +44,7 @@ def risk_coverage_svg(models: Sequence[Measured]) -> str:
 
     Their repairs too, as long as no two lines get the same colour.
     """
-    figure = new_figure(7.2, 3.6)
+    figure = _new_figure(7.2, 3.6)
     ax = figure.subplots()
     repairs = sum(model.curve_repaired is not None for model in models)
     for model in models:
@@ -49,12 +53,12 @@ def risk_coverage_svg(models: Sequence[Measured]) -> str:
             RiskCoverageDisplay.from_result(
                 model.curve_repaired, name=_in_legend(f"{model.name}, p-norm"), ax=ax
             )
-    return to_svg(figure)
+    return _to_svg(figure)
 
 
 def gap_svg(models: Sequence[Measured]) -> str:
     """How the logit gaps of the rows are distributed."""
-    figure = new_figure(7.2, 3.4)
+    figure = _new_figure(7.2, 3.4)
     ax = figure.subplots()
     for model in models:
         GapDisplay(
@@ -64,21 +68,21 @@ def gap_svg(models: Sequence[Measured]) -> str:
             optimum=np.zeros(0),
             name=_in_legend(model.name),
         ).plot(ax)
-    return to_svg(figure)
+    return _to_svg(figure)
 
 
 def projection_svg(models: Sequence[Measured]) -> str:
     """Penultimate features of three classes in the plane through their templates."""
     across = min(_ACROSS, len(models))
     down = -(-len(models) // across)
-    figure = new_figure(3.6 * across, 3.7 * down)
+    figure = _new_figure(3.6 * across, 3.7 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for model, ax in zip(models, axes, strict=False):
         assert model.projection is not None
         plot_projection(model.projection, ax).set_title(_title(model.name), fontsize=10)
     for ax in axes[len(models) :]:
         ax.set_axis_off()
-    return to_svg(figure)
+    return _to_svg(figure)
 
 
 def _title(name: str) -> str:
@@ -87,3 +91,20 @@ def _title(name: str) -> str:
 
 def _in_legend(name: str) -> str:
     return "\n".join(wrap(name, _LEGEND))  # the displays see to dollars
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _to_svg(figure: Figure) -> str:
+    """The figure as SVG, the same bytes for the same numbers."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "labelsmooth"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()

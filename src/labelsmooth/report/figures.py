@@ -1,51 +1,304 @@
-"""The pictures of a report, each as one SVG."""
+"""The numbers of a report's figures: one table each, which figures.js draws and study.html explains."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from labelsmooth.measure import Calibration, PlaneProjection, ReliabilityBins, plane_projection
-from labelsmooth.plot import (
-    ProjectionDisplay,
-    plot_measured_gap,
-    plot_reliability,
-    plot_training_curves,
-)
-from labelsmooth.study import Objective, Study, Trial
-from labelsmooth.theory import gap_curves
+from labelsmooth.measure import Calibration, PlaneProjection, PNorm, Selective, plane_projection
+from labelsmooth.report.verdict import PERCENT, SCORES, Repair, Verdict
+from labelsmooth.study import Study, Trial
+from labelsmooth.study.measuring import INFORMATION_ROWS
+from labelsmooth.theory import gap_curves, optimal_gap
 
-Part = Literal["train", "validation"]
+Part: TypeAlias = Literal["train", "validation"]
+Cell: TypeAlias = str | int | float | None
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+# points of a risk–coverage curve, and rows of a class in a plane: more could not be told apart
+_POINTS, _ROWS = 160, 150
 
 
-def reliability_svg(study: Study, arms: Sequence[str]) -> str:
-    """Reliability on the test rows of all seeds, a column for each arm, before and after temperature."""
-    figure = new_figure(3.4 * len(arms), 7.0)
-    axes = figure.subplots(2, len(arms), squeeze=False)
-    for column, arm in enumerate(arms):
-        for row, scaled in enumerate((False, True)):
-            ax = plot_reliability(_pooled_bins(study.arms()[arm], scaled), axes[row, column])
-            ax.set_title(f"{_name(arm)}{', with temperature' if scaled else ''}", fontsize=10)
-    return to_svg(figure)
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure: its table of numbers, and what is drawn beside them.
+
+    Of the column "arm" the values are places in `arm_names`, of "seed" seeds.
+    """
+
+    name: str  # of the function in figures.js that draws it
+    columns: Mapping[str, Sequence[Cell]]  # all of one length
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
 
-def projection_svg(study: Study, arms: Sequence[str]) -> str:
-    """Penultimate features of three classes in the plane through their templates, of the first seed."""
-    figure = new_figure(7.2, 3.5 * len(arms))
-    parts: tuple[tuple[Part, str], ...] = (("train", "training rows"), ("validation", "validation rows"))
-    projections = {
-        _name(arm): {words: projection_of(study.arms()[arm][0], part) for part, words in parts}
-        for arm in arms
-    }
-    axes = figure.subplots(len(arms), 2, squeeze=False)
-    ProjectionDisplay.from_projections(projections, class_names=study.data.class_names, ax=axes)
-    return to_svg(figure)
+def arm_names(study: Study) -> tuple[str, ...]:
+    """The arms as they were trained, in the order of the plan."""
+    return tuple(objective.name for objective in study.recipe.objectives)
+
+
+def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
+    """Every figure that the study has numbers for, in the order of the page.
+
+    Args:
+        study: finished.
+        found: its verdict.
+
+    Cost: reads the arrays of every trial; a second or two.
+    """
+    made = [scores(study, found), reliability(study), risk_coverage(study)]
+    if has_plane(study):
+        made.append(projection(study))
+    made += [gap(study), curves(study)]
+    if study.recipe.information:
+        made.append(information(study))
+    if study.recipe.student is not None:
+        made.append(distillation(study))
+    return tuple(made)
+
+
+def scores(study: Study, found: Verdict) -> Figure:
+    """Test scores of every arm, seed by seed, with and without what was fitted on top."""
+    metrics = [metric for metric, _ in SCORES]
+    places = {objective: place for place, objective in enumerate(study.recipe.objectives)}
+    rows = [
+        (places[arm.objective], seed, arm.repair, *(_short(getattr(score, metric)) for metric in metrics))
+        for arm in found.arms
+        for seed, score in enumerate(arm.scores)
+    ]
+    estimates = [
+        {
+            "arm": places[arm.objective],
+            "repair": arm.repair,
+            "metric": metric,
+            "mean": _short(arm.estimate(metric).mean),
+            "half_width": _short(arm.estimate(metric).half_width),
+        }
+        for arm in found.arms
+        for metric in metrics
+    ]
+    return Figure(
+        name="scores",
+        columns=_table(("arm", "seed", "repair", *metrics), rows),
+        constants={
+            "metrics": [
+                {
+                    "name": name,
+                    "title": title,
+                    "percent": name in PERCENT,
+                    # a temperature and a p-norm leave the predicted class alone
+                    "repairs": [
+                        repair
+                        for repair in get_args(Repair)
+                        if not repair or (name != "accuracy" and (repair != "p-norm" or name == "aurc"))
+                    ],
+                }
+                for name, title in SCORES
+            ],
+            "estimates": estimates,
+        },
+    )
+
+
+def reliability(study: Study) -> Figure:
+    """Bins of confidence on the test rows, before and after temperature."""
+    rows: list[tuple[Cell, ...]] = []
+    errors = []
+    for arm, trial in _trials(study):
+        logits = trial.arrays.test_logits.astype(np.float64)
+        for scaled in (0, 1):
+            calibration = Calibration()
+            calibration.update(
+                logits / trial.metrics.temperature if scaled else logits, trial.arrays.test_labels
+            )
+            bins = calibration.compute().bins
+            errors.append(
+                {"arm": arm, "seed": trial.config.seed, "with_temperature": scaled, "ece": _short(bins.ece)}
+            )
+            rows += [
+                (
+                    arm,
+                    trial.config.seed,
+                    scaled,
+                    _short(bins.edges[at]),
+                    _short(bins.edges[at + 1]),
+                    int(bins.count[at]),
+                    _short(bins.confidence[at]),
+                    _short(bins.accuracy[at]),
+                )
+                for at in np.flatnonzero(bins.count)
+            ]
+    names = ("arm", "seed", "with_temperature", "from", "to", "rows", "confidence", "accuracy")
+    return Figure(
+        name="reliability",
+        columns=_table(names, rows),
+        constants={"ece": errors},
+    )
+
+
+def risk_coverage(study: Study) -> Figure:
+    """Risk against coverage on the test rows, by the largest probability and by the max-logit p-norm."""
+    rows: list[tuple[Cell, ...]] = []
+    areas = []
+    for arm, trial in _trials(study):
+        logits, labels = trial.arrays.test_logits, trial.arrays.test_labels
+        repair = PNorm()
+        repair.p = trial.metrics.pnorm or None
+        plain, repaired = Selective(), Selective()
+        plain.update(logits, labels)
+        repaired.update_scores(repair.confidence(logits), logits.argmax(-1) == labels)
+        for with_pnorm, measured in ((0, plain), (1, repaired)):
+            result = measured.compute()
+            areas.append(
+                {
+                    "arm": arm,
+                    "seed": trial.config.seed,
+                    "with_p_norm": with_pnorm,
+                    "aurc": _short(result.aurc),
+                }
+            )
+            drawn = np.unique(np.linspace(0, len(result.risk) - 1, _POINTS).round().astype(int))
+            rows += [
+                (arm, trial.config.seed, with_pnorm, _short(result.coverage[at]), _short(result.risk[at]))
+                for at in drawn
+            ]
+    names = ("arm", "seed", "with_p_norm", "coverage", "risk")
+    return Figure(
+        name="risk_coverage",
+        columns=_table(names, rows),
+        constants={"areas": areas},
+    )
+
+
+def projection(study: Study) -> Figure:
+    """Penultimate features of three classes in the plane through their templates."""
+    rows: list[tuple[Cell, ...]] = []
+    for arm, trial in _trials(study):
+        for part in get_args(Part):
+            shown = projection_of(trial, part)
+            kept = np.concatenate([np.flatnonzero(shown.labels == label)[:_ROWS] for label in shown.classes])
+            kinds = (
+                ("row", shown.labels[kept], shown.points[kept]),
+                ("template", shown.classes, shown.templates),
+                ("border", shown.classes, shown.borders),
+            )
+            rows += [
+                (arm, trial.config.seed, part, kind, int(label), _short(x, 4), _short(y, 4))
+                for kind, labels, points in kinds
+                for label, (x, y) in zip(labels, points, strict=True)
+            ]
+    names = study.data.class_names[:3]
+    return Figure(
+        name="projection",
+        columns=_table(("arm", "seed", "rows", "kind", "class", "x", "y"), rows),
+        constants={"classes": list(names)},
+    )
+
+
+def gap(study: Study) -> Figure:
+    """Measured logit gaps against ε, and the optimal gap."""
+    eps = [objective.eps for objective in study.recipe.objectives]
+    rows = [
+        (arm, trial.config.seed, eps[arm], part, _short(measured))
+        for arm, trial in _trials(study)
+        for part, measured in (
+            ("train", trial.metrics.train_gap),
+            ("validation", trial.metrics.validation_gap),
+        )
+        if eps[arm] is not None
+    ]
+    num_classes = len(study.data.class_names)
+    curve = gap_curves([num_classes], convention="uniform")
+    # the curve is coarse where it is steep
+    steep = np.geomspace(1e-12, curve.eps[0], 80, endpoint=False).tolist()
+    points = [(value, optimal_gap(value, num_classes)) for value in steep]
+    points += zip(curve.eps.tolist(), curve.gap[0].tolist(), strict=True)
+    return Figure(
+        name="gap",
+        columns=_table(("arm", "seed", "eps", "rows", "gap"), rows),
+        constants={
+            "curve": [[_short(x), _short(y)] for x, y in points],
+            "num_classes": num_classes,
+        },
+    )
+
+
+def curves(study: Study) -> Figure:
+    """Training objective, validation NLL and validation accuracy against the epoch."""
+    names = ("train_loss", "train_accuracy", "validation_nll", "validation_accuracy")
+    rows = [
+        (arm, trial.config.seed, epoch, *(_short(value) for value in values))
+        for arm, trial in _trials(study)
+        for epoch, values in enumerate(
+            zip(*(getattr(trial.metrics.curves, name) for name in names), strict=True), start=1
+        )
+    ]
+    titles = (
+        "training objective (nats)",
+        "training accuracy (%)",
+        "validation NLL (nats)",
+        "validation accuracy (%)",
+    )
+    return Figure(
+        name="curves",
+        columns=_table(("arm", "seed", "epoch", *names), rows),
+        constants={
+            "series": [
+                {"name": name, "title": title, "percent": name.endswith("accuracy")}
+                for name, title in zip(names, titles, strict=True)
+            ]
+        },
+    )
+
+
+def information(study: Study) -> Figure:
+    """Mutual information of inputs and a logit difference against the epoch."""
+    rows = [
+        (arm, trial.config.seed, epoch, _short(value))
+        for arm, trial in _trials(study)
+        for epoch, value in zip(
+            trial.metrics.curves.information_epochs, trial.metrics.curves.information, strict=True
+        )
+    ]
+    stored = study.trials[0].arrays.train_feature_labels
+    inputs = sum(min(int((stored == label).sum()), INFORMATION_ROWS) for label in (0, 1))
+    return Figure(
+        name="information",
+        columns=_table(("arm", "seed", "epoch", "information"), rows),
+        constants={
+            "inputs": inputs,
+            "lines": [
+                {"name": f"log N = {math.log(inputs):.2f}", "value": math.log(inputs)},
+                {"name": f"log 2 = {math.log(2):.2f}", "value": math.log(2)},
+            ],
+        },
+    )
+
+
+def distillation(study: Study) -> Figure:
+    """Test accuracy of teachers, of their students and of the student alone, against the teacher's ε."""
+    recipe = study.recipe
+    series = [("teacher", study.arms())]
+    if recipe.student != recipe.model:
+        series.append(("student alone", study.students_alone()))
+    series += [
+        (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
+    ]
+    eps = [objective.eps for objective in recipe.objectives]
+    rows = [
+        (arm, trial.config.seed, name, eps[arm], _short(trial.metrics.test.accuracy))
+        for name, by_objective in series
+        for arm, trials in enumerate(by_objective.values())
+        for trial in trials
+        if eps[arm] is not None
+    ]
+    return Figure(
+        name="distillation",
+        columns=_table(("arm", "seed", "network", "eps", "accuracy"), rows),
+        constants={"networks": [name for name, _ in series]},
+    )
 
 
 def has_plane(study: Study) -> bool:
@@ -66,65 +319,20 @@ def projection_of(trial: Trial, part: Part) -> PlaneProjection:
     )
 
 
-def gap_svg(study: Study) -> str:
-    """Measured logit gaps against ε over the curve of the optimal gap."""
-    figure = new_figure(5.6, 3.8)
-    eps = sorted(study.recipe.eps)
-    metrics = [[trial.metrics for trial in study.arms()[str(Objective.uniform(value))]] for value in eps]
-    plot_measured_gap(
-        gap_curves([len(study.data.class_names)], convention="uniform"),
-        np.array(eps),
-        {
-            "training rows": np.array([[m.train_gap for m in row] for row in metrics]),
-            "validation rows": np.array([[m.validation_gap for m in row] for row in metrics]),
-        },
-        figure.subplots(),
-    )
-    return to_svg(figure)
+def _trials(study: Study) -> list[tuple[int, Trial]]:
+    """Each trial of the model itself, with the place of its arm."""
+    return [(arm, trial) for arm, trials in enumerate(study.arms().values()) for trial in trials]
 
 
-def curves_svg(study: Study) -> str:
-    """Training loss, validation NLL and validation accuracy against the epoch, mean ± sd over seeds."""
-    figure = new_figure(10.5, 3.0)
-    for ax, name, label in zip(
-        figure.subplots(1, 3),
-        ("train_loss", "validation_nll", "validation_accuracy"),
-        ("training objective (nats)", "validation NLL (nats)", "validation accuracy"),
-        strict=True,
-    ):
-        series = {
-            _name(arm): [getattr(trial.metrics.curves, name) for trial in trials]
-            for arm, trials in study.arms().items()
-        }
-        plot_training_curves(series, label, ax)
-    return to_svg(figure)
+def _table(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dict[str, list[Cell]]:
+    columns: dict[str, list[Cell]] = {name: [] for name in names}
+    for row in rows:
+        for name, value in zip(names, row, strict=True):
+            columns[name].append(value)
+    return columns
 
 
-def _name(arm: str) -> str:
-    return Objective.parse(arm).name
-
-
-def _pooled_bins(trials: Sequence[Trial], scaled: bool) -> ReliabilityBins:
-    calibration = Calibration()
-    for trial in trials:
-        arrays = trial.arrays
-        logits = arrays.test_logits.astype(np.float64)
-        calibration.update(logits / trial.metrics.temperature if scaled else logits, arrays.test_labels)
-    return calibration.compute().bins
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG, the same bytes for the same numbers."""
-    import matplotlib as mpl
-
-    stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "labelsmooth"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+def _short(value: float, digits: int = 7) -> float | None:
+    """As many digits as a figure can use; what is not finite is left empty."""
+    value = float(value)
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

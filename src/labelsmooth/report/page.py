@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
-from labelsmooth.report.figures import (
-    curves_svg,
-    gap_svg,
-    has_plane,
-    projection_svg,
-    reliability_svg,
-)
-from labelsmooth.report.html import data_uri, render
-from labelsmooth.report.verdict import Verdict, estimate, show, show_number, verdict
+from labelsmooth.report.figures import Cell, Figure, arm_names, figures, has_plane
+from labelsmooth.report.html import data_block, render
+from labelsmooth.report.methods import facts, paragraph
+from labelsmooth.report.students import Students, students
+from labelsmooth.report.table import TABLE_FORMATS, scores_table, study_name
+from labelsmooth.report.verdict import SCORES, Verdict, estimate, show, show_number, verdict
 from labelsmooth.study import Clusters, Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
 
-SCORES = (
-    ("accuracy", "accuracy (%)"),
-    ("nll", "NLL (nats)"),
-    ("ece", "ECE (%)"),
-    ("smece", "smECE (%)"),
-    ("brier", "Brier"),
-    ("aurc", "AURC"),
-    ("over_confidence", "over-conf. (%)"),
-)
 _WIDTH = 100  # of the text for a terminal
+_SCRIPTS = ("page/chart.js", "page/figures.js", "page/explorer.js", "page/report.js")
+# arms that the figures show at first: more would make them hard to read, and the boxes bring them
+_SHOWN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,51 +39,153 @@ class Report:
     """A written report."""
 
     path: Path
+    verdicts: tuple[Verdict, ...]  # one for each study
+    text: str  # the verdicts and the tables, for a terminal
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the first study."""
+        return self.verdicts[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What the page says of one study."""
+
+    study: Study
     verdict: Verdict
-    text: str  # the verdict and the table, for a terminal
+    measures: tuple[Measure, ...]
+    students: Students | None
+    figures: Mapping[str, Figure]
+    tables: Mapping[str, str]  # the scores as text, by format
+    facts: Mapping[str, str]
+    paragraph: str
+    untold: int  # trials whose validation rows could not tell a temperature
 
 
-def write_report(folder: Path | str) -> Report:
-    """Write `report.html` into the folder of a finished study.
+def write_report(folder: Path | str, *others: Path | str, out: Path | str | None = None) -> Report:
+    """Write `report.html` from the stored trials of a finished study, or of several into one page.
+
+    The page holds all it needs, opens offline and asks for no address. Its figures follow the arms and seeds
+    that are chosen on it, and can be saved as SVG and as CSV.
 
     Args:
         folder: of a study that `run_study` finished.
+        others: further folders.
+        out: the folder to write to, made where it is missing; None takes that of the one study.
 
     Returns:
-        The report, with its verdict and its text.
+        The report, with its verdicts and its text.
 
     Raises:
-        ValueError: the folder holds no finished study, or is damaged.
-        ImportError: jinja2, matplotlib or scipy is missing; `labelsmooth[study]` brings them.
+        ValueError: a folder holds no finished study, or is damaged; there are several and no `out`; or `out`
+            is no folder, or holds another study or an audit, whose report would be replaced.
+        ImportError: jinja2 or scipy is missing; `labelsmooth[study]` brings them.
 
-    Cost: a few seconds; it reads the logits and features of every trial.
+    Cost: a few seconds a study; it reads the logits and features of every trial.
     """
-    study = load_study(folder)
-    found = verdict(study)
-    shown = ["hard"] if found.chosen is None else ["hard", str(found.chosen)]
-    pictures = {
-        "reliability": reliability_svg(study, shown),
-        "gap": gap_svg(study),
-        "curves": curves_svg(study),
-    }
-    if has_plane(study):
-        pictures["projection"] = projection_svg(study, shown)
+    folders = [Path(folder), *map(Path, others)]
+    target = report_folder(folders, None if out is None else Path(out))
+    studies = [(study, verdict(study)) for study in map(load_study, folders)]
+    parts = [_part(study, found) for study, found in studies]
     html = render(
-        "template.html",
+        "study.html",
+        styles=["page/report.css"],
+        scripts=_SCRIPTS,
         show=show,
-        study=study,
-        verdict=found,
-        measures=_measures(study),
+        show_number=show_number,
+        parts=parts,
         scores=SCORES,
-        pictures={name: data_uri(svg) for name, svg in pictures.items()},
-        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
-        versions=study.trials[0].versions,
+        study_name=study_name,
+        arm_names=arm_names,
+        joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
+        data=data_block({"studies": [_data(part) for part in parts]}),
+        explored_eps=next(
+            (found.chosen.eps for _, found in studies if found.chosen and found.chosen.eps), 0.1
+        ),
+        explored_classes=len(studies[0][0].data.class_names),
     )
-    path = study.folder / "report.html"
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / "report.html"
     partial = path.with_name(".partial-report.html")
     partial.write_text(html, encoding="utf-8", errors="replace")  # a path need not be UTF-8
     partial.replace(path)
-    return Report(path=path, verdict=found, text=_text(found))
+    return Report(
+        path=path,
+        verdicts=tuple(found for _, found in studies),
+        text="\n\n".join(
+            _text(found, study_name(study) if len(studies) > 1 else None) for study, found in studies
+        ),
+    )
+
+
+def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
+    """The folder that a report of these studies goes to.
+
+    Raises:
+        ValueError: as `write_report` of `out`.
+    """
+    if out is None:
+        if len(folders) > 1:
+            raise ValueError(
+                f"a report of {len(folders)} studies must be told where to go: give out, a folder"
+            )
+        return folders[0]
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
+    for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
+        if (out / name).exists() and [folder.resolve() for folder in folders] != [out.resolve()]:
+            raise ValueError(
+                f"{out} holds {what}, whose report this would replace: give another folder as out"
+            )
+    return out
+
+
+def _part(study: Study, found: Verdict) -> _Part:
+    return _Part(
+        study=study,
+        verdict=found,
+        measures=_measures(study),
+        students=students(study),
+        figures={figure.name: figure for figure in figures(study, found)},
+        tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
+        facts=facts(study),
+        paragraph=paragraph(study),
+        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
+    )
+
+
+def _data(part: _Part) -> dict[str, Any]:
+    """What the page's script reads of a study."""
+    arms = arm_names(part.study)
+    compared = {arm.objective for arm in part.verdict.compared}
+    shown = [
+        place
+        for place, objective in enumerate(part.study.recipe.objectives)
+        if len(arms) <= _SHOWN or objective in compared
+    ]
+    return {
+        "arms": arms,
+        "seeds": list(range(part.study.recipe.seeds)),
+        "shown": shown,
+        "file": re.sub(r"[^A-Za-z0-9]+", "-", study_name(part.study)).strip("-").lower() or "study",
+        "figures": {
+            name: {
+                "columns": {column: _packed(values) for column, values in figure.columns.items()},
+                "constants": figure.constants,
+            }
+            for name, figure in part.figures.items()
+        },
+    }
+
+
+def _packed(values: Sequence[Cell]) -> Any:
+    """A column; one of words as the different words and the place of each."""
+    if not values or not isinstance(values[0], str):
+        return list(values)
+    words = list(dict.fromkeys(values))
+    places = {word: place for place, word in enumerate(words)}
+    return {"words": words, "at": [places[value] for value in values]}
 
 
 def _measures(study: Study) -> tuple[Measure, ...]:
@@ -145,8 +240,9 @@ def _shown_gap(gap: float) -> str:
     return "–" if math.isnan(gap) else "∞" if math.isinf(gap) else f"{gap:.3g}"
 
 
-def _text(found: Verdict) -> str:
-    lines = [fill(found.headline, _WIDTH), ""]
+def _text(found: Verdict, name: str | None) -> str:
+    lines = [] if name is None else [name, "=" * len(name), ""]
+    lines += [fill(found.headline, _WIDTH), ""]
     lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
     lines += ["", "Test rows, mean ± 95 % interval over seeds; * is the recommended arm:", ""]
     table = [["", *(title for _, title in SCORES)]]

@@ -8,10 +8,20 @@ from dataclasses import dataclass, fields
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
+from labelsmooth.report.words import listed
 from labelsmooth.study import Metrics, Objective, Scores, Study, Trial
 
 Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
 LEVEL = 0.95  # of all intervals
+SCORES = (
+    ("accuracy", "accuracy (%)"),
+    ("nll", "NLL (nats)"),
+    ("ece", "ECE (%)"),
+    ("smece", "smECE (%)"),
+    ("brier", "Brier"),
+    ("aurc", "AURC"),
+    ("over_confidence", "over-conf. (%)"),
+)
 PERCENT = ("accuracy", "ece", "smece", "over_confidence")
 
 
@@ -227,15 +237,11 @@ def _sentence(metric: str, compared: Sequence[Arm]) -> str:
         f"{arm.name} is {behind} {show(_magnitude(arm.difference(best, metric)), metric)}" for arm in far
     ]
     if near:
-        names = _and([arm.name for arm in near])
-        gaps = _and([show(_magnitude(arm.difference(best, metric)), metric) for arm in near])
+        names = listed([arm.name for arm in near])
+        gaps = listed([show(_magnitude(arm.difference(best, metric)), metric) for arm in near])
         parts.append(f"the difference to {names} ({gaps}) is within noise")
     return f"{sentence}; {'; '.join(parts)}."
 
 
 def _magnitude(difference: Estimate) -> Estimate:
     return Estimate(mean=abs(difference.mean), half_width=difference.half_width)
-
-
-def _and(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelsmooth.provenance import commit, processor
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.engine import Engine, make_engine
 from labelsmooth.study.progress import Progress
@@ -146,4 +147,6 @@ def _versions(version: str, threads: int, engine: Engine, seconds: float) -> Ver
         processes=engine.processes,
         threads=threads,
         seconds=seconds,
+        processor=processor(),
+        commit=commit(),
     )

@@ -58,6 +58,8 @@ class Versions:
     processes: int  # that trained it together
     threads: int  # of each
     seconds: float
+    processor: str | None = None  # None in trials stored before this was kept
+    commit: str | None = None  # of labelsmooth; None where it cannot be told, see `provenance.commit`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,66 @@
+"""`labelsmooth report`: the report of stored studies, anew or joined, and their scores as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labelsmooth.report import TABLE_FORMATS, report_folder, scores_table, verdict, write_report
+from labelsmooth.study import load_study
+
+HELP = "write the report of stored studies anew, join several, or print their scores as a table"
+DESCRIPTION = (
+    "Write report.html from the stored trials of a study, or of several studies into one page, without "
+    "training anything; or give the table of scores as Markdown or LaTeX. For example: labelsmooth report "
+    "runs/a runs/b --out runs/joined, and labelsmooth report runs/a --table latex > scores.tex"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which studies, and what to write of them.
+
+    Raises:
+        ValueError: as `report_folder`.
+    """
+
+    folders: tuple[Path, ...] = field(
+        metadata={"help": "folders of finished studies", "metavar": "DIR", "positional": True}
+    )
+    out: Path | None = field(
+        default=None,
+        metadata={
+            "help": "folder for report.html (default: that of the study); with --table, for scores.md or "
+            "scores.tex",
+            "metavar": "DIR",
+        },
+    )
+    table: str | None = field(
+        default=None,
+        metadata={
+            "help": "no page but the table of scores: printed, or written where --out says; LaTeX needs "
+            "booktabs",
+            "choices": TABLE_FORMATS,
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.table is None:
+            report_folder(self.folders, self.out)
+
+
+def run(options: Options) -> None:
+    if options.table is None:
+        report = write_report(*options.folders, out=options.out)
+        print(report.text)
+        print(report.path)
+        return
+    studies = [(study, verdict(study)) for study in map(load_study, options.folders)]
+    table = scores_table(studies, options.table)
+    if options.out is None:
+        print(table, end="")
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / ("scores.md" if options.table == "markdown" else "scores.tex")
+    path.write_text(table, encoding="utf-8")
+    print(path)

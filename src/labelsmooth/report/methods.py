@@ -1,0 +1,145 @@
+"""How a study was made, in words: as a list of facts, and as a paragraph for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from labelsmooth.report.words import listed
+from labelsmooth.study import Study, Trial
+
+_FIXED = "which fix the initial weights, the order of the batches and all else that is left to chance"
+
+
+def facts(study: Study) -> dict[str, str]:
+    """What was done, by keyword."""
+    recipe, data = study.recipe, study.data
+    found = {
+        "Data": f"{recipe.data}: {_rows(study)}, {len(data.class_names)} classes",
+        "Label noise": _noise(study),
+        "Model": recipe.model,
+        "Training": _training(study),
+        "Images": f"in training, at random: {_images(study)}" if _images(study) else "",
+        "Arms": "; ".join(objective.name for objective in recipe.objectives),
+        "Students": _students(study),
+        "Seeds": f"{_seeds(study)}, {_FIXED}",
+        "Versions": f"labelsmooth {_versions(study)}",
+        "Machine": _machine(study),
+        "Rows": f"SHA-256 {data.sha256}",
+    }
+    return {name: words for name, words in found.items() if words}
+
+
+def paragraph(study: Study) -> str:
+    """The same as a paragraph of prose, ready to be pasted into a paper."""
+    recipe, data = study.recipe, study.data
+    arms = listed([objective.phrase for objective in recipe.objectives])
+    uniform = any(objective.eps for objective in recipe.objectives)
+    noise, images, taught = _noise(study), _images(study), _students(study)
+    sentences = [
+        f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {len(data.class_names)} classes; "
+        f"SHA-256 of the rows {data.sha256[:16]}…) with {arms}.",
+        "The target of label smoothing is (1−ε)·onehot + ε/K over all K classes." if uniform else "",
+        f"The training labels had {noise}." if noise else "",
+        f"Training took {_training(study)}.",
+        f"In training, images were at random {images}." if images else "",
+        f"Students were {taught}." if taught else "",
+        f"Every arm was trained with the {_seeds(study)}, {_FIXED}, so that the arms are paired by seed.",
+        "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
+        "The expected calibration error (ECE) has 15 bins of equal width, and the negative log-likelihood "
+        "(NLL) is of the unsmoothed labels, in nats.",
+        "Values are means over seeds with 95 % t-intervals." if recipe.seeds > 1 else "",
+        "The arm that stands beside hard labels was chosen by its NLL on the validation rows."
+        if len(recipe.objectives) > 2
+        else "",
+        f"We used labelsmooth {_versions(study)}, on {_machine(study)}.",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _rows(study: Study) -> str:
+    data = study.data
+    return (
+        f"{data.train_rows:,} training, {data.validation_rows:,} validation and {data.test_rows:,} test rows"
+    )
+
+
+def _training(study: Study) -> str:
+    recipe = study.recipe
+    falls = (
+        f"to a tenth after {listed([f'{part:g}' for part in recipe.drops])} of the steps"
+        if recipe.schedule == "steps"
+        else f"to 0 as a {'line' if recipe.schedule == 'linear' else 'half cosine'}"
+    )
+    nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
+    clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
+    precision = f", in the mixed precision {recipe.precision}" if recipe.precision != "no" else ""
+    return (
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of SGD, batch size {recipe.batch_size}, "
+        f"learning rate {recipe.learning_rate:g} falling {falls}, {nesterov}momentum {recipe.momentum:g}, "
+        f"weight decay {recipe.weight_decay:g}{clip}{precision}"
+    )
+
+
+def _images(study: Study) -> str:
+    recipe = study.recipe
+    ways = [
+        f"moved by up to {recipe.shift} pixels" if recipe.shift else "",
+        f"cropped to {recipe.crop}×{recipe.crop} (after training: the middle)" if recipe.crop else "",
+        f"mirrored with probability {recipe.flip:g}" if recipe.flip else "",
+    ]
+    return "; ".join(filter(None, ways))
+
+
+def _noise(study: Study) -> str:
+    rate = study.recipe.label_noise
+    if not rate:
+        return ""
+    return (
+        f"symmetric noise: each was wrong with probability {rate:g}, and then any other class; the same "
+        "labels in every trial, while those of the validation and test rows were clean"
+    )
+
+
+def _students(study: Study) -> str:
+    recipe = study.recipe
+    if recipe.student is None:
+        return ""
+    temperatures = listed([f"{temperature:g}" for temperature in recipe.temperatures])
+    plain = ", on images that were not shifted or mirrored" if recipe.plain_student else ""
+    return (
+        f"{recipe.student}, trained in the same way{plain} on (1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with "
+        f"β = {recipe.beta:g} and T = {temperatures}, from every teacher; and on every objective without one"
+    )
+
+
+def _seeds(study: Study) -> str:
+    seeds = study.recipe.seeds
+    return "seed 0" if seeds == 1 else f"{seeds} seeds 0 to {seeds - 1}"
+
+
+def _versions(study: Study) -> str:
+    """Of all trials: they may have been trained at different times."""
+
+    def of(trial: Trial) -> str:
+        made = trial.versions
+        commit = "" if made.commit is None else f" (commit {made.commit})"
+        return (
+            f"{made.labelsmooth}{commit}, PyTorch {made.torch}, NumPy {made.numpy} and Python {made.python}"
+        )
+
+    return _each(study.trials, of)
+
+
+def _machine(study: Study) -> str:
+    def of(trial: Trial) -> str:
+        made = trial.versions
+        device = made.device if made.device != "cpu" else ""
+        threads = f"{made.threads} thread{'s' if made.threads > 1 else ''}"
+        processes = f"{made.processes} processes of {threads}" if made.processes > 1 else threads
+        return ", ".join(filter(None, [made.processor, made.platform, device, f"{processes} a network"]))
+
+    return _each(study.trials, of)
+
+
+def _each(trials: Sequence[Trial], of: Callable[[Trial], str]) -> str:
+    return "; in part ".join(dict.fromkeys(map(of, trials)))

@@ -1,0 +1,99 @@
+"""The table of scores as text for a paper: Markdown, or LaTeX with booktabs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labelsmooth.report.verdict import SCORES, Arm, Verdict, show
+from labelsmooth.study import Study
+
+TABLE_FORMATS = ("markdown", "latex")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "ε": r"$\varepsilon$",
+    "β": r"$\beta$",
+    "λ": r"$\lambda$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "→": r"$\to$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\n": " ",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+_MARKDOWN = {
+    "\n": " ",
+    "&": "&amp;",
+    "<": "&lt;",
+    **{character: f"\\{character}" for character in r"\`*_[]|"},
+}
+
+
+def scores_table(studies: Sequence[tuple[Study, Verdict]], style: str) -> str:
+    """The test scores of every arm of every study, mean ± 95 % interval over seeds, recommended arms in bold.
+
+    Args:
+        studies: with their verdicts, at least one.
+        style: "markdown" or "latex"; the latter needs the package booktabs.
+
+    Returns:
+        Text that ends in a newline.
+
+    Raises:
+        ValueError: `style` is neither.
+    """
+    if style not in TABLE_FORMATS:
+        raise ValueError(f"a table must be one of {', '.join(TABLE_FORMATS)}, got {style!r}")
+    return (_markdown if style == "markdown" else _latex)(studies)
+
+
+def study_name(study: Study) -> str:
+    """A study in a few words."""
+    return f"{study.recipe.model} on {study.recipe.data}"
+
+
+def _markdown(studies: Sequence[tuple[Study, Verdict]]) -> str:
+    joined = len(studies) > 1
+    head = [*(["study"] if joined else []), "arm", *(title for _, title in SCORES)]
+    lines = [head, ["---"] * (2 if joined else 1) + ["---:"] * len(SCORES)]
+    for study, found in studies:
+        for arm in found.arms:
+            words = [_escaped(cell, _MARKDOWN) for cell in _cells(arm)]
+            if arm == found.recommended:
+                words = [f"**{word}**" for word in words]
+            lines.append([*([_escaped(study_name(study), _MARKDOWN)] if joined else []), *words])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _latex(studies: Sequence[tuple[Study, Verdict]]) -> str:
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(SCORES) + "}",
+        r"\toprule",
+        " & ".join(["arm", *(_escaped(title, _LATEX) for _, title in SCORES)]) + r" \\",
+    ]
+    for study, found in studies:
+        lines.append(r"\midrule")
+        if len(studies) > 1:
+            name = _escaped(study_name(study), _LATEX)
+            lines.append(rf"\multicolumn{{{1 + len(SCORES)}}}{{l}}{{\textit{{{name}}}}} \\")
+        for arm in found.arms:
+            words = [
+                _escaped(cell.replace("-", "−") if at else cell, _LATEX)
+                for at, cell in enumerate(_cells(arm))
+            ]
+            if arm == found.recommended:
+                words = [rf"\textbf{{{word}}}" for word in words]
+            lines.append(" & ".join(words) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cells(arm: Arm) -> list[str]:
+    return [arm.name, *(show(arm.estimate(metric), metric, unit=False) for metric, _ in SCORES)]
+
+
+def _escaped(words: str, signs: dict[str, str]) -> str:
+    return "".join(signs.get(character, character) for character in words)
