@@ -11,8 +11,9 @@ from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.report import write_report
 from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
-from labelsmooth.study.engine import is_first_process, make_engine
+from labelsmooth.study.placement import is_first_process, make_placement
 from labelsmooth.study.progress import duration
+from labelsmooth.study.runner import ENGINES
 from labelsmooth.study.store import has_trial
 from labelsmooth.study.timing import trials_at_a_time
 from labelsmooth.study.tracking import TRACKERS
@@ -50,6 +51,22 @@ class Options(Recipe):
             "metavar": "N",
         },
     )
+    engine: str = field(
+        default="local",
+        metadata={
+            "help": "where trials are trained: in processes of this machine, or as tasks of a Ray cluster; "
+            "the numbers do not depend on it",
+            "choices": ENGINES,
+        },
+    )
+    address: str | None = field(
+        default=None,
+        metadata={
+            "help": "with --engine ray, a cluster that this machine is part of, or auto to look for it "
+            "(default: start one on this machine)",
+            "metavar": "HOST:PORT",
+        },
+    )
     track: str | None = field(
         default=None,
         metadata={
@@ -63,7 +80,7 @@ def run(options: Options) -> None:
     recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
     sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
     if options.dry_run:
-        jobs = trials_at_a_time(options.jobs, make_engine(recipe.precision))
+        jobs = trials_at_a_time(options.jobs, make_placement(recipe.precision))
         plan = plan_study(recipe)
         if is_first_process():
             print(_shown(plan, options.out, jobs))
@@ -71,7 +88,14 @@ def run(options: Options) -> None:
     for package in ("jinja2", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
-        run_study(recipe, options.out, jobs=options.jobs, track=options.track)
+        run_study(
+            recipe,
+            options.out,
+            jobs=options.jobs,
+            engine=options.engine,
+            address=options.address,
+            track=options.track,
+        )
     except KeyboardInterrupt:
         print(
             f"the complete trials are kept in {options.out}: run the same command again to go on from there",

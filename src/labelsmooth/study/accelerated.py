@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from labelsmooth.study.engine import Engine, launched_processes
+from labelsmooth.study.placement import Placement, launched_processes
 
 T = TypeVar("T")
 # Far apart, so that no two processes of any two trials have the same dropout.
@@ -24,7 +24,7 @@ _SEEDS_OF_A_PROCESS = 2**20
 _PATIENCE = timedelta(days=1)
 
 
-class Accelerated(Engine):
+class Accelerated(Placement):
     """One training by an accelerator of its own; processes and devices are those of accelerate's state.
 
     Raises:

@@ -18,7 +18,7 @@ from labelsmooth.losses import cross_entropy
 from labelsmooth.mixture import Mixture
 from labelsmooth.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.smoothing import Smoothing, class_conditional, mixup, others, prior, uniform, unigram
-from labelsmooth.study.engine import Engine
+from labelsmooth.study.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Criterion:
         num_classes: K.
         steps: of the whole training.
         seed: of what mixup draws.
-        engine: that trains.
+        placement: that trains.
     """
 
     def __init__(
@@ -171,10 +171,10 @@ class Criterion:
         *,
         steps: int,
         seed: int,
-        engine: Engine,
+        placement: Placement,
     ) -> None:
         self._objective = objective
-        self._engine = engine
+        self._placement = placement
         self._num_classes = num_classes
         self._smoothing = _smoothing(objective, labels, num_classes)
         self._hard_steps = round(objective.numbers[1] * steps) if objective.kind == "generalised" else 0
@@ -194,7 +194,7 @@ class Criterion:
         Of several processes, the logits are those of the b rows of this one, and the mean over the processes
         of their losses is that of the batch.
         """
-        portion = self._engine.portion
+        portion = self._placement.portion
         smoothing = self._smoothing if self._step >= self._hard_steps else 0.0
         if self._objective.mixup:
             share = float(self._shares.beta(self._objective.mixup, self._objective.mixup))
@@ -211,13 +211,13 @@ class Criterion:
             mine, probs = portion(labels).cpu(), logits.detach().cpu().double().softmax(-1)
             right = probs.argmax(-1) == mine
             self._right.index_add_(0, mine[right], probs[right])
-        return self._loss(logits, target, smoothing, len(labels) / self._engine.processes), logits
+        return self._loss(logits, target, smoothing, len(labels) / self._placement.processes), logits
 
     def epoch_done(self) -> None:
         """Take the predictions of this epoch as what class-conditional smoothing aims at in the next."""
         if self._objective.kind != "class_conditional":
             return
-        all_right = self._engine.total(self._right)
+        all_right = self._placement.total(self._right)
         seen = all_right.sum(-1, keepdim=True)
         table = torch.where(seen > 0, all_right / seen, 1 / self._num_classes)
         self._smoothing = class_conditional(self._objective.numbers[0], table)

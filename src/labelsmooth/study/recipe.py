@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 
-from labelsmooth.study.engine import PRECISIONS
 from labelsmooth.study.models import check_model, model_sha256
 from labelsmooth.study.objectives import Objective
+from labelsmooth.study.placement import PRECISIONS
 
 OPTIMIZERS = ("sgd", "nesterov")
 SCHEDULES = ("cosine", "linear", "steps")

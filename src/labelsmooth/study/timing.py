@@ -11,8 +11,8 @@ from functools import partial
 import torch
 
 from labelsmooth.study.data import Data, Rows
-from labelsmooth.study.engine import Engine, make_engine
 from labelsmooth.study.measuring import forward
+from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import Training, new_network
 
@@ -32,11 +32,11 @@ def time_training(config: TrialConfig, data: Data, teacher: TrialConfig | None =
         ValueError: the model cannot take this data, or accelerate cannot do this here.
     """
     few = Rows(images=data.validation.images[:_TIMED_ROWS], labels=data.validation.labels[:_TIMED_ROWS])
-    engine = make_engine(config.precision)
-    with engine.deterministic(), engine.chance():
-        training = Training(config, data, None, engine)
+    placement = make_placement(config.precision)
+    with placement.deterministic(), placement.chance():
+        training = Training(config, data, None, placement)
         if teacher is not None:
-            training.teacher = new_network(teacher, data.summary).to(engine.device).eval()
+            training.teacher = new_network(teacher, data.summary).to(placement.device).eval()
         rows = len(data.train.labels)
         batches = torch.randint(
             rows, (_TIMED_STEPS, min(config.batch_size, rows)), generator=torch.Generator()
@@ -46,32 +46,32 @@ def time_training(config: TrialConfig, data: Data, teacher: TrialConfig | None =
             loss, _ = training.step(batch)
             loss.item()  # once it is there, the step is done on any device
 
-        steps = _median_seconds([partial(step, batch) for batch in batches], engine)
+        steps = _median_seconds([partial(step, batch) for batch in batches], placement)
         network = training.network.eval()
         with torch.no_grad():
-            evaluation = _median_seconds([partial(forward, network, config, few)] * 3, engine)
+            evaluation = _median_seconds([partial(forward, network, config, few)] * 3, placement)
     return steps, evaluation / len(few.labels)
 
 
-def trials_at_a_time(jobs: int | None, engine: Engine) -> int:
+def trials_at_a_time(jobs: int | None, placement: Placement) -> int:
     """How many trials train beside each other: as asked, or as many as do each other no harm.
 
     Args:
         jobs: ≥ 1; None takes one for each of torch's threads on a CPU, and 1 elsewhere.
-        engine: of their training.
+        placement: of their training.
 
     Raises:
         ValueError: `jobs` is below 1, or above it where several processes train each trial together.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
-    if engine.processes > 1:
+    if placement.processes > 1:
         if jobs not in (None, 1):
             raise ValueError(
-                f"jobs must be 1 where {engine.processes} processes train each trial together, got {jobs}"
+                f"jobs must be 1 where {placement.processes} processes train each trial together, got {jobs}"
             )
         return 1
-    return jobs or (torch.get_num_threads() if engine.device.type == "cpu" else 1)
+    return jobs or (torch.get_num_threads() if placement.device.type == "cpu" else 1)
 
 
 def threads_of_a_trial(trials: int) -> int:
@@ -94,7 +94,7 @@ def torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _median_seconds(calls: Sequence[Callable[[], object]], engine: Engine) -> float:
+def _median_seconds(calls: Sequence[Callable[[], object]], placement: Placement) -> float:
     """The first call is not counted: it also sets things up. No more are made after a second."""
     calls[0]()
     taken: list[float] = []
@@ -102,6 +102,6 @@ def _median_seconds(calls: Sequence[Callable[[], object]], engine: Engine) -> fl
         start = time.perf_counter()
         call()
         taken.append(time.perf_counter() - start)
-        if engine.from_first(lambda: sum(taken) > 1):  # all processes make the same calls
+        if placement.from_first(lambda: sum(taken) > 1):  # all processes make the same calls
             break
     return statistics.median(taken)

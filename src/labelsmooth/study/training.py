@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,7 +18,6 @@ from labelsmooth.measure import distillation_loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.augment import augmented, seen_shape
 from labelsmooth.study.data import Data, DataSummary
-from labelsmooth.study.engine import Engine, make_engine
 from labelsmooth.study.measuring import (
     Curves,
     Metrics,
@@ -30,7 +29,9 @@ from labelsmooth.study.measuring import (
 from labelsmooth.study.models import Network, build_network
 from labelsmooth.study.noise import with_label_noise
 from labelsmooth.study.objectives import Criterion, Objective
+from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.recipe import TrialConfig
+from labelsmooth.study.versions import Versions, versions_here
 
 # Dropout draws from torch's global state; apart from the seeds of weights and batches, which are far smaller.
 _DROPOUT_SEED = 2**31
@@ -72,7 +73,7 @@ class TrialResult:
     metrics: Metrics
     arrays: TrialArrays
     weights: Weights
-    seconds: float  # that it took
+    versions: Versions
 
 
 def train_trial(
@@ -106,21 +107,22 @@ def train_trial(
     """
     start = time.monotonic()
     data = with_label_noise(data, config.label_noise)
-    engine = make_engine(config.precision)
-    with engine.deterministic(), engine.chance() as seed:
-        training = Training(config, data, teacher, engine)
+    placement = make_placement(config.precision)
+    versions = versions_here(str(placement.device), placement.processes)
+    with placement.deterministic(), placement.chance() as seed:
+        training = Training(config, data, teacher, placement)
         seed(_DROPOUT_SEED + config.seed)
         curves = training.run(on_epoch)
         network = training.network.eval()
         with torch.no_grad():
             measure = partial(measure_network, network, config, data, curves, training.teacher)
-            metrics, arrays = engine.from_first(measure)
+            metrics, arrays = placement.from_first(measure)
     return TrialResult(
         config=config,
         metrics=metrics,
         arrays=arrays,
         weights={name: value.cpu().numpy() for name, value in network.state_dict().items()},
-        seconds=time.monotonic() - start,
+        versions=replace(versions, seconds=time.monotonic() - start),
     )
 
 
@@ -140,29 +142,29 @@ class Training:
         config: of the trial.
         data: that the config was made for.
         teacher: of a student.
-        engine: that trains.
+        placement: that trains.
     """
 
     def __init__(
-        self, config: TrialConfig, data: Data, teacher: TrainedNetwork | None, engine: Engine
+        self, config: TrialConfig, data: Data, teacher: TrainedNetwork | None, placement: Placement
     ) -> None:
         self.network = new_network(config, data.summary)
-        self.teacher = None if teacher is None else teacher.load(data.summary).to(engine.device)
+        self.teacher = None if teacher is None else teacher.load(data.summary).to(placement.device)
         self._config = config
         self._data = data
-        self._engine = engine
+        self._placement = placement
         self._rows = len(data.train.labels)
         self._steps = config.epochs * math.ceil(self._rows / config.batch_size)
         optimizer = _optimizer(self.network, config)
         self._schedule = _schedule(optimizer, config, self._steps)
-        self._trained, self._optimizer = engine.prepare(self.network, optimizer)
+        self._trained, self._optimizer = placement.prepare(self.network, optimizer)
         self._criterion = Criterion(
             Objective.parse(config.objective),
             data.train.labels,
             len(data.summary.class_names),
             steps=self._steps,
             seed=config.seed,
-            engine=engine,
+            placement=placement,
         )
         # of the order of the batches, and of augmentation
         self._chance = torch.Generator().manual_seed(config.seed)
@@ -174,7 +176,7 @@ class Training:
         for epoch in range(1, self._config.epochs + 1):
             loss, accuracy = self._epoch()
             self.network.eval()
-            looked_at = self._engine.from_first(partial(self._look, informed=epoch in moments))
+            looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
             if looked_at is None or not math.isfinite(loss):
                 raise ValueError(self._breakdown(epoch))
             nll, right, nats = looked_at
@@ -211,8 +213,8 @@ class Training:
             torch.stack(losses).cpu().double() @ torch.tensor(lengths).double(),
             torch.stack(correct).sum(),
         )
-        loss_sum, right_sum = self._engine.total(torch.tensor([float(part) for part in sums]).double())
-        return float(loss_sum) / self._engine.processes / self._rows, float(right_sum) / self._rows
+        loss_sum, right_sum = self._placement.total(torch.tensor([float(part) for part in sums]).double())
+        return float(loss_sum) / self._placement.processes / self._rows, float(right_sum) / self._rows
 
     def step(
         self,
@@ -223,7 +225,7 @@ class Training:
         Of several processes the loss is one whose mean over them is that of the batch, and the rows are those
         of this one. All of them augment the whole batch, so that chance gives an image what it would in one.
         """
-        portion = self._engine.portion
+        portion = self._placement.portion
         images, labels = self._data.train.images[batch], self._data.train.labels[batch]
         images = augmented(images, self._config, self._data, self._chance)
         if self.teacher is None:
@@ -240,8 +242,8 @@ class Training:
                 self._config.beta,
                 self._config.temperature,
                 reduction="sum",
-            ) / (len(batch) / self._engine.processes)
-        self._engine.step(loss, self._optimizer, self.network.parameters(), self._config.clip)
+            ) / (len(batch) / self._placement.processes)
+        self._placement.step(loss, self._optimizer, self.network.parameters(), self._config.clip)
         return loss.detach(), (logits.argmax(-1) == portion(labels)).sum()
 
     @torch.no_grad()

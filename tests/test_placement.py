@@ -19,10 +19,11 @@ from labelsmooth.cli import main
 from labelsmooth.measure import distillation_loss
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import load_data
-from labelsmooth.study.engine import Engine
 from labelsmooth.study.objectives import Criterion, Objective
+from labelsmooth.study.placement import Placement
+from labelsmooth.study.runner import _check_together
 from labelsmooth.study.timing import trials_at_a_time
-from labelsmooth.study.training import train_trial
+from labelsmooth.study.training import TrainedNetwork, new_network, train_trial
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0,), seeds=1, epochs=2, batch_size=100)
 NETS = """
@@ -55,7 +56,7 @@ def nets(tmp_path, monkeypatch) -> Path:
     sys.modules.pop("watched_nets", None)
 
 
-class OneOf(Engine):
+class OneOf(Placement):
     """The share that one process of several has of each batch."""
 
     def __init__(self, rank: int, processes: int) -> None:
@@ -83,17 +84,17 @@ def test_gradients_of_the_shares_average_to_that_of_the_batch(objective, rows, p
     labels = torch.arange(40) % 5
     images = torch.randn(rows, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
-    def gradient(engine: Engine) -> tuple[float, torch.Tensor]:
+    def gradient(placement: Placement) -> tuple[float, torch.Tensor]:
         torch.manual_seed(0)
         network = nn.Linear(6, 5).double()
         parsed = Objective.parse(objective)
-        criterion = Criterion(parsed, labels, 5, steps=4, seed=3, engine=engine)
+        criterion = Criterion(parsed, labels, 5, steps=4, seed=3, placement=placement)
         loss, logits = criterion(network, images, labels[3 : 3 + rows])
-        assert len(logits) == len(range(engine.rank, rows, engine.processes))
+        assert len(logits) == len(range(placement.rank, rows, placement.processes))
         loss.backward()
         return loss.item(), network.weight.grad
 
-    loss, whole = gradient(Engine())
+    loss, whole = gradient(Placement())
     parts = [gradient(OneOf(rank, processes)) for rank in range(processes)]
     assert sum(part for part, _ in parts) / processes == pytest.approx(loss, rel=1e-12)
     mean = torch.stack([part for _, part in parts]).mean(0)
@@ -159,12 +160,16 @@ def test_two_processes_train_what_one_trains(nets):
 
 
 def test_jobs_and_processes_exclude_each_other():
-    together, alone = OneOf(1, 2), Engine()
+    together, alone = OneOf(1, 2), Placement()
     assert trials_at_a_time(None, together) == trials_at_a_time(1, together) == 1
     assert trials_at_a_time(3, alone) == 3
     assert trials_at_a_time(None, alone) == torch.get_num_threads()
     with pytest.raises(ValueError, match="jobs must be 1 where 2 processes train each trial together, got 3"):
         trials_at_a_time(3, together)
+    with pytest.raises(ValueError, match="engine must be local where 2 processes train each trial together"):
+        _check_together(TINY, "ray", 2)
+    with pytest.raises(ValueError, match="batch_size must be at least the number of processes, 128, got 100"):
+        _check_together(TINY, "local", 128)
 
 
 def test_bf16_trains_in_it_and_measures_in_float32(nets):
@@ -199,8 +204,8 @@ def test_fp16_needs_a_gpu(tmp_path, capsys):
 def test_without_need_accelerate_stays_out():
     script = (
         "import sys, labelsmooth.cli.study\n"
-        "from labelsmooth.study.engine import Engine, make_engine\n"
-        "assert type(make_engine('no')) is Engine\n"
+        "from labelsmooth.study.placement import Placement, make_placement\n"
+        "assert type(make_placement('no')) is Placement\n"
         "assert not {'accelerate', 'tensorboard'} & set(sys.modules)"
     )
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -269,8 +274,6 @@ def test_a_step_of_a_student_is_that_of_its_loss():
     *_, student = recipe.trials(data.summary.sha256)
     teacher_config = recipe.trials(data.summary.sha256)[0]
     taught_by = train_trial(teacher_config, data, lambda: None)
-    from labelsmooth.study.training import TrainedNetwork, new_network
-
     teacher = TrainedNetwork(config=teacher_config, weights=taught_by.weights)
     result = train_trial(student, data, lambda: None, teacher)
     network = new_network(student, data.summary)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 PRECISIONS = ("no", "bf16", "fp16")
 
 
-class Engine:
+class Placement:
     """The CPU of this process, in float32.
 
     Attributes:
@@ -94,8 +94,8 @@ def is_first_process() -> bool:
     return launched_processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
-def make_engine(precision: str) -> Engine:
-    """The engine of a training.
+def make_placement(precision: str) -> Placement:
+    """The placement of a training.
 
     Args:
         precision: one of `PRECISIONS`, as accelerate names them.
@@ -107,7 +107,7 @@ def make_engine(precision: str) -> Engine:
     needed = precision != "no" or launched_processes() > 1
     useful = torch.accelerator.is_available() and importlib.util.find_spec("accelerate") is not None
     if not (needed or useful):
-        return Engine()
+        return Placement()
     from labelsmooth.study.accelerated import Accelerated
 
     return Accelerated(precision)
