@@ -6,8 +6,9 @@ A stack holds the weights of S trials in tensors with S in front, and takes a st
 each on its own batch, with its own ε, by the gradient of the sum of their losses. SGD does to the stacked
 weights what it does to each of them. Alone, each takes the same step by `Training.step`.
 
-Time is that of the processor, on one thread: several processes of one thread each use every core in either
-case. `speed` is that of a step alone: where it is near what a core can do, nothing is left to save.
+On a CPU one thread does it, and the time is that of the processor: several processes of one thread each use
+every core in either case. `speed` is that of a step alone: where it is near what a core can do, nothing is
+left to save. Where a study would train on a GPU, so does this, in wall time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from labelsmooth.cli.table import aligned
 from labelsmooth.study import Recipe
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.objectives import Objective
+from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import Training, new_network
 
@@ -42,13 +44,14 @@ HEADER = ["data, model", "trials", "step alone", "speed", "alone / stacked (spre
 class Stack:
     """Trials of one network that differ in their seeds and their ε."""
 
-    def __init__(self, configs: list[TrialConfig], data: Data) -> None:
-        networks = [new_network(config, data.summary) for config in configs]
+    def __init__(self, configs: list[TrialConfig], data: Data, placement: Placement) -> None:
+        networks = [new_network(config, data.summary).to(placement.device) for config in configs]
         self.weights, _ = stack_module_state(networks)
         skeleton = copy.deepcopy(networks[0]).to("meta")
         self._forward = vmap(lambda weights, images: functional_call(skeleton, weights, (images,)))
         self._eps = torch.tensor([Objective.parse(config.objective).eps for config in configs])
         self._data = data
+        self._device = placement.device
         self._optimizer = torch.optim.SGD(
             list(self.weights.values()),
             lr=configs[0].learning_rate,
@@ -61,32 +64,31 @@ class Stack:
         result: Tensor = self._forward(self.weights, images)
         return result
 
-    def step(self, batches: Tensor) -> tuple[list[float], list[int]]:  # (S, B), row numbers
-        """The mean loss of each batch, and how many of its rows were right."""
-        labels = self._data.train.labels[batches]
-        logits = self.logits(self._data.train.images[batches])
+    def step(self, batches: Tensor) -> tuple[Tensor, Tensor]:  # (S, B), row numbers
+        """The mean loss of each batch, and how many of its rows were right, both (S,)."""
+        labels = self._data.train.labels[batches].to(self._device)
+        logits = self.logits(self._data.train.images[batches].to(self._device))
         losses = ls.cross_entropy(
             logits.flatten(0, 1),
             labels.flatten(),
-            label_smoothing=ls.uniform(self._eps.repeat_interleave(batches.shape[1])),
+            label_smoothing=ls.uniform(self._eps.repeat_interleave(batches.shape[1]).to(self._device)),
             reduction="none",
         )
         losses = losses.reshape(batches.shape).mean(1)
         self._optimizer.zero_grad()
         losses.sum().backward()
         self._optimizer.step()
-        return losses.tolist(), (logits.argmax(-1) == labels).sum(1).tolist()
+        return losses.detach(), (logits.argmax(-1) == labels).sum(1)
 
 
 class Alone:
     """The same trials, each by itself."""
 
-    def __init__(self, configs: list[TrialConfig], data: Data) -> None:
-        self.trainings = [Training(config, data, None) for config in configs]
+    def __init__(self, configs: list[TrialConfig], data: Data, placement: Placement) -> None:
+        self.trainings = [Training(config, data, None, placement) for config in configs]
 
-    def step(self, batches: Tensor) -> None:
-        for training, batch in zip(self.trainings, batches, strict=True):
-            training.step(batch)
+    def step(self, batches: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [training.step(batch) for training, batch in zip(self.trainings, batches, strict=True)]
 
 
 def plan(name: str, model: str, size: int) -> tuple[list[TrialConfig], Data, Tensor]:
@@ -101,15 +103,15 @@ def plan(name: str, model: str, size: int) -> tuple[list[TrialConfig], Data, Ten
     return list(recipe.trials(data.summary.sha256)), data, batches
 
 
-def apart(configs: list[TrialConfig], data: Data, steps: int = 20) -> float:
+def apart(configs: list[TrialConfig], data: Data, placement: Placement, steps: int = 20) -> float:
     """The largest difference of a trial's validation NLL, in nats, after some steps stacked and alone."""
-    stack, alone = Stack(configs, data), Alone(configs, data)
+    stack, alone = Stack(configs, data, placement), Alone(configs, data, placement)
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         batches = torch.randint(len(data.train.labels), (len(configs), 128), generator=generator)
         stack.step(batches)
         alone.step(batches)
-    images, labels = data.validation.images, data.validation.labels
+    images, labels = (part.to(placement.device) for part in (data.validation.images, data.validation.labels))
     with torch.no_grad():
         ours = stack.logits(images.expand(len(configs), *images.shape))
         theirs = [training.network(images) for training in alone.trainings]
@@ -127,14 +129,20 @@ def operations(config: TrialConfig, data: Data, batch: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def row_of(name: str, model: str, size: int, repetitions: int) -> list[str]:
+def row_of(name: str, model: str, size: int, placement: Placement, repetitions: int) -> list[str]:
     configs, data, batches = plan(name, model, size)
-    stack, alone = Stack(configs, data), Alone(configs, data)
-    seconds = interleaved(
-        {"alone": Call(lambda: alone.step(batches)), "stacked": Call(lambda: stack.step(batches))},
-        repetitions,
-        time.process_time,
-    )
+    stack, alone = Stack(configs, data, placement), Alone(configs, data, placement)
+
+    def waited_for(steps: Stack | Alone) -> Call:
+        def step() -> None:
+            steps.step(batches)
+            if placement.device.type != "cpu":
+                torch.accelerator.synchronize()
+
+        return Call(step)
+
+    clock = time.process_time if placement.device.type == "cpu" else time.perf_counter
+    seconds = interleaved({"alone": waited_for(alone), "stacked": waited_for(stack)}, repetitions, clock)
     step = float(np.median(seconds["alone"])) / size
     faster = ratio(seconds["alone"], seconds["stacked"])
     return [
@@ -143,7 +151,7 @@ def row_of(name: str, model: str, size: int, repetitions: int) -> list[str]:
         f"{step * 1e3:.2f} ms",
         f"{operations(configs[0], data, batches[0]) / step / 1e9:.0f} GFLOP/s",
         f"{faster.median:.2f}× ({faster.low:.2f}–{faster.high:.2f})",
-        f"{apart(configs, data):.0e}",
+        f"{apart(configs, data, placement):.0e}",
     ]
 
 
@@ -156,13 +164,14 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    placement = make_placement("no")
     where = machine()
-    print(f"{where.cpu}, {where.system}; torch {where.torch}\n")
+    print(f"{where.cpu}, {placement.device}, {where.system}; torch {where.torch}\n")
     lines = [HEADER]
     for name in options.data:
         for model in options.model:
             for size in SIZES:
-                lines.append(row_of(name, model, size, options.repetitions))
+                lines.append(row_of(name, model, size, placement, options.repetitions))
                 print("  ".join(lines[-1]), file=sys.stderr)
     print(aligned(lines))
 

@@ -39,6 +39,7 @@ from labelsmooth.bench.timing import Call, interleaved, ratio
 from labelsmooth.cli.table import aligned
 from labelsmooth.study import Recipe, run_study
 from labelsmooth.study.data import Data, load_data
+from labelsmooth.study.placement import Placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import Training, new_network, train_trial
 
@@ -78,7 +79,7 @@ def plain_loop(config: TrialConfig, data: Data, *, validate: bool) -> nn.Module:
 
 
 def our_loop(config: TrialConfig, data: Data) -> nn.Module:
-    training = Training(config, data, None)
+    training = Training(config, data, None, Placement())
     for _ in range(config.epochs):
         training.epoch()
     return training.network

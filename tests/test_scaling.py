@@ -198,6 +198,13 @@ def test_logits_worse_than_chance_end_at_the_upper_boundary():
     assert fitted.nll_after < fitted.nll_before
 
 
+def test_a_curvature_of_next_to_nothing_is_no_warning():
+    """Two of three rows are right, so that 1/(1 + exp(−720/T)) must be 2/3; at T = 1 it is 1 but for 1e-313."""
+    logits = torch.tensor([[720.0, 0.0], [720.0, 0.0], [0.0, 720.0]], dtype=torch.float64)
+    scaling = TemperatureScaling().fit(logits, torch.tensor([1, 0, 1]))
+    assert scaling.temperature == pytest.approx(720 / math.log(2), rel=1e-9)
+
+
 def test_logits_that_say_nothing_keep_their_temperature():
     fitted = TemperatureScaling().fit(np.full((3, 4), 7.0), np.array([0, 1, 2]))
     assert (fitted.temperature, fitted.at_boundary) == (1, False)

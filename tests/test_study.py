@@ -286,7 +286,7 @@ def test_the_stored_study_reads_back_as_it_was(finished):
                 metrics=trial.metrics,
                 arrays=trial.arrays,
                 weights=load_weights(finished, trial.config),
-                seconds=0,
+                versions=trial.versions,
             ),
             train_trial(trial.config, load_data("digits"), lambda: None),
         )

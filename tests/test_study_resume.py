@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,87 +12,30 @@ import numpy as np
 import pytest
 
 from labelsmooth.cli import main
-from labelsmooth.study import load_study
-
-COMMAND = Path(sys.executable).with_name("labelsmooth")
-KILLS = 10
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory) -> list[str]:
-    """Twelve trials of a fraction of a second, on digits read from a file, which starts sooner."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    path = tmp_path_factory.mktemp("data") / "digits.npz"
-    np.savez(path, x=digits.images[:600], y=digits.target[:600])
-    recipe = f"--data npz:{path} --model cnn --eps 0 0.05 0.1 --seeds 4 --epochs 10 --batch-size 64"
-    return recipe.split()
+def recipe(kills, tmp_path_factory) -> list[str]:
+    """Twelve trials of a fraction of a second, four of them of students with a teacher."""
+    return kills.digits_recipe(tmp_path_factory.mktemp("data"))
 
 
-def start(settings: list[str], out: Path) -> subprocess.Popen[str]:
-    """A process that has read its data and begins to train."""
-    process = subprocess.Popen(
-        [COMMAND, "study", *settings, "--out", out],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+@pytest.fixture(scope="module")
+def undisturbed(kills, recipe, tmp_path_factory):
+    return kills.run_undisturbed(recipe, tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_ten_kills_change_nothing(kills, recipe, undisturbed, tmp_path):
+    """`benchmarks/kills.py` does fifty."""
+    found = kills.kill_repeatedly(
+        recipe, undisturbed, tmp_path / "out", kills=10, seed=random.SystemRandom().randrange(2**32)
     )
-    line = process.stderr.readline()
-    assert line.startswith("study in"), line + process.stderr.read()
-    return process
+    assert found.kills == 10
+    assert found.storing >= 1
 
 
-def complete_trials(out: Path) -> dict[str, tuple[int, int]]:
-    folders = [folder for folder in (out / "trials").iterdir() if folder.name[0] != "."]
-    return {folder.name: (folder.stat().st_ino, folder.stat().st_mtime_ns) for folder in folders}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(settings, tmp_path_factory) -> tuple[bytes, float, float]:
-    """results.jsonl of a run that nobody stops, the seconds until its first trial, and those of a trial."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    process = start(settings, out)
-    began = time.monotonic()
-    lines = [(line, time.monotonic()) for line in process.stderr]
-    process.communicate()
-    assert process.returncode == 0, "".join(line for line, _ in lines)
-    ends = [moment for line, moment in lines if line.startswith("trial ")]
-    assert len(ends) == 12
-    return (out / "results.jsonl").read_bytes(), ends[0] - began, (ends[-1] - ends[0]) / 11
-
-
-def test_ten_kills_change_nothing(settings, undisturbed, tmp_path):
-    results, first, each = undisturbed
-    seed = random.SystemRandom().randrange(2**32)
-    moments = random.Random(seed)
-    out, kills, seen = tmp_path / "out", 0, {}
-    while kills < KILLS:
-        process = start(settings, out)
-        time.sleep(moments.uniform(first / 2, first + 2 * each))
-        process.kill()
-        process.communicate()
-        now = complete_trials(out)
-        assert seen.items() <= now.items(), f"a complete trial was trained again, with random seed {seed}"
-        seen = now
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
-        else:  # the study was faster than the next kill: on with another
-            assert (out / "results.jsonl").read_bytes() == results, f"random seed {seed}"
-            shutil.rmtree(out)
-            seen = {}
-    process = start(settings, out)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert seen.items() <= complete_trials(out).items(), f"random seed {seed}"
-    assert (out / "results.jsonl").read_bytes() == results, f"random seed {seed}"
-    assert len(load_study(out).trials) == 12
-    assert list(out.rglob(".partial-*")) == []
-
-
-def test_an_interrupt_says_how_to_go_on(settings, undisturbed, tmp_path):
-    process = start(settings, tmp_path)
+def test_an_interrupt_says_how_to_go_on(kills, recipe, undisturbed, tmp_path):
+    process = kills.start(recipe, tmp_path)
     for line in process.stderr:
         if line.startswith("trial 2 of 12"):
             break
@@ -104,83 +44,63 @@ def test_an_interrupt_says_how_to_go_on(settings, undisturbed, tmp_path):
     assert process.returncode == 130
     assert f"the complete trials are kept in {tmp_path}: run the same command again" in err
     assert "Traceback" not in err
-    before = complete_trials(tmp_path)
+    before = kills.complete_trials(tmp_path)
     assert 2 <= len(before) < 12
 
-    process = start(settings, tmp_path)
+    process = kills.start(recipe, tmp_path)
     _, err = process.communicate()
     assert process.returncode == 0, err
-    assert before.items() <= complete_trials(tmp_path).items()
-    assert (tmp_path / "results.jsonl").read_bytes() == undisturbed[0]
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    pids = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except FileNotFoundError:  # it has just ended
-            continue
-        if parent == process.pid and any(b"labelsmooth.study.workers" in word for word in words):
-            pids.append(int(folder.name))
-    return pids
-
-
-def alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert before.items() <= kills.complete_trials(tmp_path).items()
+    assert (tmp_path / "results.jsonl").read_bytes() == undisturbed.results
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
-def test_processes_side_by_side_give_the_same_and_end_with_the_study(settings, undisturbed, tmp_path):
-    process = start([*settings, "--jobs", "2"], tmp_path)
+def test_processes_side_by_side_give_the_same_and_end_with_the_study(kills, recipe, undisturbed, tmp_path):
+    process = kills.start([*recipe, "--jobs", "2"], tmp_path)
     for line in process.stderr:
         if line.startswith("trial 2 of 12"):
             break
-    workers = workers_of(process)
+    workers = kills.descendants(process.pid)
     assert len(workers) == 2
     process.kill()
     process.communicate()
     ends = time.monotonic() + 60
-    while any(map(alive, workers)):
+    while any(map(kills.alive, workers)):
         assert time.monotonic() < ends, "a process goes on without its study"
         time.sleep(0.05)
 
-    before = complete_trials(tmp_path)
-    process = start([*settings, "--jobs", "2"], tmp_path)
+    before = kills.complete_trials(tmp_path)
+    process = kills.start([*recipe, "--jobs", "2"], tmp_path)
     for line in process.stderr:
         if line.startswith("trial"):
             break
-    workers = workers_of(process)
+    workers = kills.descendants(process.pid)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert not any(map(alive, workers))
+    assert not any(map(kills.alive, workers))
 
-    process = start([*settings, "--jobs", "3"], tmp_path)
+    process = kills.start([*recipe, "--jobs", "3"], tmp_path)
     for line in process.stderr:
         if line.startswith("trial"):
             break
-    os.kill(workers_of(process)[0], signal.SIGKILL)
+    os.kill(min(kills.descendants(process.pid)), signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 2
     assert "died with the exit status -9; if memory ran out, run the study again with fewer jobs" in err
 
-    process = start([*settings, "--jobs", "2"], tmp_path)
+    process = kills.start([*recipe, "--jobs", "2"], tmp_path)
     _, err = process.communicate()
     assert process.returncode == 0, err
-    assert before.items() <= complete_trials(tmp_path).items()
-    assert (tmp_path / "results.jsonl").read_bytes() == undisturbed[0]
+    assert before.items() <= kills.complete_trials(tmp_path).items()
+    assert (tmp_path / "results.jsonl").read_bytes() == undisturbed.results
 
 
-def test_a_second_process_is_refused(settings, tmp_path, capsys):
-    process = start(settings, tmp_path)
+def test_a_second_process_is_refused(kills, recipe, tmp_path, capsys):
+    process = kills.start(recipe, tmp_path)
     try:
-        status = main(["study", *settings, "--out", str(tmp_path)])
+        status = main(["study", *recipe, "--out", str(tmp_path)])
         assert process.poll() is None  # still at work
     finally:
         process.kill()

@@ -391,9 +391,10 @@ def _along_log_beta(one_pass: _Pass, log_beta: float) -> _Point:
         ]
     if totals[0] == 0:
         raise ValueError("a temperature needs at least one row to be fitted on, got none")
-    nll, slope_mean, curvature = totals[1:4] / totals[0]
-    error = math.sqrt(totals[4]) / totals[3] if totals[3] > 0 else math.inf
-    return _Point(nll=float(nll), slope=float(slope_mean), curvature=float(curvature), error=error)
+    # Python's numbers divide by a curvature of next to nothing without a warning
+    nll, slope_mean, curvature = (totals[1:4] / totals[0]).tolist()
+    error = math.sqrt(totals[4]) / float(totals[3]) if totals[3] > 0 else math.inf
+    return _Point(nll=nll, slope=slope_mean, curvature=curvature, error=error)
 
 
 def _all_equal(one_pass: _Pass) -> bool:

@@ -30,6 +30,7 @@ from labelsmooth.study.measuring import Clusters, Curves, Distilled, Metrics, Sc
 from labelsmooth.study.npz import read_npz
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.training import TrialResult, Weights
+from labelsmooth.study.versions import Versions
 
 FORMAT = 3  # of the folder; raised when older folders can no longer be read
 _PARTIAL = ".partial-"
@@ -43,21 +44,6 @@ _GROWING = (
     "plain_student",
 )  # may change: trials are kept or added
 _OPTIONAL = ("triangle_error", "distilled")  # of the metrics: null where there is none
-
-
-@dataclass(frozen=True, kw_only=True)
-class Versions:
-    """What a trial was trained with and on; none of it enters results.jsonl."""
-
-    labelsmooth: str
-    python: str
-    torch: str
-    numpy: str
-    platform: str
-    threads: int
-    seconds: float
-    processor: str | None = None  # None in trials stored before this was kept
-    commit: str | None = None  # of labelsmooth; None where it cannot be told, see `provenance.commit`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,14 +212,14 @@ def load_weights(out: Path, config: TrialConfig) -> Weights:
         return read_npz(folder / "weights.npz")
 
 
-def save_trial(out: Path, result: TrialResult, versions: Versions) -> None:
+def save_trial(out: Path, result: TrialResult) -> None:
     """Store a finished trial: the folder appears complete and on the disk, or not at all."""
     folder = out / "trials" / result.config.id
     partial = folder.with_name(_PARTIAL + folder.name)
     partial.mkdir()
     _write(partial / "config.json", _json(asdict(result.config)))
     _write(partial / "metrics.json", _json(asdict(result.metrics)))
-    _write(partial / "versions.json", _json(asdict(versions)))
+    _write(partial / "versions.json", _json(asdict(result.versions)))
     _write(partial / "arrays.npz", _npz(vars(result.arrays)))
     _write(partial / "weights.npz", _npz(result.weights))
     _sync_folder(partial)
