@@ -88,7 +88,7 @@ def test_the_study_says_so(tmp_path, capsys):
     run_study(replace(TINY, label_noise=0.6, eps=(0.0, 0.1), epochs=1), out)
     assert json.loads((out / "results.jsonl").read_text().splitlines()[0])["config"]["label_noise"] == 0.6
     html = write_report(out).path.read_text(encoding="utf-8")
-    assert "each training label is wrong with probability 0.6" in " ".join(html.split())
+    assert "symmetric noise: each was wrong with probability 0.6" in " ".join(html.split())
     capsys.readouterr()
     # the same folder is not for the clean labels
     arguments = "study --data digits --model cnn --eps 0 0.1 --seeds 1 --epochs 1 --batch-size 32 --out"

@@ -180,6 +180,12 @@ def test_the_methods_say_what_was_done(study):
         "2 threads a network",
     ):
         assert said in words
+    machine = replace(trials[0].versions, device="cuda:0", processes=4)
+    trained = replace(
+        study, recipe=replace(recipe, precision="bf16"), trials=(replace(trials[0], versions=machine),)
+    )
+    assert "in the mixed precision bf16" in paragraph(trained)
+    assert facts(trained)["Machine"].endswith("cuda:0, 4 processes of 2 threads a network")
     # trials of two versions are said to be so
     mixed = replace(trials[0], versions=replace(trials[0].versions, commit=None))
     assert "; in part " in facts(replace(study, trials=(mixed, *trials[1:])))["Versions"]

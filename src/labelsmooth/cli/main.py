@@ -22,7 +22,13 @@ from labelsmooth.cli.options import add_options, flag, from_namespace, is_positi
 
 COMMANDS = ("study", "report", "audit", "theory", "bench")
 # The packages that another extra than `study` brings.
-_EXTRAS = {"pyarrow": "audit", "safetensors": "audit", "datasets": "hf", "ray": "ray"}
+_EXTRAS = {
+    "accelerate": "accelerate",
+    "datasets": "hf",
+    "pyarrow": "audit",
+    "ray": "ray",
+    "safetensors": "audit",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

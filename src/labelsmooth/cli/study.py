@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 
-import torch
-
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.report import write_report
 from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
+from labelsmooth.study.placement import is_first_process, make_placement
 from labelsmooth.study.progress import duration
 from labelsmooth.study.runner import ENGINES
 from labelsmooth.study.store import has_trial
+from labelsmooth.study.timing import trials_at_a_time
+from labelsmooth.study.tracking import TRACKERS
 
 HELP = "train with and without label smoothing on real images, measure both and write a report"
 DESCRIPTION = (
@@ -45,8 +46,8 @@ class Options(Recipe):
     jobs: int | None = field(
         default=None,
         metadata={
-            "help": "trials to train at a time, each in a process of its own (default: one for each core); "
-            "the numbers do not depend on it",
+            "help": "trials to train at a time, each in a process of its own (default: one for each core, or "
+            "1 on a GPU); the numbers do not depend on it",
             "metavar": "N",
         },
     )
@@ -66,24 +67,43 @@ class Options(Recipe):
             "metavar": "HOST:PORT",
         },
     )
+    track: str | None = field(
+        default=None,
+        metadata={
+            "help": "experiment tracker that gets the curves and metrics of every trial, through accelerate",
+            "choices": TRACKERS,
+        },
+    )
 
 
 def run(options: Options) -> None:
     recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
     sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
     if options.dry_run:
-        print(_shown(plan_study(recipe), options.out, options.jobs or torch.get_num_threads()))
+        jobs = trials_at_a_time(options.jobs, make_placement(recipe.precision))
+        plan = plan_study(recipe)
+        if is_first_process():
+            print(_shown(plan, options.out, jobs))
         return
     for package in ("jinja2", "scipy", "tqdm"):  # now, and not after the training
         import_module(package)
     try:
-        run_study(recipe, options.out, jobs=options.jobs, engine=options.engine, address=options.address)
+        run_study(
+            recipe,
+            options.out,
+            jobs=options.jobs,
+            engine=options.engine,
+            address=options.address,
+            track=options.track,
+        )
     except KeyboardInterrupt:
         print(
             f"the complete trials are kept in {options.out}: run the same command again to go on from there",
             file=sys.stderr,
         )
         raise
+    if not is_first_process():
+        return
     report = write_report(options.out)
     print(report.text)
     print(report.path)

@@ -72,10 +72,11 @@ def _training(study: Study) -> str:
     )
     nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
     clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
+    precision = f", in the mixed precision {recipe.precision}" if recipe.precision != "no" else ""
     return (
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of SGD, batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate:g} falling {falls}, {nesterov}momentum {recipe.momentum:g}, "
-        f"weight decay {recipe.weight_decay:g}{clip}"
+        f"weight decay {recipe.weight_decay:g}{clip}{precision}"
     )
 
 
@@ -132,8 +133,10 @@ def _versions(study: Study) -> str:
 def _machine(study: Study) -> str:
     def of(trial: Trial) -> str:
         made = trial.versions
-        threads = f"{made.threads} thread{'s' if made.threads > 1 else ''} a network"
-        return ", ".join(filter(None, [made.processor, made.platform, threads]))
+        device = made.device if made.device != "cpu" else ""
+        threads = f"{made.threads} thread{'s' if made.threads > 1 else ''}"
+        processes = f"{made.processes} processes of {threads}" if made.processes > 1 else threads
+        return ", ".join(filter(None, [made.processor, made.platform, device, f"{processes} a network"]))
 
     return _each(study.trials, of)
 

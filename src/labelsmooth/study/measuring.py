@@ -151,8 +151,8 @@ def measure_network(
     scaled_logits = test_logits if scaling.at_boundary else scaling.transform(test_logits)
     looked_at = Teacher()
     looked_at.update(validation_logits, data.validation.labels)
-    weight, bias = network.classifier.weight, network.classifier.bias
-    bias = torch.zeros(len(weight)) if bias is None else bias
+    weight = network.classifier.weight.cpu()
+    bias = torch.zeros(len(weight)) if network.classifier.bias is None else network.classifier.bias.cpu()
     classes = torch.arange(min(FEATURE_CLASSES, len(weight)))
     metrics = Metrics(
         temperature=1.0 if scaling.at_boundary else scaling.temperature,
@@ -192,9 +192,7 @@ def measure_network(
 
 def forward(network: Network, config: TrialConfig, rows: Rows) -> tuple[Tensor, Tensor]:
     """The features (N, D) and the logits (N, K) of all rows, with nothing left to chance."""
-    seen = centre(rows.images, config.crop)
-    features = torch.cat([network.features(images) for images in torch.split(seen, _CHUNK)])
-    return features, network.classifier(features)
+    return _classified(network, centre(rows.images, config.crop))
 
 
 def information_of(network: Network, config: TrialConfig, data: Data) -> float:
@@ -207,10 +205,21 @@ def information_of(network: Network, config: TrialConfig, data: Data) -> float:
     images, chance = data.train.images[rows], torch.Generator().manual_seed(_INFORMATION_SEED + config.seed)
     differences: list[Tensor] = []
     for _ in range(INFORMATION_DRAWS + 1):
-        logits = network(augmented(images, config, data, chance))
+        _, logits = _classified(network, augmented(images, config, data, chance))
         differences.append(logits[:, 0] - logits[:, 1])
     *draws, fresh = differences
     return mutual_information(torch.stack(draws, -1), fresh)
+
+
+def _classified(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Features and logits on the CPU, made in float32 where the network lies."""
+    device = network.classifier.weight.device
+    features, logits = [], []
+    for chunk in torch.split(images, _CHUNK):
+        seen = network.features(chunk.to(device))
+        features.append(seen.cpu())
+        logits.append(network.classifier(seen).cpu())
+    return torch.cat(features), torch.cat(logits)
 
 
 def _scores(logits: Tensor, rows: Rows) -> Scores:

@@ -18,6 +18,7 @@ from labelsmooth.losses import cross_entropy
 from labelsmooth.mixture import Mixture
 from labelsmooth.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.smoothing import Smoothing, class_conditional, mixup, others, prior, uniform, unigram
+from labelsmooth.study.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,21 @@ class Criterion:
         num_classes: K.
         steps: of the whole training.
         seed: of what mixup draws.
+        placement: that trains.
     """
 
     def __init__(
-        self, objective: Objective, labels: Tensor, num_classes: int, *, steps: int, seed: int
+        self,
+        objective: Objective,
+        labels: Tensor,
+        num_classes: int,
+        *,
+        steps: int,
+        seed: int,
+        placement: Placement,
     ) -> None:
         self._objective = objective
+        self._placement = placement
         self._num_classes = num_classes
         self._smoothing = _smoothing(objective, labels, num_classes)
         self._hard_steps = round(objective.numbers[1] * steps) if objective.kind == "generalised" else 0
@@ -178,42 +188,53 @@ class Criterion:
         network: nn.Module,
         images: Tensor,  # (B, ...)
         labels: Tensor,  # (B,)
-    ) -> tuple[Tensor, Tensor]:  # 0-d; (B, K)
-        """The mean loss of a batch and the logits; of mixed images where the objective mixes."""
-        target: Tensor | Mixture = labels
+    ) -> tuple[Tensor, Tensor]:  # 0-d; (b, K)
+        """The mean loss of a batch and the logits; of mixed images where the objective mixes.
+
+        Of several processes, the logits are those of the b rows of this one, and the mean over the processes
+        of their losses is that of the batch.
+        """
+        portion = self._placement.portion
         smoothing = self._smoothing if self._step >= self._hard_steps else 0.0
         if self._objective.mixup:
             share = float(self._shares.beta(self._objective.mixup, self._objective.mixup))
-            partner = torch.randperm(len(labels), generator=self._partners).to(labels.device)
+            partner = torch.randperm(len(labels), generator=self._partners)
             images = share * images + (1 - share) * images[partner]
-            target = mixup(labels, labels[partner], share, smoothing, self._num_classes)
+            both = portion(labels), portion(labels[partner])
+            target: Tensor | Mixture = mixup(*both, share, smoothing, self._num_classes)
             smoothing = 0.0
-        logits: Tensor = network(images)
+        else:
+            target = portion(labels)
+        logits: Tensor = network(portion(images))
         self._step += 1
         if self._objective.kind == "class_conditional":
-            probs = logits.detach().double().softmax(-1)
-            right = probs.argmax(-1) == labels
-            self._right.index_add_(0, labels[right].cpu(), probs[right].cpu())
-        return self._loss(logits, target, smoothing), logits
+            mine, probs = portion(labels).cpu(), logits.detach().cpu().double().softmax(-1)
+            right = probs.argmax(-1) == mine
+            self._right.index_add_(0, mine[right], probs[right])
+        return self._loss(logits, target, smoothing, len(labels) / self._placement.processes), logits
 
     def epoch_done(self) -> None:
         """Take the predictions of this epoch as what class-conditional smoothing aims at in the next."""
         if self._objective.kind != "class_conditional":
             return
-        seen = self._right.sum(-1, keepdim=True)
-        table = torch.where(seen > 0, self._right / seen, 1 / self._num_classes)
+        all_right = self._placement.total(self._right)
+        seen = all_right.sum(-1, keepdim=True)
+        table = torch.where(seen > 0, all_right / seen, 1 / self._num_classes)
         self._smoothing = class_conditional(self._objective.numbers[0], table)
         self._right.zero_()
 
-    def _loss(self, logits: Tensor, target: Tensor | Mixture, smoothing: Smoothing | float) -> Tensor:
+    def _loss(
+        self, logits: Tensor, target: Tensor | Mixture, smoothing: Smoothing | float, rows: float
+    ) -> Tensor:
+        """The sum over the rows that are here, divided by `rows`."""
         match self._objective:
             case Objective("confidence_penalty", (beta,)):
-                return confidence_penalty(logits, target, beta)
+                return confidence_penalty(logits, target, beta, denominator=rows)
             case Objective("max_suppression", (eps,)):
-                return max_suppression(logits, target, eps)
+                return max_suppression(logits, target, eps, denominator=rows)
             case Objective("margin_smoothing", (lam, margin)):
-                return margin_smoothing(logits, target, lam, margin)
-        return cross_entropy(logits, target, label_smoothing=smoothing)
+                return margin_smoothing(logits, target, lam, margin, denominator=rows)
+        return cross_entropy(logits, target, label_smoothing=smoothing, denominator=rows)
 
 
 def _smoothing(objective: Objective, labels: Tensor, num_classes: int) -> Smoothing | float:

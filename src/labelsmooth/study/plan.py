@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from labelsmooth.study.data import DataSummary, load_data
 from labelsmooth.study.recipe import Recipe, TrialConfig
-from labelsmooth.study.training import new_network, threads_of_a_trial, time_training, torch_threads
+from labelsmooth.study.timing import threads_of_a_trial, time_training, torch_threads
+from labelsmooth.study.training import new_network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,13 @@ class Progress:
         trials: number of planned trials.
         complete: those of them that need no training.
         epochs: of each trial.
+        silent: whether nothing is shown, as another process does.
     """
 
-    def __init__(self, *, trials: int, complete: int, epochs: int) -> None:
+    def __init__(self, *, trials: int, complete: int, epochs: int, silent: bool) -> None:
         from tqdm import tqdm
 
+        self._silent = silent
         self._trials = trials
         self._complete = complete
         self._at_start = complete
@@ -31,7 +33,7 @@ class Progress:
             total=trials * epochs,
             initial=complete * epochs,
             bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} epochs, {remaining} left",
-            disable=True if sys.stderr is None else None,  # None: where stderr is no terminal
+            disable=True if silent or sys.stderr is None else None,  # None: where stderr is no terminal
         )
 
     def __enter__(self) -> Self:
@@ -49,6 +51,8 @@ class Progress:
         self._bar.update()
 
     def trial_done(self, result: TrialResult) -> None:
+        if self._silent:
+            return
         self._complete += 1
         left = self._trials - self._complete
         seconds_a_trial = (time.monotonic() - self._start) / (self._complete - self._at_start)

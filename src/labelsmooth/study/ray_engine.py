@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from labelsmooth.study.data import Data
 from labelsmooth.study.models import MODELS, model_sha256
 from labelsmooth.study.recipe import TrialConfig
-from labelsmooth.study.training import TrainedNetwork, TrialResult, torch_threads, train_trial
+from labelsmooth.study.timing import torch_threads
+from labelsmooth.study.training import TrainedNetwork, TrialResult, train_trial
 
 if TYPE_CHECKING:
     from ray import ObjectRef

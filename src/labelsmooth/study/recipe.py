@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from labelsmooth.study.models import check_model, model_sha256
 from labelsmooth.study.objectives import Objective
+from labelsmooth.study.placement import PRECISIONS
 
 OPTIMIZERS = ("sgd", "nesterov")
 SCHEDULES = ("cosine", "linear", "steps")
@@ -32,6 +33,7 @@ class TrialConfig:
     weight_decay: float
     optimizer: str
     clip: float
+    precision: str
     schedule: str
     drops: tuple[float, ...]  # of the steps; none for another schedule
     shift: int
@@ -139,6 +141,14 @@ class Recipe:
     clip: float = field(
         default=0.0,
         metadata={"help": "largest norm of the gradient of a step; 0: any", "metavar": "X"},
+    )
+    precision: str = field(
+        default="no",
+        metadata={
+            "help": "mixed precision of the training, with bf16 or fp16 in place of float32 where that does "
+            "no harm; needs accelerate",
+            "choices": PRECISIONS,
+        },
     )
     schedule: str = field(
         default="cosine",
@@ -250,7 +260,11 @@ class Recipe:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
         if not 0 <= self.clip <= LARGEST:
             raise ValueError(f"clip must be at least 0 and finite, got {self.clip:g}")
-        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+            ("schedule", SCHEDULES),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.optimizer == "nesterov" and not self.momentum:
@@ -322,6 +336,7 @@ class Recipe:
                 weight_decay=float(self.weight_decay),
                 optimizer=self.optimizer,
                 clip=float(self.clip) + 0.0,
+                precision=self.precision,
                 schedule=self.schedule,
                 drops=self.drops if self.schedule == "steps" else (),
                 shift=self.shift,

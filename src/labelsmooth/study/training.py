@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -14,13 +12,12 @@ from typing import Any, TypeAlias
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
 
 from labelsmooth.measure import distillation_loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.augment import augmented, seen_shape
-from labelsmooth.study.data import Data, DataSummary, Rows
+from labelsmooth.study.data import Data, DataSummary
 from labelsmooth.study.measuring import (
     Curves,
     Metrics,
@@ -32,11 +29,10 @@ from labelsmooth.study.measuring import (
 from labelsmooth.study.models import Network, build_network
 from labelsmooth.study.noise import with_label_noise
 from labelsmooth.study.objectives import Criterion, Objective
+from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.versions import Versions, versions_here
 
-_TIMED_STEPS = 20  # at most
-_TIMED_ROWS = 1000
 # Dropout draws from torch's global state; apart from the seeds of weights and batches, which are far smaller.
 _DROPOUT_SEED = 2**31
 
@@ -90,7 +86,11 @@ def train_trial(
 
     Initial weights, the order of the batches, augmentation and dropout depend on the seed alone, so trials
     that differ only in their objective or teacher are paired. Bits can differ between machines, torch
-    versions and numbers of threads.
+    versions, devices and numbers of threads or processes.
+
+    Where several processes train together (`accelerate launch`, `torchrun`), all of them call this, and all
+    get the same result: each batch is shared out, its gradient is that of the one mean, and its own mean and
+    variance normalise it; only dropout is other than in one process.
 
     Args:
         config: of the trial.
@@ -102,23 +102,26 @@ def train_trial(
         The metrics, arrays and weights; torch's global random state is left as it was.
 
     Raises:
-        ValueError: the training diverged, or the model cannot take this data.
+        ValueError: the training diverged, the model cannot take this data, or accelerate is missing or cannot
+            do the precision of the config here.
     """
     start = time.monotonic()
-    versions = versions_here()
     data = with_label_noise(data, config.label_noise)
-    with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
-        training = _Training(config, data, teacher)
-        torch.default_generator.manual_seed(_DROPOUT_SEED + config.seed)
+    placement = make_placement(config.precision)
+    versions = versions_here(str(placement.device), placement.processes)
+    with placement.deterministic(), placement.chance() as seed:
+        training = Training(config, data, teacher, placement)
+        seed(_DROPOUT_SEED + config.seed)
         curves = training.run(on_epoch)
         network = training.network.eval()
         with torch.no_grad():
-            metrics, arrays = measure_network(network, config, data, curves, training.teacher)
+            measure = partial(measure_network, network, config, data, curves, training.teacher)
+            metrics, arrays = placement.from_first(measure)
     return TrialResult(
         config=config,
         metrics=metrics,
         arrays=arrays,
-        weights={name: value.numpy() for name, value in network.state_dict().items()},
+        weights={name: value.cpu().numpy() for name, value in network.state_dict().items()},
         versions=replace(versions, seconds=time.monotonic() - start),
     )
 
@@ -132,84 +135,36 @@ def new_network(config: TrialConfig, data: DataSummary) -> Network:
     return build_network(config.model, seen_shape(config, data.shape), len(data.class_names), config.seed)
 
 
-def time_training(config: TrialConfig, data: Data, teacher: TrialConfig | None = None) -> tuple[float, float]:
-    """Seconds of one step of training, and of one row of evaluation, from a few of each.
+class Training:
+    """A network with all that its training needs, step by step.
 
     Args:
-        config: of a trial.
+        config: of the trial.
         data: that the config was made for.
-        teacher: of a student, the config of its teacher.
-
-    Raises:
-        ValueError: the model cannot take this data.
+        teacher: of a student.
+        placement: that trains.
     """
-    few = Rows(images=data.validation.images[:_TIMED_ROWS], labels=data.validation.labels[:_TIMED_ROWS])
-    with _deterministic_algorithms(), torch.random.fork_rng(devices=[]):
-        training = _Training(config, data, None)
-        if teacher is not None:
-            training.teacher = new_network(teacher, data.summary).eval()
-        rows = len(data.train.labels)
-        batches = torch.randint(
-            rows, (_TIMED_STEPS, min(config.batch_size, rows)), generator=torch.Generator()
-        )
-        steps = _median_seconds([partial(training.step, batch) for batch in batches])
-        network = training.network.eval()
-        with torch.no_grad():
-            evaluation = _median_seconds([partial(forward, network, config, few)] * 3)
-    return steps, evaluation / len(few.labels)
 
-
-def threads_of_a_trial(trials: int) -> int:
-    """How many threads train each of so many planned trials, of those that torch has now.
-
-    By the plan, not by what of it is still missing or by how many trials run at a time: the bits of a trial
-    depend on it.
-    """
-    return max(1, torch.get_num_threads() // trials)
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Torch computes with so many threads within this block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _median_seconds(calls: Sequence[Callable[[], object]]) -> float:
-    """The first call is not counted: it also sets things up. No more are made after a second."""
-    calls[0]()
-    taken: list[float] = []
-    for call in calls[1:]:
-        start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-        if sum(taken) > 1:
-            break
-    return statistics.median(taken)
-
-
-class _Training:
-    """A network with all that its training needs, step by step."""
-
-    def __init__(self, config: TrialConfig, data: Data, teacher: TrainedNetwork | None) -> None:
+    def __init__(
+        self, config: TrialConfig, data: Data, teacher: TrainedNetwork | None, placement: Placement
+    ) -> None:
         self.network = new_network(config, data.summary)
-        self.teacher = None if teacher is None else teacher.load(data.summary)
+        self.teacher = None if teacher is None else teacher.load(data.summary).to(placement.device)
         self._config = config
         self._data = data
+        self._placement = placement
         self._rows = len(data.train.labels)
         self._steps = config.epochs * math.ceil(self._rows / config.batch_size)
-        self._optimizer = _optimizer(self.network, config)
-        self._schedule = _schedule(self._optimizer, config, self._steps)
+        optimizer = _optimizer(self.network, config)
+        self._schedule = _schedule(optimizer, config, self._steps)
+        self._trained, self._optimizer = placement.prepare(self.network, optimizer)
         self._criterion = Criterion(
             Objective.parse(config.objective),
             data.train.labels,
             len(data.summary.class_names),
             steps=self._steps,
             seed=config.seed,
+            placement=placement,
         )
         # of the order of the batches, and of augmentation
         self._chance = torch.Generator().manual_seed(config.seed)
@@ -221,17 +176,16 @@ class _Training:
         for epoch in range(1, self._config.epochs + 1):
             loss, accuracy = self._epoch()
             self.network.eval()
-            with torch.no_grad():
-                _, logits = forward(self.network, self._config, self._data.validation)
-                if not (math.isfinite(loss) and logits.isfinite().all() and (logits != logits[0]).any()):
-                    raise ValueError(self._breakdown(epoch))
-                if epoch in moments:
-                    information.append(information_of(self.network, self._config, self._data))
-            stats = row_stats(logits.double(), index=self._data.validation.labels.unsqueeze(-1))
+            looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
+            if looked_at is None or not math.isfinite(loss):
+                raise ValueError(self._breakdown(epoch))
+            nll, right, nats = looked_at
             train_loss.append(loss)
             train_accuracy.append(accuracy)
-            validation_nll.append(float(stats.nll.mean()))
-            validation_accuracy.append(float(stats.correct.double().mean()))
+            validation_nll.append(nll)
+            validation_accuracy.append(right)
+            if nats is not None:
+                information.append(nats)
             on_epoch()
         return Curves(
             train_loss=tuple(train_loss),
@@ -245,38 +199,62 @@ class _Training:
     def _epoch(self) -> tuple[float, float]:
         """Mean loss and accuracy of the training rows, as the weights move."""
         self.network.train()
-        loss_sum, correct = 0.0, 0
         order = torch.randperm(self._rows, generator=self._chance)
+        losses, correct, lengths = [], [], []
         for batch in torch.split(order, self._config.batch_size):
             loss, right = self.step(batch)
             self._schedule.step()
-            loss_sum += loss * len(batch)
-            correct += right
+            losses.append(loss)
+            correct.append(right)
+            lengths.append(len(batch))
         self._criterion.epoch_done()
-        return loss_sum / self._rows, correct / self._rows
+        # read here and not after every step, which would make a GPU wait; MPS has no float64
+        sums = (
+            torch.stack(losses).cpu().double() @ torch.tensor(lengths).double(),
+            torch.stack(correct).sum(),
+        )
+        loss_sum, right_sum = self._placement.total(torch.tensor([float(part) for part in sums]).double())
+        return float(loss_sum) / self._placement.processes / self._rows, float(right_sum) / self._rows
 
     def step(
         self,
         batch: Tensor,  # (B,), numbers of training rows
-    ) -> tuple[float, int]:
-        """One step of training; the mean loss of the batch, and how many of its rows were right."""
-        images = augmented(self._data.train.images[batch], self._config, self._data, self._chance)
-        labels = self._data.train.labels[batch]
+    ) -> tuple[Tensor, Tensor]:
+        """One step of training: the mean loss of the batch, and how many of its rows were right, both 0-d.
+
+        Of several processes the loss is one whose mean over them is that of the batch, and the rows are those
+        of this one. All of them augment the whole batch, so that chance gives an image what it would in one.
+        """
+        portion = self._placement.portion
+        images, labels = self._data.train.images[batch], self._data.train.labels[batch]
+        images = augmented(images, self._config, self._data, self._chance)
         if self.teacher is None:
-            loss, logits = self._criterion(self.network, images, labels)
+            loss, logits = self._criterion(self._trained, images, labels)
         else:
+            mine = portion(images)
             with torch.no_grad():
-                teacher_logits = self.teacher(images)
-            logits = self.network(images)
+                teacher_logits = self.teacher(mine)
+            logits = self._trained(mine)
             loss = distillation_loss(
-                logits, teacher_logits, labels, self._config.beta, self._config.temperature
-            )
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._config.clip:
-            clip_grad_norm_(self.network.parameters(), self._config.clip)
-        self._optimizer.step()
-        return loss.item(), int((logits.argmax(-1) == labels).sum())
+                logits,
+                teacher_logits,
+                portion(labels),
+                self._config.beta,
+                self._config.temperature,
+                reduction="sum",
+            ) / (len(batch) / self._placement.processes)
+        self._placement.step(loss, self._optimizer, self.network.parameters(), self._config.clip)
+        return loss.detach(), (logits.argmax(-1) == portion(labels)).sum()
+
+    @torch.no_grad()
+    def _look(self, informed: bool) -> tuple[float, float, float | None] | None:
+        """NLL and accuracy on the validation rows, and the information if asked; None after a breakdown."""
+        _, logits = forward(self.network, self._config, self._data.validation)
+        if not (logits.isfinite().all() and (logits != logits[0]).any()):
+            return None
+        stats = row_stats(logits.double(), index=self._data.validation.labels.unsqueeze(-1))
+        nats = information_of(self.network, self._config, self._data) if informed else None
+        return float(stats.nll.mean()), float(stats.correct.double().mean()), nats
 
     def _breakdown(self, epoch: int) -> str:
         return (
@@ -314,15 +292,3 @@ def _schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps: int) -> LR
     if config.schedule == "linear":
         return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
     return MultiStepLR(optimizer, milestones=[round(part * steps) for part in config.drops], gamma=0.1)
-
-
-@contextmanager
-def _deterministic_algorithms() -> Iterator[None]:
-    """An operation whose bits could differ from run to run raises within this block."""
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -21,14 +21,20 @@ class Versions:
     torch: str
     numpy: str
     platform: str
-    threads: int
+    device: str  # of torch
+    processes: int  # that trained it together
+    threads: int  # of each
     seconds: float  # that it took
     processor: str
     commit: str | None  # of labelsmooth; None where it cannot be told, see `provenance.commit`
 
 
-def versions_here() -> Versions:
+def versions_here(device: str, processes: int) -> Versions:
     """Those of this process, with 0 seconds.
+
+    Args:
+        device: that it trains on, as torch names it.
+        processes: that train each network together.
 
     Raises:
         PackageNotFoundError: labelsmooth runs from a folder, and is not installed.
@@ -39,6 +45,8 @@ def versions_here() -> Versions:
         torch=str(torch.__version__),
         numpy=np.__version__,
         platform=platform.platform(),
+        device=device,
+        processes=processes,
         threads=torch.get_num_threads(),
         seconds=0.0,
         processor=processor(),
