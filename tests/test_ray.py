@@ -228,9 +228,9 @@ def test_what_goes_wrong_on_a_machine_is_one_sentence(cluster, network, tmp_path
     recipe = Recipe(data="digits", model=network, eps=(0.0,), seeds=1, epochs=1, learning_rate=1e9)
     (config,) = recipe.trials(data.summary.sha256)
 
-    def sentence(config):
+    def sentence(config, device="cpu"):
         with pytest.raises(ValueError, match=".") as raised:
-            list(train_on_cluster([config], lambda _: None, data, None, 1, lambda: None))
+            list(train_on_cluster([config], lambda _: None, data, None, 1, device, lambda: None))
         return str(raised.value)
 
     with connected(cluster.address, 1, [network]):
@@ -241,6 +241,9 @@ def test_what_goes_wrong_on_a_machine_is_one_sentence(cluster, network, tmp_path
         assert sum(noted(tmp_path / "made").values()) == 1  # it was not tried again
         assert sentence(replace(config, model_sha256="0" * 64)) == (
             f"the file of the model {network} is another one on {platform.node()}"
+        )
+        assert sentence(config, "mps") == (
+            f"trials would train on the device cpu on {platform.node()}, and train on mps here"
         )
         true = importlib.metadata.version
         monkeypatch.setattr(
