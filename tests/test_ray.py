@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="fi
 
 MEMORY = 80 * 2**20  # of an object store; the least that Ray takes is 75 MiB
 
-# A network that notes the seed whenever it is made. The second one that a process of the doomed machine makes
-# stops in its training: a machine is the parent of its processes.
+# A network that notes the seed whenever it is made. Where a machine is doomed, the second one that is made there
+# stops in its training, and that of another machine waits until it does. A machine is the parent of processes.
 NETWORK = """
 import os
 import time
@@ -39,7 +39,6 @@ import torch
 from torch import nn
 
 FOLDER = Path({folder!r})
-made = 0
 
 
 def note(name):
@@ -52,17 +51,20 @@ class Stopping(nn.Sequential):
 
     def forward(self, images):
         self.steps += 1
-        doomed = FOLDER / "doomed"
-        if self.steps == 20 and made == 2 and doomed.exists() and doomed.read_text() == str(os.getppid()):
-            note("stopped")
-            time.sleep(600)
+        machine, doomed, stopped = (FOLDER / name for name in (str(os.getppid()), "doomed", "stopped"))
+        if self.steps == 20 and doomed.exists() and len(machine.read_text().split()) == 2:
+            if doomed.read_text() == machine.name:
+                note("stopped")
+                time.sleep(100)
+            for _ in range(1000):
+                if not stopped.exists():
+                    time.sleep(0.1)
         return super().forward(images)
 
 
 def make(shape, num_classes):
-    global made
-    made += 1
     note("made")
+    note(str(os.getppid()))
     return Stopping(nn.Flatten(), nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, num_classes))
 """
 
@@ -159,6 +161,7 @@ def test_a_machine_dies(kills, recipe, network, cluster, tmp_path, monkeypatch, 
     def kill():
         wait_until((tmp_path / "stopped").exists, "the machine was not given a second trial")
         data.unlink()
+        wait_until(lambda: len(kills.complete_trials(tmp_path / "ray")) == 2, "a result does not arrive")
         complete.update(kills.complete_trials(tmp_path / "ray"))
         for pid in [raylet, *kills.descendants(raylet)]:
             os.kill(pid, signal.SIGKILL)
@@ -169,7 +172,6 @@ def test_a_machine_dies(kills, recipe, network, cluster, tmp_path, monkeypatch, 
     run_study(study, tmp_path / "ray", engine="ray", address=cluster.address)
     killer.join()
     assert (tmp_path / "ray/results.jsonl").read_bytes() == (tmp_path / "local/results.jsonl").read_bytes()
-    assert complete
     assert complete.items() <= kills.complete_trials(tmp_path / "ray").items()
     assert noted(tmp_path / "made") - made_here == noted(tmp_path / "stopped")
     assert len(epochs) == 15 * 8
@@ -226,9 +228,9 @@ def test_what_goes_wrong_on_a_machine_is_one_sentence(cluster, network, tmp_path
     recipe = Recipe(data="digits", model=network, eps=(0.0,), seeds=1, epochs=1, learning_rate=1e9)
     (config,) = recipe.trials(data.summary.sha256)
 
-    def sentence(config):
+    def sentence(config, device="cpu"):
         with pytest.raises(ValueError, match=".") as raised:
-            list(train_on_cluster([config], lambda _: None, data, None, 1, lambda: None))
+            list(train_on_cluster([config], lambda _: None, data, None, 1, device, lambda: None))
         return str(raised.value)
 
     with connected(cluster.address, 1, [network]):
@@ -239,6 +241,9 @@ def test_what_goes_wrong_on_a_machine_is_one_sentence(cluster, network, tmp_path
         assert sum(noted(tmp_path / "made").values()) == 1  # it was not tried again
         assert sentence(replace(config, model_sha256="0" * 64)) == (
             f"the file of the model {network} is another one on {platform.node()}"
+        )
+        assert sentence(config, "mps") == (
+            f"trials would train on the device cpu on {platform.node()}, and train on mps here"
         )
         true = importlib.metadata.version
         monkeypatch.setattr(

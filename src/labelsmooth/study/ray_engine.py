@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelsmooth.study.data import Data
 from labelsmooth.study.models import MODELS, model_sha256
+from labelsmooth.study.placement import make_placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.timing import torch_threads
 from labelsmooth.study.training import TrainedNetwork, TrialResult, train_trial
@@ -86,6 +87,7 @@ def train_on_cluster(
     data: Data,
     jobs: int | None,
     threads: int,
+    device: str,
     on_epoch: Callable[[], None],
 ) -> Generator[TrialResult, None, None]:
     """Train trials on the cluster that this process is connected to, and give each result once it is there.
@@ -96,8 +98,9 @@ def train_on_cluster(
         configs: the trials.
         teacher_of: the network that teaches a trial; called when it is handed to the cluster.
         data: that the configs were made for.
-        jobs: trials to train at a time, ≥ 1; None: as many as the cluster has cores for.
+        jobs: trials to train at a time, ≥ 1; None: as many as the cluster has cores or GPUs for.
         threads: of each trial, ≥ 1, and as many cores. The bits of a result depend on it.
+        device: type of the one that each trial is trained on; `cuda` is a GPU of its own.
         on_epoch: called after every epoch of any trial; not again where a trial is trained anew.
 
     Raises:
@@ -105,10 +108,15 @@ def train_on_cluster(
     """
     import ray
 
+    gpus = int(device == "cuda")
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    if not any(node["Alive"] and node["Resources"].get("CPU", 0) >= threads for node in nodes):
-        print(f"waiting for a machine of the cluster with {threads} free cores", file=sys.stderr)
-    task = ray.remote(_task()).options(num_cpus=threads, max_retries=_RETRIES, num_returns="streaming")
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    if not any(found.get("CPU", 0) >= threads and found.get("GPU", 0) >= gpus for found in machines):
+        needed = f"{threads} core{'s' * (threads > 1)}{' and a GPU' * gpus}"
+        print(f"the cluster has no machine with {needed} yet: waiting for one", file=sys.stderr)
+    task = ray.remote(_task()).options(
+        num_cpus=threads, num_gpus=gpus, max_retries=_RETRIES, num_returns="streaming"
+    )
     rows = ray.put(data)
     teachers: dict[str, ObjectRef[TrainedNetwork | None]] = {}
     waiting = list(reversed(configs))
@@ -119,7 +127,8 @@ def train_on_cluster(
                 config = waiting.pop()
                 if config.teacher not in teachers:
                     teachers[config.teacher] = ray.put(teacher_of(config))
-                running[task.remote([ray.put(config), rows, teachers[config.teacher]], threads)] = config
+                parts = [ray.put(config), rows, teachers[config.teacher]]
+                running[task.remote(parts, threads, device)] = config
             ready: Any = ray.wait(list(running))[0][0]
             message = _received(next(ready), running[ready])
             if message is None:
@@ -133,16 +142,20 @@ def train_on_cluster(
 
 
 def train_remotely(
-    config: TrialConfig, data: Data, teacher: TrainedNetwork | None, threads: int
+    config: TrialConfig, data: Data, teacher: TrainedNetwork | None, threads: int, device: str
 ) -> Generator[TrialResult | None, None, None]:
     """What a task does: None after every epoch, then the result.
 
     Raises:
-        ValueError: what `train_trial` raises; or the model is not the driver's.
+        ValueError: what `train_trial` raises; or the model or the device is not the driver's.
     """
     for trial in (config,) if teacher is None else (config, teacher.config):
         if model_sha256(trial.model) != trial.model_sha256:
             raise ValueError(f"the file of the model {trial.model} is another one on {platform.node()}")
+    if (found := make_placement(config.precision).device.type) != device:
+        raise ValueError(
+            f"trials would train on the device {found} on {platform.node()}, and train on {device} here"
+        )
     epochs: SimpleQueue[Future[TrialResult] | None] = SimpleQueue()
 
     def train() -> TrialResult:
@@ -165,7 +178,7 @@ def _task() -> Callable[..., Generator[TrialResult | None, None, None]]:
     """
     needed = {package: importlib.metadata.version(package) for package in _SAME_EVERYWHERE}
 
-    def train(parts: list[Any], threads: int) -> Generator[TrialResult | None, None, None]:
+    def train(parts: list[Any], threads: int, device: str) -> Generator[TrialResult | None, None, None]:
         import importlib.metadata
         import platform
 
@@ -184,7 +197,7 @@ def _task() -> Callable[..., Generator[TrialResult | None, None, None]]:
         from labelsmooth.study.ray_engine import train_remotely
 
         config, data, teacher = ray.get(parts)
-        yield from train_remotely(config, data, teacher, threads)
+        yield from train_remotely(config, data, teacher, threads, device)
 
     return train
 

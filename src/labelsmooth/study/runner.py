@@ -52,8 +52,8 @@ def run_study(
         recipe: data, models, objectives, seeds and training settings.
         out: folder of the study, made where it is missing.
         jobs: trials to train at a time, ≥ 1. None takes one for each of torch's threads, 1 on a GPU, or with
-            an `address` as many as the cluster has cores for. The numbers do not depend on it, nor on the
-            engine.
+            an `address` as many as the cluster has cores or GPUs for. The numbers do not depend on it, nor on
+            the engine.
         engine: "local" trains each trial in a process of its own, or in this one with 1 job; "ray" as a task
             of a Ray cluster.
         address: of an existing cluster that this machine is part of, as `HOST:PORT`, or "auto" to look for
@@ -106,7 +106,9 @@ def run_study(
                 [config for config in missing if config.teacher],
             ):
                 if engine == "ray":
-                    results = train_on_cluster(part, teacher_of, data, jobs, threads, progress.epoch_done)
+                    results = train_on_cluster(
+                        part, teacher_of, data, jobs, threads, placement.device.type, progress.epoch_done
+                    )
                 elif min(at_a_time, len(part)) <= 1:
                     results = _train_here(part, teacher_of, data, threads, progress.epoch_done, placement)
                 else:
