@@ -32,7 +32,7 @@ COMMAND = Path(sys.executable).with_name("labelsmooth")
 RECIPE = "--model cnn --student linear --temperatures 2 --eps 0 0.1 --seeds 2 --epochs 10 --batch-size 64"
 TRIALS = 12  # of that recipe
 _STORING_SECONDS = 0.02  # that it takes about to store a result
-_HALF_WRITTEN = ".partial-*"
+_HALF_WRITTEN = ".partial-"
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,12 @@ def kill_repeatedly(recipe: list[str], undisturbed: Undisturbed, out: Path, kill
         AssertionError: something complete was trained again or cannot be read, or the results differ.
     """
     began, chance = time.monotonic(), random.Random(seed)
-    killed = storing = finished = 0
+    starts = killed = storing = finished = 0
     seen: dict[str, tuple[int, int]] = {}
     while killed < kills:
         process = start(recipe, out)
-        if killed % 2:
+        starts += 1
+        if starts % 2:
             _until_storing(process, out, nth=chance.randrange(1, 4))
             time.sleep(chance.uniform(0, _STORING_SECONDS))
         else:
@@ -147,7 +148,7 @@ def kill_repeatedly(recipe: list[str], undisturbed: Undisturbed, out: Path, kill
         seen = now
         if process.returncode == -signal.SIGKILL:
             killed += 1
-            storing += any(out.rglob(_HALF_WRITTEN))
+            storing += any(out.rglob(f"{_HALF_WRITTEN}*"))
             _check_readable(out, undisturbed, seed)
         else:  # the study was faster than the kill: on with another
             _check_finished(out, undisturbed, seed)
@@ -163,12 +164,15 @@ def kill_repeatedly(recipe: list[str], undisturbed: Undisturbed, out: Path, kill
 
 
 def _until_storing(process: subprocess.Popen[str], out: Path, nth: int) -> None:
-    """Wait until a study begins to store its next result but so many, or has ended."""
-    before = len(complete_trials(out))
-    while process.poll() is None:
-        if len(complete_trials(out)) >= before + nth - 1 and any((out / "trials").glob(_HALF_WRITTEN)):
-            return
+    """Wait until a study begins to store one of its next results, under whatever name, or has ended."""
+    before = _names(out)
+    while process.poll() is None and len(_names(out) - before) < nth:
         time.sleep(0.001)
+
+
+def _names(out: Path) -> set[str]:
+    """The trials that are stored or are being stored."""
+    return {folder.name.removeprefix(_HALF_WRITTEN) for folder in (out / "trials").iterdir()}
 
 
 def _check_readable(out: Path, undisturbed: Undisturbed, seed: int) -> None:
@@ -184,7 +188,7 @@ def _check_finished(out: Path, undisturbed: Undisturbed, seed: int) -> None:
     _check_readable(out, undisturbed, seed)
     assert (out / "results.jsonl").read_bytes() == undisturbed.results, f"results differ, with seed {seed}"
     assert len(load_study(out).trials) == TRIALS, f"seed {seed}"
-    assert not any(out.rglob(_HALF_WRITTEN)), f"something half written is left, with seed {seed}"
+    assert not any(out.rglob(f"{_HALF_WRITTEN}*")), f"something half written is left, with seed {seed}"
 
 
 def main() -> None:
