@@ -7,13 +7,16 @@ The plain loop is what one would write: the same initial weights in torch's layo
 learning rates, `F.cross_entropy(label_smoothing=0.1)` and `torch.optim.SGD`.
 
 - training: `Training.epoch`, which also gives the loss and the accuracy of the training rows, against the
-  loop, which records nothing. One thread each, as a study trains; CPU time, which other programs on the
-  machine change little.
-- trial: `train_trial`, with all measures of the trained network, against the loop and the validation rows'
-  NLL and accuracy after every epoch. One thread, CPU time. The measures come once, so that their share falls
-  with the epochs.
-- study: `run_study` of four trials, from reading the data to the stored results, against four such loops one
-  after another on all threads; wall time.
+  loop, which records nothing.
+- trial: `train_trial`, with all measures of the trained network, against the loop with the NLL and the
+  accuracy of the validation rows after every epoch. The measures come once, so that their share falls with
+  the epochs.
+- study: `run_study` of four trials, with the start of its processes, reading the data in each and storing the
+  results, against four such loops.
+
+Everything trains on one thread, as the trials of a study do, and the time is that of the processor, all
+processes taken together: other programs on the machine change it little. Trials side by side use as many
+cores as there are, without waiting for each other.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import argparse
 import contextlib
 import io
 import math
+import resource
 import sys
 import tempfile
 import time
@@ -97,14 +101,10 @@ def apart(config: TrialConfig, data: Data) -> float:
     return difference
 
 
-def one_thread(run: Callable[[], object]) -> Call:
-    def alone() -> None:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        run()
-        torch.set_num_threads(before)
-
-    return Call(alone)
+def processor_time() -> float:
+    """Seconds of this process and of those that it has started and seen end."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def rows_of(name: str, model: str, only: list[str], epochs: int, repetitions: int) -> Iterator[list[str]]:
@@ -116,27 +116,23 @@ def rows_of(name: str, model: str, only: list[str], epochs: int, repetitions: in
 
     def study() -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            run_study(recipe, Path(folder))
+            run_study(recipe, Path(folder), jobs=2)
 
     def loops() -> None:
         for trial in trials:
             plain_loop(trial, load_data(name), validate=True)
 
-    contests = {
-        "training": (
-            one_thread(lambda: our_loop(config, data)),
-            one_thread(lambda: plain_loop(config, data, validate=False)),
-        ),
+    contests: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "training": (lambda: our_loop(config, data), lambda: plain_loop(config, data, validate=False)),
         "trial": (
-            one_thread(lambda: train_trial(config, data, lambda: None)),
-            one_thread(lambda: plain_loop(config, data, validate=True)),
+            lambda: train_trial(config, data, lambda: None),
+            lambda: plain_loop(config, data, validate=True),
         ),
-        "study": (Call(study), Call(loops)),
+        "study": (study, loops),
     }
     for work in only:
         ours, plain = contests[work]
-        clock = time.perf_counter if work == "study" else time.process_time
-        times = interleaved({"ours": ours, "plain": plain}, repetitions, clock)
+        times = interleaved({"ours": Call(ours), "plain": Call(plain)}, repetitions, processor_time)
         quotient = ratio(times["plain"], times["ours"])
         rows = len(data.train.labels) * epochs * (len(trials) if work == "study" else 1)
         yield [
@@ -159,8 +155,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     where = machine()
-    print(f"{where.cpu}, {where.threads} threads, {where.system}; torch {where.torch}\n")
+    print(f"{where.cpu}, {where.system}; torch {where.torch}\n")
     lines = [HEADER]
     for name in options.data:
         for model in options.model:
