@@ -8,7 +8,7 @@ PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disab
 .DELETE_ON_ERROR:
 
 demo: $(READY)
-	$(BIN)/labelsmooth study --data mnist5k --model mlp --eps 0 0.05 0.1 --seeds 3 --out runs/demo
+	$(BIN)/labelsmooth study --data mnist5k --model mlp --eps 0 0.1 --seeds 3 --student mlp800 --temperatures 2 --out runs/demo
 
 test: $(READY)
 	tools/chromium

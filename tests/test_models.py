@@ -58,6 +58,17 @@ class Pair(Net):
     def forward(self, images):
         return super().forward(images), None
 
+class Viewed(nn.Module):
+    def __init__(self, channels, num_classes):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, 4, 3, stride=2)
+        self.head = nn.Linear(36, num_classes)
+
+    def forward(self, images):
+        return self.head(self.convolution(images).view(len(images), -1).relu())
+
+viewed = lambda shape, num_classes: Viewed(shape[0], num_classes)
+
 number = 3
 """
 
@@ -257,6 +268,15 @@ def test_a_network_of_the_users_own_is_studied(own, tmp_path):
     source.unlink()
     del sys.modules["own_nets"]
     assert len(load_study(tmp_path / "out").trials) == 2  # a study is read without the network's code
+
+
+def test_only_networks_of_ours_lie_in_memory_with_their_channels_last(own):
+    """A view of what a convolution puts out, as many networks have it, would raise there."""
+    for model, last in (("own_nets:viewed", False), ("cnn", True), ("resnet56", True)):
+        network = build_network(model, (3, 8, 8), num_classes=10, seed=0)
+        convolution = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == last, model
+    assert train("own_nets:viewed").metrics.test.accuracy > 0.15
 
 
 @pytest.mark.parametrize("model", ["own_nets:make:head", "own_nets:plain", "own_nets:plain:4"])

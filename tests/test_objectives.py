@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from labelsmooth.study.objectives import OBJECTIVES, Criterion, Objective
+from labelsmooth.study.placement import Placement
 
 K, N = 4, 60
 
@@ -32,7 +33,7 @@ def network():
 
 
 def criterion(text: str, labels, steps: int = 10, seed: int = 0) -> Criterion:
-    return Criterion(Objective.parse(text), labels, K, steps=steps, seed=seed)
+    return Criterion(Objective.parse(text), labels, K, steps=steps, seed=seed, placement=Placement())
 
 
 @pytest.mark.parametrize(

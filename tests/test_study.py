@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from labelsmooth.measure import TemperatureScaling
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import load_data
 from labelsmooth.study.store import load_weights, lock_study
-from labelsmooth.study.training import TrialResult, train_trial
+from labelsmooth.study.training import TrialResult, new_network, train_trial
 from labelsmooth.theory import optimal_gap
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), seeds=1, epochs=2)
@@ -212,6 +213,53 @@ def test_what_a_trial_measures(data):
     validation_logits = torch.from_numpy(arrays.validation_logits)
     final_nll = nn.functional.cross_entropy(validation_logits, torch.from_numpy(arrays.validation_labels))
     assert curves.validation_nll[-1] == pytest.approx(float(final_nll), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "cnn", "objective": "uniform:0.1"},
+        {"model": "cnn", "optimizer": "nesterov", "schedule": "steps", "drops": (0.3, 0.6)},
+        {"model": "mlp800", "weight_decay": 0.1, "momentum": 0.5},
+        {"model": "mlp800", "momentum": 0.0, "objective": "uniform:0.1"},
+    ],
+)
+def test_a_trial_trains_as_the_formulas_of_sgd_say(data, changes):
+    """In float64 and in torch's own layout of weights, with a last batch of another size."""
+    result = train(data, learning_rate=0.02, **changes)
+    config = result.config
+    assert len(data.train.labels) % config.batch_size
+    network = new_network(config, data.summary).double().to(memory_format=torch.contiguous_format)
+    images, labels = data.train.images.double(), data.train.labels
+    velocity = [torch.zeros_like(weight) for weight in network.parameters()]
+    generator = torch.Generator().manual_seed(config.seed)
+    batches = [
+        batch
+        for _ in range(config.epochs)
+        for batch in torch.randperm(len(labels), generator=generator).split(config.batch_size)
+    ]
+    for step, batch in enumerate(batches):
+        done = step / len(batches)
+        rate = 0.02 * (1 + math.cos(math.pi * done)) / 2
+        if config.schedule == "steps":
+            rate = 0.02 * 0.1 ** sum(step >= round(part * len(batches)) for part in config.drops)
+        eps = 0.1 if config.objective == "uniform:0.1" else 0.0
+        loss = nn.functional.cross_entropy(network(images[batch]), labels[batch], label_smoothing=eps)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for weight, gradient, v in zip(network.parameters(), gradients, velocity, strict=True):
+                slope = gradient + config.weight_decay * weight
+                v.mul_(config.momentum).add_(slope)
+                weight -= rate * (slope + config.momentum * v if config.optimizer == "nesterov" else v)
+    for name, expected in network.state_dict().items():
+        assert np.allclose(result.weights[name], expected.numpy(), atol=2e-5), name
+
+
+def test_a_trial_leaves_the_settings_of_torch_as_they_were(data):
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    train(data, epochs=1)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_training_that_breaks_down_says_so(data):

@@ -59,16 +59,12 @@ def augmented(
     _, *sides = seen_shape(config, images.shape[1:])
     padded = data.zero.expand(rows, channels, height + 2 * config.shift, width + 2 * config.shift).clone()
     padded[:, :, config.shift : config.shift + height, config.shift : config.shift + width] = images
-    vertical, horizontal = (
-        torch.randint(whole - side + 1, (rows, 1), generator=generator) + torch.arange(side)
+    top, left = (
+        torch.randint(whole - side + 1, (rows,), generator=generator)
         for whole, side in zip(padded.shape[2:], sides, strict=True)
     )
-    mirrored = torch.rand((rows, 1), generator=generator) < config.flip
-    horizontal = torch.where(mirrored, horizontal.flip(1), horizontal)
-    row, channel = torch.arange(rows), torch.arange(channels)
-    return padded[
-        row[:, None, None, None],
-        channel[None, :, None, None],
-        vertical[:, None, :, None],
-        horizontal[:, None, None, :],
-    ]
+    mirrored = torch.rand(rows, generator=generator) < config.flip
+    # all windows of all images, as a view: (N, rows of windows, columns of windows, C, height, width)
+    windows = padded.unfold(2, sides[0], 1).unfold(3, sides[1], 1).permute(0, 2, 3, 1, 4, 5)
+    seen = windows[torch.arange(rows), top, left]
+    return torch.where(mirrored[:, None, None, None], seen.flip(3), seen) if config.flip else seen

@@ -36,8 +36,9 @@ INFORMATION_ROWS = 300
 INFORMATION_DRAWS = 10
 # Apart from the seed of the batches, so that looking does not change what is trained.
 _INFORMATION_SEED = 2**30
-# Rows in one forward pass of a measurement, so that large data sets need little memory.
-_CHUNK = 1000
+# Rows in one forward pass of a measurement, so that large data sets need little memory, and convolutions find
+# what they read in the cache: with 1,000 rows they take twice as long.
+_CHUNK = 250
 
 
 @dataclass(frozen=True, kw_only=True)

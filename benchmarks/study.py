@@ -1,0 +1,174 @@
+"""Time a study beside plain PyTorch loops that do the same work.
+
+    python benchmarks/study.py [--only training trial study] [--data digits mnist5k] [--model mlp cnn]
+                               [--epochs 10] [--repetitions 5]
+
+The plain loop is what one would write: the same initial weights in torch's layout, the same batches and
+learning rates, `F.cross_entropy(label_smoothing=0.1)` and `torch.optim.SGD`.
+
+- training: `Training.epoch`, which also gives the loss and the accuracy of the training rows, against the
+  loop, which records nothing. One thread each, as a study trains; CPU time, which other programs on the
+  machine change little.
+- trial: `train_trial`, with all measures of the trained network, against the loop and the validation rows'
+  NLL and accuracy after every epoch. One thread, CPU time. The measures come once, so that their share falls
+  with the epochs.
+- study: `run_study` of four trials, from reading the data to the stored results, against four such loops one
+  after another on all threads; wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from labelsmooth.bench.hardware import machine
+from labelsmooth.bench.timing import Call, interleaved, ratio
+from labelsmooth.cli.table import aligned
+from labelsmooth.study import Recipe, run_study
+from labelsmooth.study.data import Data, load_data
+from labelsmooth.study.placement import Placement
+from labelsmooth.study.recipe import TrialConfig
+from labelsmooth.study.training import Training, new_network, train_trial
+
+EPS = 0.1
+HEADER = ["work", "data, model", "rows/s", "plain rows/s", "ratio of throughputs (spread)"]
+
+
+def plain_loop(config: TrialConfig, data: Data, *, validate: bool) -> nn.Module:
+    """The network of a trial on uniform smoothing, trained by hand."""
+    network = new_network(config, data.summary).to(memory_format=torch.contiguous_format)
+    images, labels = data.train.images, data.train.labels
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    steps = config.epochs * math.ceil(len(labels) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    generator = torch.Generator().manual_seed(config.seed)
+    eps = 0.0 if config.objective == "hard" else EPS
+    for _ in range(config.epochs):
+        network.train()
+        for batch in torch.randperm(len(labels), generator=generator).split(config.batch_size):
+            loss = F.cross_entropy(network(images[batch]), labels[batch], label_smoothing=eps)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        if validate:
+            network.eval()
+            with torch.no_grad():
+                logits = network(data.validation.images)
+                F.cross_entropy(logits, data.validation.labels).item()
+                (logits.argmax(-1) == data.validation.labels).float().mean().item()
+    return network
+
+
+def our_loop(config: TrialConfig, data: Data) -> nn.Module:
+    training = Training(config, data, None, Placement())
+    for _ in range(config.epochs):
+        training.epoch()
+    return training.network
+
+
+def apart(config: TrialConfig, data: Data) -> float:
+    """The largest difference of a validation logit after two epochs; raises where it is not rounding."""
+    config = replace(config, epochs=2)
+    networks = our_loop(config, data), plain_loop(config, data, validate=False)
+    with torch.no_grad():
+        ours, plain = (network.eval()(data.validation.images) for network in networks)
+    difference = float((ours - plain).abs().max())
+    if difference > 1e-3:
+        raise RuntimeError(f"the loops did not do the same work: logits are {difference:g} apart")
+    return difference
+
+
+def one_thread(run: Callable[[], object]) -> Call:
+    def alone() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        run()
+        torch.set_num_threads(before)
+
+    return Call(alone)
+
+
+def rows_of(name: str, model: str, only: list[str], epochs: int, repetitions: int) -> Iterator[list[str]]:
+    data = load_data(name)
+    recipe = Recipe(data=name, model=model, epochs=epochs, eps=(0.0, EPS), seeds=2)
+    trials = recipe.trials(data.summary.sha256)
+    config = trials[-1]
+    print(f"{name}, {model}: logits are {apart(config, data):.1e} apart after two epochs", file=sys.stderr)
+
+    def study() -> None:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            run_study(recipe, Path(folder))
+
+    def loops() -> None:
+        for trial in trials:
+            plain_loop(trial, load_data(name), validate=True)
+
+    contests = {
+        "training": (
+            one_thread(lambda: our_loop(config, data)),
+            one_thread(lambda: plain_loop(config, data, validate=False)),
+        ),
+        "trial": (
+            one_thread(lambda: train_trial(config, data, lambda: None)),
+            one_thread(lambda: plain_loop(config, data, validate=True)),
+        ),
+        "study": (Call(study), Call(loops)),
+    }
+    for work in only:
+        ours, plain = contests[work]
+        clock = time.perf_counter if work == "study" else time.process_time
+        times = interleaved({"ours": ours, "plain": plain}, repetitions, clock)
+        quotient = ratio(times["plain"], times["ours"])
+        rows = len(data.train.labels) * epochs * (len(trials) if work == "study" else 1)
+        yield [
+            work,
+            f"{name}, {model}",
+            f"{rows / np.median(times['ours']):,.0f}",
+            f"{rows / np.median(times['plain']):,.0f}",
+            f"{quotient.median:.2f}× ({quotient.low:.2f}–{quotient.high:.2f})",
+        ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    works = ["training", "trial", "study"]
+    parser.add_argument("--only", nargs="+", choices=works, default=works)
+    parser.add_argument("--data", nargs="+", default=["digits", "mnist5k"])
+    parser.add_argument("--model", nargs="+", default=["mlp", "cnn"])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=5)
+    options = parser.parse_args()
+    where = machine()
+    print(f"{where.cpu}, {where.threads} threads, {where.system}; torch {where.torch}\n")
+    lines = [HEADER]
+    for name in options.data:
+        for model in options.model:
+            for line in rows_of(name, model, options.only, options.epochs, options.repetitions):
+                lines.append(line)
+                print("  ".join(line), file=sys.stderr)
+    print(aligned(lines))
+
+
+if __name__ == "__main__":
+    main()
