@@ -92,7 +92,9 @@ def train_on_cluster(
 ) -> Generator[TrialResult, None, None]:
     """Train trials on the cluster that this process is connected to, and give each result once it is there.
 
-    A trial whose process or machine dies is trained anew on another; one that fails is not.
+    A trial whose process or machine dies is trained anew on another; one that fails is not. Trials that are
+    left at an exception end with the connection: to cancel one that ends by itself at that moment would abort
+    this process, in Ray 2.60 ("tried to complete task that was not pending").
 
     Args:
         configs: the trials.
@@ -121,24 +123,20 @@ def train_on_cluster(
     teachers: dict[str, ObjectRef[TrainedNetwork | None]] = {}
     waiting = list(reversed(configs))
     running: dict[Any, TrialConfig] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < (jobs or len(configs)):
-                config = waiting.pop()
-                if config.teacher not in teachers:
-                    teachers[config.teacher] = ray.put(teacher_of(config))
-                parts = [ray.put(config), rows, teachers[config.teacher]]
-                running[task.remote(parts, threads, device)] = config
-            ready: Any = ray.wait(list(running))[0][0]
-            message = _received(next(ready), running[ready])
-            if message is None:
-                on_epoch()
-            else:
-                del running[ready]
-                yield message
-    finally:
-        for left in running:
-            ray.cancel(left, force=True)
+    while waiting or running:
+        while waiting and len(running) < (jobs or len(configs)):
+            config = waiting.pop()
+            if config.teacher not in teachers:
+                teachers[config.teacher] = ray.put(teacher_of(config))
+            parts = [ray.put(config), rows, teachers[config.teacher]]
+            running[task.remote(parts, threads, device)] = config
+        ready: Any = ray.wait(list(running))[0][0]
+        message = _received(next(ready), running[ready])
+        if message is None:
+            on_epoch()
+        else:
+            del running[ready]
+            yield message
 
 
 def train_remotely(
