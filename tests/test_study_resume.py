@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 from labelsmooth.cli import main
+
+WRITING = {"os.mkdir", "os.rename", "os.remove", "shutil.rmtree"}  # events beside `open` for writing
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,53 @@ def test_ten_kills_change_nothing(kills, recipe, undisturbed, tmp_path):
         recipe, undisturbed, tmp_path / "out", kills=10, seed=random.SystemRandom().randrange(2**32)
     )
     assert found.kills == 10
-    assert found.storing >= 1
+
+
+def run_and_die(arguments: list[str], out: Path, step: int) -> None:
+    """Run a study in this process, and kill it before the step-th time that it writes into its folder."""
+    left = step
+
+    def count(event: str, args: tuple) -> None:
+        nonlocal left
+        writes = event in WRITING or (event == "open" and args[1] is not None and set(args[1]) & set("wax+"))
+        if writes and str(args[0]).startswith(str(out)):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    sys.exit(main(["study", *arguments, "--out", str(out)]))
+
+
+def test_a_kill_at_every_step_of_writing_changes_nothing(kills, recipe, tmp_path):
+    """Where the random kills of the test above come by chance, here one comes at every place there is."""
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["pytest", "torch._inductor", "scipy.stats", "labelsmooth.cli.study"])
+    data = [*recipe[:2], "--model", "linear", "--eps", "0", "--seeds", "1", "--epochs", "1", "--jobs", "1"]
+
+    def run(out: Path, step: int) -> int:
+        process = forking.Process(target=run_and_die, args=(data, out, step))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    assert run(tmp_path / "undisturbed", step=0) == 0
+    results = (tmp_path / "undisturbed" / "results.jsonl").read_bytes()
+    half_written = step = 0
+    while True:
+        step += 1
+        out = tmp_path / f"step-{step}"
+        status = run(out, step)
+        if status == 0:  # there is no such step
+            break
+        assert status == -signal.SIGKILL
+        half_written += any(out.rglob(".partial-*"))
+        before = kills.complete_trials(out) if (out / "trials").exists() else {}
+        assert run(out, step=0) == 0
+        assert before.items() <= kills.complete_trials(out).items()
+        assert (out / "results.jsonl").read_bytes() == results
+        assert not any(out.rglob(".partial-*"))
+    assert half_written >= 6  # of the trial: the folder, four more files, the rename
 
 
 def test_an_interrupt_says_how_to_go_on(kills, recipe, undisturbed, tmp_path):
