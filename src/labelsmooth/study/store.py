@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from labelsmooth.study.data import DataSummary
 from labelsmooth.study.measuring import Clusters, Curves, Distilled, Metrics, Scores, TrialArrays
-from labelsmooth.study.npz import read_npz
+from labelsmooth.study.readers.npz import read_npz
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.training import TrialResult, Weights
 from labelsmooth.study.versions import Versions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelsmooth.study.source import Array, Source
+from labelsmooth.study.readers.source import Array, Source
 
 _PIXELS = (3, 32, 32)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.study.readers.source import Source
+
 # What numpy and zipfile raise for archives that are cut short, altered, encrypted or full of pickles.
 _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
@@ -39,3 +41,14 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         if not isinstance(array, np.ndarray):  # numpy hands over the bytes of members that are no arrays
             raise ValueError(f"{path} must hold plain arrays, {name} is none")
     return arrays
+
+
+def read_rows(path: Path) -> Source:
+    arrays = read_npz(path)
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise ValueError(f"{path} must hold the arrays x and y, it holds {', '.join(arrays) or 'none'}")
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise ValueError(f"{path} must hold both x_test and y_test, or neither")
+    own_test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
+    return Source(images=arrays["x"], labels=arrays["y"], own_test=own_test)

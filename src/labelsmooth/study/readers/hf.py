@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from labelsmooth.study.images import stack_images
-from labelsmooth.study.source import Array, Source
+from labelsmooth.study.readers.images import stack_images
+from labelsmooth.study.readers.source import Array, Source
 
 # What `datasets` raises, beside its own, for folders that are damaged or of another kind.
 _UNREADABLE = (

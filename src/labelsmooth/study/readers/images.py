@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.study.source import Array, Source
+from labelsmooth.study.readers.source import Array, Source
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY = ("1", "L")

