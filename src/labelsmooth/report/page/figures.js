@@ -1,11 +1,11 @@
 // The figures of a study, one function each: it gets a chart of the width at hand, the rows of the chosen arms and
 // seeds, the figure's constants, and the study. All numbers are in the rows; at most they are averaged over seeds here.
 
-const COLOURS = 6; // of arms, --arm-0 to --arm-5; dashes tell apart those beyond
+const COLOURS = 5; // --arm-1 to --arm-5, dashed for the arms beyond; --arm-0 is the first arm's, hard labels, alone
 const CLASS_COLOURS = ["var(--arm-1)", "var(--arm-2)", "var(--arm-3)"];
 
-const colourOf = (arm) => `var(--arm-${arm % COLOURS})`;
-const dashOf = (arm) => [null, "7 3", "2 3", "9 3 2 3"][Math.floor(arm / COLOURS) % 4];
+const colourOf = (arm) => `var(--arm-${arm && 1 + ((arm - 1) % COLOURS)})`;
+const dashOf = (arm) => [null, "7 3", "2 3", "9 3 2 3"][arm && Math.floor((arm - 1) / COLOURS) % 4];
 const percent = (value, digits = 2) => `${fixed(100 * value, digits)} %`;
 const score = (value, metric) => (metric.percent ? percent(value) : fixed(value, 4));
 
@@ -351,7 +351,7 @@ const FIGURES = {
 
   distillation(chart, rows, { networks }, study) {
     const looks = networks.map((name, at) => ({
-      stroke: name === "teacher" || name === "student alone" ? "var(--arm-0)" : `var(--arm-${1 + ((at - networks.findIndex((one) => one.startsWith("student, "))) % (COLOURS - 1))})`,
+      stroke: name === "teacher" || name === "student alone" ? "var(--arm-0)" : `var(--arm-${1 + ((at - networks.findIndex((one) => one.startsWith("student, "))) % COLOURS)})`,
       dash: name === "student alone" ? "6 3" : null,
       width: name === "teacher" ? 3 : 2,
     }));
