@@ -67,6 +67,15 @@ class Viewed(nn.Module):
     def forward(self, images):
         return self.head(self.convolution(images).view(len(images), -1).relu())
 
+class Rectified(nn.Module):
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, rows):
+        return self.head(rows.relu())
+
+rectified = lambda shape, num_classes: Rectified(*shape, num_classes)
 viewed = lambda shape, num_classes: Viewed(shape[0], num_classes)
 
 number = 3
@@ -93,6 +102,22 @@ def train(model: str, **changes) -> TrialResult:
         data = replace(data, train=few, validation=few, test=few)
     config = Recipe(data="digits", model=model, eps=(0.0, 0.1), epochs=2).trials(data.summary.sha256)[0]
     return train_trial(replace(config, **changes), data, lambda: None)
+
+
+def test_a_network_whose_classes_coincide_is_no_result(own):
+    """Of three of four classes all features are 0: their means have no shape."""
+    y = np.arange(80) % 4
+    np.savez(
+        own / "rows.npz",
+        x=np.where(y == 3, 5.0, -1.0)[:, None] + np.random.default_rng(0).random((80, 5)),
+        y=y,
+    )
+    data = load_data(f"npz:{own / 'rows.npz'}")
+    recipe = Recipe(data="rows", model="own_nets:rectified", eps=(0.0,), epochs=1)
+    with pytest.raises(
+        ValueError, match="hard, seed 0 broke down in epoch 1: its network has no triangle_error"
+    ):
+        train_trial(recipe.trials(data.summary.sha256)[0], data, lambda: None)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,7 @@ _INFORMATION_SEED = 2**30
 # Rows in one forward pass of a measurement, so that large data sets need little memory, and convolutions find
 # what they read in the cache: with 1,000 rows they take twice as long.
 _CHUNK = 250
+_OPTIONAL = ("triangle_error", "distilled")  # of the metrics: None where there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +192,19 @@ def measure_network(
         classifier_bias=bias.numpy(),
     )
     return metrics, arrays
+
+
+def undefined(metrics: dict[str, Any]) -> list[str]:
+    """Names of what is no finite number in a dictionary of `Metrics`; None is right where it may be."""
+    names: list[str] = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            names += undefined(value)
+        elif value is not None or name not in _OPTIONAL:
+            numbers = value if isinstance(value, list | tuple) else (value,)
+            if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+                names.append(name)
+    return names
 
 
 def forward(network: Network, config: TrialConfig, rows: Rows) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.study.data import DataSummary
-from labelsmooth.study.measuring import Clusters, Curves, Distilled, Metrics, Scores, TrialArrays
+from labelsmooth.study.measuring import (
+    Clusters,
+    Curves,
+    Distilled,
+    Metrics,
+    Scores,
+    TrialArrays,
+    undefined,
+)
 from labelsmooth.study.readers.npz import read_npz
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.training import TrialResult, Weights
@@ -43,7 +50,6 @@ _GROWING = (
     "beta",
     "plain_student",
 )  # may change: trials are kept or added
-_OPTIONAL = ("triangle_error", "distilled")  # of the metrics: null where there is none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -250,7 +256,8 @@ def _read_trial(folder: Path) -> Trial:
 
 
 def _metrics(stored: dict[str, Any]) -> Metrics:
-    _require_numbers(stored)
+    if missing := undefined(stored):
+        raise ValueError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
     nested = {
         "test": Scores(**stored["test"]),
         "test_with_temperature": Scores(**stored["test_with_temperature"]),
@@ -286,18 +293,6 @@ def _damaged(folder: Path, cause: str) -> ValueError:
         f"the trial in {folder} is damaged ({cause}); "
         "delete that folder and run the study again to train it anew"
     )
-
-
-def _require_numbers(stored: Any) -> None:
-    if isinstance(stored, dict):
-        for name, value in stored.items():
-            if value is not None or name not in _OPTIONAL:
-                _require_numbers(value)
-    elif isinstance(stored, list):
-        for value in stored:
-            _require_numbers(value)
-    elif not isinstance(stored, int | float) or not math.isfinite(stored):
-        raise ValueError(f"metrics.json must hold finite numbers, got {stored!r}")
 
 
 def _cause(error: Exception) -> str:

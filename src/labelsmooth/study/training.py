@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ from labelsmooth.study.measuring import (
     forward,
     information_of,
     measure_network,
+    undefined,
 )
 from labelsmooth.study.models import Network, build_network
 from labelsmooth.study.noise import with_label_noise
@@ -117,6 +118,8 @@ def train_trial(
         with torch.no_grad():
             measure = partial(measure_network, network, config, data, curves, training.teacher)
             metrics, arrays = placement.from_first(measure)
+    if names := undefined(asdict(metrics)):
+        raise ValueError(training.breakdown(config.epochs, f"its network has no {', '.join(names)}"))
     return TrialResult(
         config=config,
         metrics=metrics,
@@ -178,7 +181,9 @@ class Training:
             self.network.eval()
             looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
             if looked_at is None or not math.isfinite(loss):
-                raise ValueError(self._breakdown(epoch))
+                raise ValueError(
+                    self.breakdown(epoch, "the logits are infinite, or the same for every image")
+                )
             nll, right, nats = looked_at
             train_loss.append(loss)
             train_accuracy.append(accuracy)
@@ -256,11 +261,11 @@ class Training:
         nats = information_of(self.network, self._config, self._data) if informed else None
         return float(stats.nll.mean()), float(stats.correct.double().mean()), nats
 
-    def _breakdown(self, epoch: int) -> str:
+    def breakdown(self, epoch: int, sign: str) -> str:
+        """The sentence that says so of this training, and what helps."""
         return (
-            f"the training of {self._config.words} broke down in epoch {epoch}: "
-            "the logits are infinite, or the same for every image; "
-            f"the learning rate {self._config.learning_rate:g} is too large for this data"
+            f"the training of {self._config.words} broke down in epoch {epoch}: {sign}; "
+            f"the learning rate {self._config.learning_rate:g} is too large for this data and objective"
         )
 
 
