@@ -104,11 +104,14 @@ def write(
 def run(options: argparse.Namespace) -> None:
     train, train_labels, names = listed(options.images / "train")
     val, val_labels, _ = listed(options.images / "val", names)
+    if options.size < 1 or options.batch_size < 1:
+        raise ValueError(f"size and batch-size must be at least 1, got {options.size}, {options.batch_size}")
     shape = (3, options.size, options.size)
     network = build_network(options.model, shape, options.classes or len(names), seed=0)
     load_weights(network, options.weights)
     network.to(DEVICE).eval()
     width = network.classifier.in_features
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     partial = options.out.with_name(f"{options.out.name}.partial")
     try:
         with ZipFile(partial, "w") as archive:

@@ -224,6 +224,10 @@ def raising(error):
             ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow"),
             "this needs the package pyarrow, which pip install 'labelsmooth[audit]' brings",
         ),
+        (
+            ModuleNotFoundError("No module named 'timm'", name="timm"),  # of a network of the user's own
+            "this needs the package timm, which is not installed",
+        ),
     ],
 )
 def test_bad_input_found_while_running(subcommand, capsys, error, sentence):

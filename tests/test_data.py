@@ -300,6 +300,10 @@ def with_value(images, value):
         (lambda x, y: {"x": x.astype(complex), "y": y}, "must be numbers"),
         (lambda x, y: {"x": x[:, None, None], "y": y}, "must have the shape (N, H, W)"),
         (lambda x, y: {"x": x[0, 0], "y": y[:28]}, "must have the shape (N, H, W)"),
+        (
+            lambda x, y: {"x": np.repeat(x[:, None], 3, 1), "y": y},
+            "must have their channels last, (N, H, W, C)",
+        ),
         (lambda x, y: {"x": x[:0], "y": y[:0]}, "no empty dimension"),
         (lambda x, y: {"x": x[:, :0], "y": y}, "no empty dimension"),
         (lambda x, y: {"x": with_value(x, np.nan), "y": y}, "must be finite"),

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import Rows, load_data
-from labelsmooth.study.models import MODELS, build_network, model_sha256
+from labelsmooth.study.models import MODELS, PARTLY_DECAYED, build_network, model_sha256
 from labelsmooth.study.training import TrialResult, _optimizer, train_trial
 
 OWN = """
@@ -51,6 +51,27 @@ twice = lambda shape, num_classes: Twice(torch.Size(shape).numel(), num_classes)
 two_more = lambda shape, num_classes: make(shape, num_classes + 2)
 wrong_inputs = lambda shape, num_classes: make((5,), num_classes)
 no_module = lambda shape, num_classes: "a network"
+class Auxiliary(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(36, num_classes)
+
+    def forward(self, images):
+        logits = self.head(images.flatten(1))
+        return (logits, logits) if self.training else logits
+
+class Random(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(36, num_classes)
+
+    def forward(self, images):
+        return self.head(nn.functional.dropout(images.flatten(1)))
+
+auxiliary = lambda shape, num_classes: Auxiliary(num_classes)
+random = lambda shape, num_classes: Random(num_classes)
+frozen = lambda shape, num_classes: nn.Sequential(nn.Flatten(), nn.Linear(36, num_classes)).requires_grad_(False)
+raises = lambda shape: None
 no_linear = lambda shape, num_classes: nn.Flatten()
 pair = lambda shape, num_classes: Pair(torch.Size(shape).numel(), num_classes)
 
@@ -129,6 +150,18 @@ def test_logits_are_linear_in_the_features(model):
     expected = features @ network.classifier.weight.T + network.classifier.bias
     assert torch.allclose(network(images), expected, atol=1e-6)
     assert network(images).shape == (3, 5)
+
+
+def test_the_networks_of_which_only_a_part_decays_are_named():
+    networks = {model: build_network(model, (1, 12, 10), num_classes=5, seed=0) for model in MODELS}
+    assert (
+        tuple(
+            model
+            for model, network in networks.items()
+            if not all(map(network.is_decayed, network.parameters()))
+        )
+        == PARTLY_DECAYED
+    )
 
 
 @pytest.mark.parametrize(("model", "width"), [("mlp", 1200), ("mlp_dropout", 1200), ("mlp800", 800)])
@@ -328,17 +361,21 @@ def test_features_are_what_goes_into_the_classifier(own, model):
         ("own_nets:no_linear", "must be a torch.nn.Linear; it has none"),
         ("own_nets:make:tail", "it has hidden.1, head, unused, and tail is not among them"),
         ("own_nets:make:hidden", "and hidden is not among them"),
-        ("own_nets:make", "must be used once for a batch, got 0 times"),
-        ("own_nets:twice:head", "must be used once for a batch, got 2 times"),
+        ("own_nets:make", "must be used once for a batch, unused was 0 times"),
+        ("own_nets:twice:head", "must be used once for a batch, head was 2 times"),
         ("own_nets:plain:1", "must be what a linear layer puts out"),
-        ("own_nets:scaled:head", "must be what a linear layer puts out"),
+        ("own_nets:scaled:head", "must be what a linear layer puts out, and head does not make them"),
+        ("own_nets:auxiliary", "must return logits of shape (rows, 10) in training, got tuple for 2 rows"),
+        ("own_nets:frozen", "must have a parameter to train, got none that requires a gradient"),
+        ("own_nets:random", "must give the same logits for the same images once it is trained"),
+        ("own_nets:raises", "own_nets:raises raised TypeError: "),
         ("own_nets:two_more:head", "must return logits of shape (rows, 10), got (2, 12) for 2 rows"),
         ("own_nets:pair:head", "must return logits of shape (rows, 10), got tuple"),
         ("own_nets:wrong_inputs:head", "cannot take rows of shape (1, 6, 6)"),
     ],
 )
 def test_a_network_that_cannot_be_studied(own, model, says):
-    with pytest.raises(ValueError, match="model|must|cannot") as raised:
+    with pytest.raises(ValueError, match="model|must|cannot|raised") as raised:
         build_network(model, (1, 6, 6), num_classes=10, seed=0)
     assert says in str(raised.value)
 

@@ -27,15 +27,16 @@ from labelsmooth.study.training import TrainedNetwork, new_network, train_trial
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0,), seeds=1, epochs=2, batch_size=100)
 NETS = """
+from collections import Counter
 from torch import nn
 
-seen = set()  # dtypes that come out of the first layer
+seen = Counter()  # dtypes that come out of the first layer
 
 
 class Watched(nn.Conv2d):
     def forward(self, images):
         made = super().forward(images)
-        seen.add((made.dtype, self.training))
+        seen[made.dtype, self.training] += 1
         return made
 
 
@@ -182,7 +183,9 @@ def test_bf16_trains_in_it_and_measures_in_float32(nets):
         watched_nets.seen.clear()
         (config,) = replace(recipe, precision=precision).trials(data.summary.sha256)
         results[precision] = train_trial(config, data, lambda: None)
-        assert watched_nets.seen == {(trained, True), (torch.float32, False)}
+        assert set(watched_nets.seen) == {(trained, True), (torch.float32, True), (torch.float32, False)}
+        if precision == "bf16":  # but for the look at a network of the user's own before it is trained
+            assert watched_nets.seen[torch.float32, True] == 1
         assert {str(array.dtype) for array in results[precision].weights.values()} == {"float32", "int64"}
     exact, low = (result.metrics for result in results.values())
     assert results["no"].config.id != results["bf16"].config.id
@@ -245,10 +248,13 @@ def test_tensorboard_has_the_curves_and_metrics_of_every_trial(tmp_path):
     for name, value in finals.items():
         (scalar,) = events.Scalars(f"final/{name}")
         assert (scalar.step, scalar.value) == (2, pytest.approx(value, rel=1e-6))
-    # a study that is complete tracks nothing anew
+    # each trial once, those that were trained without a tracker too
     shutil.rmtree(tmp_path / "study" / "tracking")
     run_study(study.recipe, tmp_path / "study", track="tensorboard")
     assert not (tmp_path / "study" / "tracking").exists()
+    grown = run_study(replace(study.recipe, seeds=2), tmp_path / "study", jobs=1)
+    run_study(grown.recipe, tmp_path / "study", track="tensorboard")
+    assert [run.name for run in (tmp_path / "study" / "tracking").iterdir()] == [grown.trials[1].config.id]
 
 
 def test_a_tracker_that_is_missing_is_one_sentence(tmp_path):

@@ -178,6 +178,8 @@ def test_a_dry_run_knows_what_is_complete(tmp_path, capsys):
     assert main([*arguments.split(), str(tmp_path)]) == 0
     assert lines_of(capsys.readouterr().out)["trials"] == f"4, 2 of them complete in {tmp_path}"
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+    assert main([*arguments.replace("--epochs 1", "--epochs 3").split(), str(tmp_path)]) == 2
+    assert f"{tmp_path} holds a study with other settings (epochs 1)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from scipy import stats
 from labelsmooth.cli import main
 from labelsmooth.report import scores_table, verdict, write_report
 from labelsmooth.report.figures import figures, gap, has_plane, projection_of, risk_coverage
-from labelsmooth.report.methods import facts, paragraph
+from labelsmooth.report.methods import facts, paragraph, study_names
 from labelsmooth.report.verdict import estimate, show, show_number
-from labelsmooth.study import Recipe, load_study, run_study
+from labelsmooth.study import Objective, Recipe, load_study, run_study
+from labelsmooth.study.objectives import OBJECTIVES
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +194,23 @@ def test_the_methods_say_what_was_done(study):
     assert "Students" not in facts(study)
 
 
+def test_studies_have_names_that_tell_them_apart(study):
+    def changed(**changes):
+        return replace(study, recipe=replace(study.recipe, **changes))
+
+    assert study_names([study, changed(model="mlp")]) == ["cnn on digits", "mlp on digits"]
+    three = [study, changed(label_noise=0.6, eps=(0.0, 0.3)), changed(shift=1), changed(model="mlp")]
+    assert study_names(three) == [
+        "cnn on digits, label noise 0, shift 0",
+        "cnn on digits, label noise 0.6",
+        "cnn on digits, label noise 0, shift 1",
+        "mlp on digits",
+    ]
+    assert study_names([study, changed(eps=(0.0,))]) == ["cnn on digits, eps 0 0.2", "cnn on digits, eps 0"]
+    other = replace(study, folder=study.folder / "copy")
+    assert study_names([study, other]) == [f"cnn on digits ({one.folder})" for one in (study, other)]
+
+
 def test_the_table_for_a_paper(study):
     found = verdict(study)
     markdown = scores_table([(study, found)], "markdown").splitlines()
@@ -208,7 +227,22 @@ def test_the_table_for_a_paper(study):
     assert all(line.count("&") == 7 for line in rows)
     assert r"smoothed $\varepsilon$ = 0.2 & " in latex
     assert r" $\pm$ " in latex
-    assert latex.isascii() or "–" in latex
+    kinds = (
+        "others:0.1",
+        "unigram:0.1",
+        "class_conditional:0.1",
+        "generalised:-0.4",
+        "confidence_penalty:0.1",
+        "max_suppression:0.1",
+        "margin_smoothing:0.1",
+        "uniform:0.1+mixup:0.2",
+    )
+    named = [replace(arm, objective=Objective.parse(kind)) for arm, kind in zip(cycle(found.arms), kinds)]
+    assert {objective.kind for objective in (arm.objective for arm in named)} == set(OBJECTIVES) - {
+        "hard",
+        "mixup",
+    }
+    assert scores_table([(study, replace(found, arms=tuple(named)))], "latex").isascii()
 
     named = replace(study, recipe=replace(study.recipe, data="npz:a_b&c|$x$#{}~^\\%.npz"))
     both = scores_table([(named, found), (study, found)], "latex")
@@ -230,7 +264,8 @@ def test_the_command_rebuilds_joins_and_prints(folder, tmp_path, capsys):
     other = shutil.copytree(folder, tmp_path / "other")
     assert main(["report", str(folder), str(other), "--out", str(tmp_path / "joined")]) == 0
     out = capsys.readouterr().out
-    assert out.count("cnn on digits\n=============") == 2
+    for name in (f"cnn on digits ({folder})", f"cnn on digits ({other})"):  # the same but for the folder
+        assert f"{name}\n{'=' * len(name)}\n" in out
     page = Page((tmp_path / "joined" / "report.html").read_text(encoding="utf-8"))
     assert len(json.loads(page.scripts[0])["studies"]) == 2
     assert "What label smoothing did in 2 studies" in " ".join(page.words)
@@ -254,6 +289,9 @@ def test_what_a_report_would_replace_is_refused(folder, tmp_path, capsys):
         ([folder, other, "--out", folder], f"{folder} holds a study, whose report this would replace"),
         ([folder, "--out", tmp_path / "audit"], f"{tmp_path / 'audit'} holds an audit, whose report this"),
         ([folder, "--out", tmp_path / "file"], f"out must be a folder, got the file {tmp_path / 'file'}"),
+        ([folder, folder, "--out", tmp_path / "o"], f"a study must not be named twice, got {folder} again"),
+        ([folder, folder, "--table", "latex"], f"a study must not be named twice, got {folder} again"),
+        ([folder, "--table", "latex", "--out", tmp_path / "file"], "out must be a folder, got the file"),
         ([tmp_path], f"{tmp_path} holds no study"),
         ([tmp_path, "--table", "latex"], f"{tmp_path} holds no study"),
     ):

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from labelsmooth.measure import equivalent_smoothing, mutual_information, teacher_agreement
+from labelsmooth.report.students import students
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.augment import augmented
 from labelsmooth.study.data import load_data
@@ -55,14 +56,15 @@ def test_the_plan_has_every_teacher_every_student_alone_and_every_pair(study):
     # the student of its own kind is already there without a teacher
     same = replace(RECIPE, student="mlp800").trials("")
     assert len(same) == 12
+    # but for images that its teacher did not see as they are
+    assert len(replace(RECIPE, student="mlp800", shift=1, plain_student=True).trials("")) == 16
 
     shifted = replace(RECIPE, shift=2, flip=0.5, crop=6, information=3)
     plain = replace(shifted, plain_student=True)
     assert {(t.model, t.shift, t.flip, t.crop, t.information) for t in plain.trials("")} == {
         ("mlp800", 2, 0.5, 6, 3),
-        ("cnn", 0, 0.0, 6, 3),
+        ("cnn", 0, 0.0, 6, 0),
     }
-    assert {t.information for t in replace(plain, crop=0).trials("") if t.model == "cnn"} == {0}
     assert plain.trials("")[:4] == shifted.trials("")[:4]
 
     assert {arm: len(trials) for arm, trials in study.arms().items()} == {"hard": 2, "uniform:0.1": 2}
@@ -70,6 +72,26 @@ def test_the_plan_has_every_teacher_every_student_alone_and_every_pair(study):
     assert {t.config.model for ts in study.students_alone().values() for t in ts} == {"cnn"}
     assert [t.config.seed for t in study.students(3.0)["uniform:0.1"]] == [0, 1]
     assert all(t.config.temperature == 3.0 for ts in study.students(3.0).values() for t in ts)
+
+
+def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_path):
+    recipe = replace(RECIPE, model="linear", student="linear", shift=1, plain_student=True, epochs=1)
+    study = run_study(recipe, tmp_path)
+    for arms, shift, taught in (
+        (study.arms(), 1, ""),
+        (study.students_alone(), 0, ""),
+        (study.students(3.0), 0, "hard"),
+    ):
+        assert {name: [t.config.seed for t in trials] for name, trials in arms.items()} == {
+            "hard": [0, 1],
+            "uniform:0.1": [0, 1],
+        }
+        assert {t.config.shift for trials in arms.values() for t in trials} == {shift}
+        assert [t.config.taught_by for t in arms["hard"]] == [taught] * 2
+    found = students(study)
+    assert [one.accuracy for one in found.alone] != [one.accuracy for one in found.teachers]
+    for one, trials in zip(found.alone, study.students_alone().values(), strict=True):
+        assert one.accuracy.mean == pytest.approx(np.mean([t.metrics.test.accuracy for t in trials]))
 
 
 def test_students_come_after_an_interruption_as_without_one(study, data, tmp_path):
@@ -145,14 +167,15 @@ def test_weights_of_another_model_are_refused(data):
         ({"student": "nothing"}, "model must be one of"),
         ({"temperatures": ()}, "temperatures must name at least one value, and none twice, got none"),
         ({"temperatures": (1, 1.0)}, "none twice, got 1, 1"),
-        ({"temperatures": (0.0,)}, "temperatures must be above 0 and finite, got 0"),
-        ({"temperatures": (float("inf"),)}, "temperatures must be above 0 and finite, got inf"),
+        ({"temperatures": (0.0,)}, "temperatures must lie in [0.01, 10000], got 0"),
+        ({"temperatures": (float("inf"),)}, "temperatures must lie in [0.01, 10000], got inf"),
         ({"beta": 0.0}, "beta must lie in (0, 1], got 0"),
         ({"beta": 1.5}, "beta must lie in (0, 1], got 1.5"),
         ({"also": ("uniform:0.1",)}, "the objectives must not name uniform:0.1 twice"),
         ({"also": ("mixup:1", "hard+mixup:1")}, "must not name mixup:1 twice"),
         ({"also": ("nothing",)}, "an objective must be one of hard"),
-        ({"information": 2}, "information 2 must come with a shift, crop or flip, got none of them"),
+        ({"information": 2}, "information 2 must come with a shift, a crop, or a flip below 1, got none"),
+        ({"information": 2, "flip": 1.0}, "information 2 must come with a shift, a crop, or a flip below 1"),
         ({"information": -1}, "information must be a whole number of at least 0, got -1"),
     ],
 )

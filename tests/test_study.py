@@ -360,6 +360,21 @@ def test_other_data_under_the_same_name_is_not_mixed(tmp_path):
     assert study.trials[0].metrics.test.rows == pytest.approx(100, abs=5)
 
 
+def test_a_grown_study_trains_with_the_threads_that_it_was_begun_with(tmp_path, capsys):
+    torch.set_num_threads(2)
+    try:
+        run_study(replace(TINY, eps=(0.0,), epochs=1), tmp_path)  # one trial, which takes both
+        grown = run_study(replace(TINY, epochs=1), tmp_path)
+    finally:
+        torch.set_num_threads(1)
+    assert [trial.versions.threads for trial in grown.trials] == [2, 2]
+    capsys.readouterr()
+    run_study(replace(TINY, eps=(0.0,), epochs=1), tmp_path)
+    assert (
+        "1 trials, 1 of them complete; 1 stored beside these are not in this study" in capsys.readouterr().err
+    )
+
+
 def test_what_a_kill_left_half_written_is_removed(copied):
     (done, *_) = (copied / "trials").iterdir()
     leftover = copied / "trials" / ".partial-eps0.1-seed9-00000000"
@@ -454,7 +469,27 @@ def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "{}", '{"format": 1}', '{"format": 3, "recipe": {"seeds": 0}}']
+    "content",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"format": 1}',
+        '{"format": 3, "recipe": {"seeds": 0}}',
+        json.dumps(
+            {"format": 3, "recipe": asdict(TINY), "data": asdict(load_data("digits").summary), "plan": []}
+        ),
+        json.dumps(
+            {
+                "format": 3,
+                "recipe": asdict(replace(TINY, eps=(0.0,))),
+                "data": asdict(load_data("digits").summary),
+                "plan": ["../another"],
+            }
+        ),
+    ],
 )
 def test_a_folder_that_holds_no_study(tmp_path, content):
     if content is not None:

@@ -21,13 +21,13 @@ from labelsmooth import __version__
 from labelsmooth.cli.options import add_options, flag, from_namespace, is_positional
 
 COMMANDS = ("study", "report", "audit", "theory", "bench")
-# The packages that another extra than `study` brings.
+# The extra that brings a package.
 _EXTRAS = {
+    **dict.fromkeys(("PIL", "jinja2", "matplotlib", "mlxtend", "scipy", "sklearn", "tqdm"), "study"),
+    **dict.fromkeys(("pyarrow", "safetensors"), "audit"),
     "accelerate": "accelerate",
     "datasets": "hf",
-    "pyarrow": "audit",
     "ray": "ray",
-    "safetensors": "audit",
 }
 
 
@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", "labelsmooth"):
             raise
-        extra = _EXTRAS.get(package, "study")
+        if package not in _EXTRAS:  # that a network of the user's own needs
+            return _fail(f"this needs the package {package}, which is not installed")
+        extra = _EXTRAS[package]
         return _fail(f"this needs the package {package}, which pip install 'labelsmooth[{extra}]' brings")
     return 0
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labelsmooth.report import TABLE_FORMATS, report_folder, scores_table, verdict, write_report
+from labelsmooth.report import (
+    TABLE_FORMATS,
+    check_folders,
+    report_folder,
+    scores_table,
+    verdict,
+    write_report,
+)
 from labelsmooth.study import load_study
 
 HELP = "write the report of stored studies anew, join several, or print their scores as a table"
@@ -21,7 +28,7 @@ class Options:
     """Which studies, and what to write of them.
 
     Raises:
-        ValueError: as `report_folder`.
+        ValueError: as `report_folder`, or as `check_folders` for a table.
     """
 
     folders: tuple[Path, ...] = field(
@@ -45,8 +52,8 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        if self.table is None:
-            report_folder(self.folders, self.out)
+        check = check_folders if self.table else report_folder
+        check(self.folders, self.out)
 
 
 def run(options: Options) -> None:

@@ -14,7 +14,7 @@ from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
 from labelsmooth.study.placement import is_first_process, make_placement
 from labelsmooth.study.progress import duration
 from labelsmooth.study.runner import ENGINES
-from labelsmooth.study.store import has_trial
+from labelsmooth.study.store import check_folder, has_trial
 from labelsmooth.study.timing import trials_at_a_time
 from labelsmooth.study.tracking import TRACKERS
 
@@ -112,6 +112,7 @@ def run(options: Options) -> None:
 def _shown(plan: Plan, out: Path, jobs: int) -> str:
     """The plan as lines: every setting as its option, then what follows from them."""
     data = plan.data
+    check_folder(out, plan.recipe, data)
     left = [config.id for config in plan.trials if not has_trial(out, config)]
     lines = [[flag(setting), _words(getattr(plan.recipe, setting.name))] for setting in fields(Recipe)]
     lines += [

@@ -1,7 +1,7 @@
 """From a stored study, or an audit, to one HTML page."""
 
 from labelsmooth.report.audit_page import AuditReport, check_audit_folder, write_audit
-from labelsmooth.report.page import Report, report_folder, write_report
+from labelsmooth.report.page import Report, check_folders, report_folder, write_report
 from labelsmooth.report.table import TABLE_FORMATS, scores_table
 from labelsmooth.report.verdict import Arm, Estimate, Verdict, verdict
 
@@ -13,6 +13,7 @@ __all__ = [
     "Report",
     "Verdict",
     "check_audit_folder",
+    "check_folders",
     "report_folder",
     "scores_table",
     "verdict",

@@ -281,8 +281,8 @@ def distillation(study: Study) -> Figure:
     """Test accuracy of teachers, of their students and of the student alone, against the teacher's ε."""
     recipe = study.recipe
     series = [("teacher", study.arms())]
-    if recipe.student != recipe.model:
-        series.append(("student alone", study.students_alone()))
+    if alone := study.students_alone():
+        series.append(("student alone", alone))
     series += [
         (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
     ]

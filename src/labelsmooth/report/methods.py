@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from labelsmooth.report.words import listed
-from labelsmooth.study import Study, Trial
+from labelsmooth.study import Recipe, Study, Trial
+from labelsmooth.study.models import PARTLY_DECAYED
+from labelsmooth.study.store import GROWING
 
-_FIXED = "which fix the initial weights, the order of the batches and all else that is left to chance"
+_FIXED = "the initial weights, the order of the batches and all else that is left to chance"
+
+
+def study_names(studies: Sequence[Study]) -> list[str]:
+    """Each study in a few words: the model and the data, and as many settings as tell it from the others."""
+    names = [f"{study.recipe.model} on {study.recipe.data}" for study in studies]
+    settings = [setting.name for setting in fields(Recipe) if setting.name not in ("model", "data")]
+    for setting in sorted(settings, key=GROWING.__contains__):  # what may grow says least of a study
+        values = [_words(getattr(study.recipe, setting)) for study in studies]
+        words = [
+            f"{name}, {setting.replace('_', ' ')} {value}" for name, value in zip(names, values, strict=True)
+        ]
+        names = [
+            longer if names.count(name) > words.count(longer) else name
+            for name, longer in zip(names, words, strict=True)
+        ]
+    return [
+        f"{name} ({study.folder})" if names.count(name) > 1 else name
+        for name, study in zip(names, studies, strict=True)
+    ]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_words, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def facts(study: Study) -> dict[str, str]:
@@ -21,7 +49,7 @@ def facts(study: Study) -> dict[str, str]:
         "Images": f"in training, at random: {_images(study)}" if _images(study) else "",
         "Arms": "; ".join(objective.name for objective in recipe.objectives),
         "Students": _students(study),
-        "Seeds": f"{_seeds(study)}, {_FIXED}",
+        "Seeds": f"{_seeds(study)}, which {_fix(study)} {_FIXED}",
         "Versions": f"labelsmooth {_versions(study)}",
         "Machine": _machine(study),
         "Rows": f"SHA-256 {data.sha256}",
@@ -43,7 +71,8 @@ def paragraph(study: Study) -> str:
         f"Training took {_training(study)}.",
         f"In training, images were at random {images}." if images else "",
         f"Students were {taught}." if taught else "",
-        f"Every arm was trained with the {_seeds(study)}, {_FIXED}, so that the arms are paired by seed.",
+        f"Every arm was trained with the {_seeds(study)}, which {_fix(study)} {_FIXED}, so that the arms are "
+        "paired by seed.",
         "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
         "The expected calibration error (ECE) has 15 bins of equal width, and the negative log-likelihood "
         "(NLL) is of the unsmoothed labels, in nats.",
@@ -73,10 +102,12 @@ def _training(study: Study) -> str:
     nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
     clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
     precision = f", in the mixed precision {recipe.precision}" if recipe.precision != "no" else ""
+    some = [model for model in PARTLY_DECAYED if model in (recipe.model, recipe.student)]
+    decayed = f" (of {some[0]}: of its hidden matrices only)" if some and recipe.weight_decay else ""
     return (
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of SGD, batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate:g} falling {falls}, {nesterov}momentum {recipe.momentum:g}, "
-        f"weight decay {recipe.weight_decay:g}{clip}{precision}"
+        f"weight decay {recipe.weight_decay:g}{decayed}{clip}{precision}"
     )
 
 
@@ -115,6 +146,10 @@ def _students(study: Study) -> str:
 def _seeds(study: Study) -> str:
     seeds = study.recipe.seeds
     return "seed 0" if seeds == 1 else f"{seeds} seeds 0 to {seeds - 1}"
+
+
+def _fix(study: Study) -> str:
+    return "fixes" if study.recipe.seeds == 1 else "fix"
 
 
 def _versions(study: Study) -> str:

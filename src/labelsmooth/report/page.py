@@ -13,9 +13,9 @@ from typing import Any
 
 from labelsmooth.report.figures import Cell, Figure, arm_names, figures, has_plane
 from labelsmooth.report.html import data_block, render
-from labelsmooth.report.methods import facts, paragraph
+from labelsmooth.report.methods import facts, paragraph, study_names
 from labelsmooth.report.students import Students, students
-from labelsmooth.report.table import TABLE_FORMATS, scores_table, study_name
+from labelsmooth.report.table import TABLE_FORMATS, scores_table
 from labelsmooth.report.verdict import SCORES, Verdict, estimate, show, show_number, verdict
 from labelsmooth.study import Clusters, Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
@@ -52,6 +52,7 @@ class Report:
 class _Part:
     """What the page says of one study."""
 
+    name: str
     study: Study
     verdict: Verdict
     measures: tuple[Measure, ...]
@@ -87,7 +88,8 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     folders = [Path(folder), *map(Path, others)]
     target = report_folder(folders, None if out is None else Path(out))
     studies = [(study, verdict(study)) for study in map(load_study, folders)]
-    parts = [_part(study, found) for study, found in studies]
+    names = study_names([study for study, _ in studies])
+    parts = [_part(name, study, found) for name, (study, found) in zip(names, studies, strict=True)]
     html = render(
         "study.html",
         styles=["page/report.css"],
@@ -96,7 +98,6 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         show_number=show_number,
         parts=parts,
         scores=SCORES,
-        study_name=study_name,
         arm_names=arm_names,
         joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
         data=data_block({"studies": [_data(part) for part in parts]}),
@@ -113,9 +114,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     return Report(
         path=path,
         verdicts=tuple(found for _, found in studies),
-        text="\n\n".join(
-            _text(found, study_name(study) if len(studies) > 1 else None) for study, found in studies
-        ),
+        text="\n\n".join(_text(part.verdict, part.name if len(parts) > 1 else None) for part in parts),
     )
 
 
@@ -123,16 +122,15 @@ def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
     """The folder that a report of these studies goes to.
 
     Raises:
-        ValueError: as `write_report` of `out`.
+        ValueError: as `write_report` of `out`, or as `check_folders`.
     """
+    check_folders(folders, out)
     if out is None:
         if len(folders) > 1:
             raise ValueError(
                 f"a report of {len(folders)} studies must be told where to go: give out, a folder"
             )
         return folders[0]
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out must be a folder, got the file {out}")
     for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
         if (out / name).exists() and [folder.resolve() for folder in folders] != [out.resolve()]:
             raise ValueError(
@@ -141,8 +139,24 @@ def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
     return out
 
 
-def _part(study: Study, found: Verdict) -> _Part:
+def check_folders(folders: Sequence[Path], out: Path | None) -> None:
+    """Check the folders of stored studies, and where something of them goes to.
+
+    Raises:
+        ValueError: one is named twice, or `out` is no folder.
+    """
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise ValueError(f"a study must not be named twice, got {folder} again")
+        seen.add(folder.resolve())
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
+
+
+def _part(name: str, study: Study, found: Verdict) -> _Part:
     return _Part(
+        name=name,
         study=study,
         verdict=found,
         measures=_measures(study),
@@ -168,7 +182,7 @@ def _data(part: _Part) -> dict[str, Any]:
         "arms": arms,
         "seeds": list(range(part.study.recipe.seeds)),
         "shown": shown,
-        "file": re.sub(r"[^A-Za-z0-9]+", "-", study_name(part.study)).strip("-").lower() or "study",
+        "file": re.sub(r"[^A-Za-z0-9]+", "-", part.name).strip("-").lower() or "study",
         "figures": {
             name: {
                 "columns": {column: _packed(values) for column, values in figure.columns.items()},

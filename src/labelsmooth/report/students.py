@@ -76,9 +76,7 @@ def students(study: Study) -> Students | None:
             Untaught(name=names[objective], accuracy=_over(trials, _accuracy))
             for objective, trials in study.arms().items()
         ),
-        alone=()
-        if recipe.student == recipe.model
-        else tuple(
+        alone=tuple(
             Untaught(name=names[objective], accuracy=_over(trials, _accuracy))
             for objective, trials in study.students_alone().items()
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from labelsmooth.report.methods import study_names
 from labelsmooth.report.verdict import SCORES, Arm, Verdict, show
 from labelsmooth.study import Study
 
@@ -16,6 +17,8 @@ _LATEX = {
     "ε": r"$\varepsilon$",
     "β": r"$\beta$",
     "λ": r"$\lambda$",
+    "α": r"$\alpha$",
+    "–": "--",
     "±": r"$\pm$",
     "−": "$-$",
     "→": r"$\to$",
@@ -51,21 +54,16 @@ def scores_table(studies: Sequence[tuple[Study, Verdict]], style: str) -> str:
     return (_markdown if style == "markdown" else _latex)(studies)
 
 
-def study_name(study: Study) -> str:
-    """A study in a few words."""
-    return f"{study.recipe.model} on {study.recipe.data}"
-
-
 def _markdown(studies: Sequence[tuple[Study, Verdict]]) -> str:
     joined = len(studies) > 1
     head = [*(["study"] if joined else []), "arm", *(title for _, title in SCORES)]
     lines = [head, ["---"] * (2 if joined else 1) + ["---:"] * len(SCORES)]
-    for study, found in studies:
+    for name, (_, found) in zip(_names(studies), studies, strict=True):
         for arm in found.arms:
             words = [_escaped(cell, _MARKDOWN) for cell in _cells(arm)]
             if arm == found.recommended:
                 words = [f"**{word}**" for word in words]
-            lines.append([*([_escaped(study_name(study), _MARKDOWN)] if joined else []), *words])
+            lines.append([*([_escaped(name, _MARKDOWN)] if joined else []), *words])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -75,20 +73,24 @@ def _latex(studies: Sequence[tuple[Study, Verdict]]) -> str:
         r"\toprule",
         " & ".join(["arm", *(_escaped(title, _LATEX) for _, title in SCORES)]) + r" \\",
     ]
-    for study, found in studies:
+    for name, (_, found) in zip(_names(studies), studies, strict=True):
         lines.append(r"\midrule")
         if len(studies) > 1:
-            name = _escaped(study_name(study), _LATEX)
-            lines.append(rf"\multicolumn{{{1 + len(SCORES)}}}{{l}}{{\textit{{{name}}}}} \\")
+            words = rf"\textit{{{_escaped(name, _LATEX)}}}"
+            lines.append(rf"\multicolumn{{{1 + len(SCORES)}}}{{l}}{{{words}}} \\")
         for arm in found.arms:
-            words = [
+            cells = [
                 _escaped(cell.replace("-", "−") if at else cell, _LATEX)
                 for at, cell in enumerate(_cells(arm))
             ]
             if arm == found.recommended:
-                words = [rf"\textbf{{{word}}}" for word in words]
-            lines.append(" & ".join(words) + r" \\")
+                cells = [rf"\textbf{{{cell}}}" for cell in cells]
+            lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _names(studies: Sequence[tuple[Study, Verdict]]) -> list[str]:
+    return study_names([study for study, _ in studies])
 
 
 def _cells(arm: Arm) -> list[str]:

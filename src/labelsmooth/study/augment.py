@@ -28,6 +28,8 @@ def seen_shape(config: TrialConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"crop must be at most the {min(height, width)} pixels of a side, got {config.crop}")
     if config.shift >= min(height, width):
         raise ValueError(f"shift must be below the {min(height, width)} pixels of a side, got {config.shift}")
+    if config.information and not config.shift and config.flip in (0, 1) and height == width == config.crop:
+        raise ValueError(f"information needs images that vary, and a crop of {config.crop} is all of each")
     return (channels, config.crop or height, config.crop or width)
 
 

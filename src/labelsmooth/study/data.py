@@ -104,7 +104,9 @@ def _prepare(source: Source, name: str) -> Data:
     mean, scale = _mean_and_scale(images[train], name)
 
     def rows(raw: NDArray[np.float32], classes: NDArray[np.int64]) -> Rows:
-        return Rows(images=torch.from_numpy((raw - mean) / scale), labels=torch.from_numpy(classes))
+        values = raw - mean
+        values /= scale  # ImageNet's features are gigabytes: no further copy
+        return Rows(images=torch.from_numpy(values), labels=torch.from_numpy(classes))
 
     return Data(
         train=rows(images[train], labels[train]),
@@ -131,8 +133,10 @@ def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
             f"{what} must have the shape (N, H, W), (N, H, W, C) or (N, D) and no empty dimension, "
             f"got {images.shape}"
         )
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[2] == images.shape[3] > 4:
+        raise ValueError(f"{what} must have their channels last, (N, H, W, C), got {images.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is rejected
-        values = images.astype(np.float32)
+        values = images.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise ValueError(f"{what} must be finite, got NaN or an infinite or too large value")
     if values.ndim == 2:

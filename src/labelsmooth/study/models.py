@@ -69,8 +69,9 @@ class _UserNetwork(Network):
         finally:
             hook.remove()
         if len(seen) != 1:
+            (name,) = (name for name, layer in self.body.named_modules() if layer is self.classifier)
             raise ValueError(
-                f"the classifier of a network must be used once for a batch, got {len(seen)} times; "
+                f"the classifier of a network must be used once for a batch, {name} was {len(seen)} times; "
                 "name another layer, as in module:factory:layer"
             )
         return seen[0]
@@ -226,6 +227,7 @@ def _image_shape(model: str, shape: Shape) -> Shape:
     return shape
 
 
+PARTLY_DECAYED = ("alexnet",)  # weight decay applies to some of their matrices only
 MODELS: dict[str, Callable[[Shape, int], Network]] = {
     # The MNIST networks of Hinton et al. 2015, §3, and Müller et al. 2019, §4: a teacher of two layers of
     # 1200 with dropout, a student of two layers of 800 without. The rates of dropout are those of Hinton et
@@ -301,6 +303,8 @@ def _import(model: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # a package that the user's module needs
         raise ValueError(f"there is no module {name} for the model {model}") from error
+    except SyntaxError as error:
+        raise ValueError(f"the module {name} of the model {model} is not Python: {error}") from error
 
 
 def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
@@ -308,15 +312,22 @@ def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
     factory = getattr(_import(model), name, None)
     if not callable(factory):
         raise ValueError(f"the module of the model {model} has no function {name}")
-    body = factory(shape, num_classes)
+    try:
+        body = factory(shape, num_classes)
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"{model} raised {type(error).__name__}: {error}") from error
     if not isinstance(body, nn.Module):
         raise ValueError(f"{model} must return a torch.nn.Module, got {type(body).__name__}")
-    network = _UserNetwork(body, _classifier(body, model, layer))
-    _check_logits(network, model, shape, num_classes)
+    chosen, classifier = _classifier(body, model, layer)
+    if not any(parameter.requires_grad for parameter in body.parameters()):
+        raise ValueError(f"{model} must have a parameter to train, got none that requires a gradient")
+    network = _UserNetwork(body, classifier)
+    _check_logits(network, model, chosen, shape, num_classes)
     return network.train()
 
 
-def _classifier(body: nn.Module, model: str, layer: str) -> nn.Linear:
+def _classifier(body: nn.Module, model: str, layer: str) -> tuple[str, nn.Linear]:
+    """The layer that makes the logits, with its name."""
     named = dict(body.named_modules())
     linear = [name for name, module in named.items() if isinstance(module, nn.Linear)]
     chosen = layer or (linear[-1] if linear else "")
@@ -326,27 +337,36 @@ def _classifier(body: nn.Module, model: str, layer: str) -> nn.Linear:
             f"the classifier of {model} must be a torch.nn.Linear; "
             f"it has {', '.join(linear) or 'none'}" + (f", and {layer} is not among them" if layer else "")
         )
-    return found
+    return chosen, found
 
 
-def _check_logits(network: Network, model: str, shape: Shape, num_classes: int) -> None:
+def _check_logits(network: Network, model: str, chosen: str, shape: Shape, num_classes: int) -> None:
     images = torch.linspace(-1, 1, 2 * math.prod(shape)).reshape(2, *shape)
-    network.eval()
     try:
         with torch.no_grad():
-            logits, features = network(images), network.features(images)
-    except RuntimeError as error:  # what torch raises where shapes do not fit
+            # with copies of what batch normalisation gathers, so that looking changes nothing
+            buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+            logits, again = network.eval()(images), network(images)
+            in_training = torch.func.functional_call(network.train(), buffers, (images,))
+    except Exception as error:  # whatever the user's own code raises
         raise ValueError(f"{model} cannot take rows of shape {shape}: {error}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"{model} must return logits of shape (rows, {num_classes}), got {got} for 2 rows")
+    for found, when in ((logits, ""), (in_training, " in training")):
+        if not isinstance(found, Tensor) or found.shape != (2, num_classes):
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"{model} must return logits of shape (rows, {num_classes}){when}, got {got} for 2 rows"
+            )
+    if not torch.equal(logits, again):
+        raise ValueError(f"{model} must give the same logits for the same images once it is trained")
     layer = network.classifier
+    with torch.no_grad():
+        features = network.eval().features(images)
     if (
         layer.out_features != num_classes
         or features.shape != (2, layer.in_features)
         or not torch.allclose(logits, layer(features), rtol=1e-4, atol=1e-5)
     ):
         raise ValueError(
-            f"the logits of {model} must be what a linear layer puts out; "
-            f"name that layer, as in module:factory:layer, and leave out what follows it"
+            f"the logits of {model} must be what a linear layer puts out, and {chosen} does not make them; "
+            "name the layer that does, as in module:factory:layer, and leave out what follows it"
         )

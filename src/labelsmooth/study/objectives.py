@@ -6,6 +6,7 @@ An objective is named by its kind and its numbers, `uniform:0.1` or `margin_smoo
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,11 +102,17 @@ class Objective:
         Label Smoothing Meets Noisy Labels; Zhang et al. 2018, mixup.
         """
         first, plus, second = text.partition("+")
-        if first.startswith("mixup:") and not plus:
+        if first.partition(":")[0] == "mixup" and not plus:
             first, plus, second = "hard", "+", first
         kind, numbers = _named(first, text)
+        if kind == "mixup":
+            raise ValueError(
+                f"mixup must come last in an objective, as in uniform:0.1+mixup:0.2, got {text!r}"
+            )
         if kind not in _KINDS:
-            raise ValueError(f"an objective must be one of {', '.join(OBJECTIVES)}, got {text!r}")
+            nearest = difflib.get_close_matches(kind, OBJECTIVES, n=1, cutoff=0.8)
+            meant = f", did you mean {nearest[0]}?" if nearest else ""
+            raise ValueError(f"an objective must be one of {', '.join(OBJECTIVES)}, got {text!r}{meant}")
         values = _filled(_KINDS[kind].numbers, numbers, text)
         if not plus:
             return cls(kind, values)
@@ -146,8 +153,8 @@ class Objective:
 
     def _worded(self, words: str, joint: str) -> str:
         numbers = zip(_KINDS[self.kind].numbers, self.numbers, strict=True)
-        shown = ", ".join(f"{number.symbol} = {value:g}" for number, value in numbers)
-        mixed = f"mixup α = {self.mixup:g}" if self.mixup else ""
+        shown = ", ".join(f"{number.symbol} = {_digits(value)}" for number, value in numbers)
+        mixed = f"mixup α = {_digits(self.mixup)}" if self.mixup else ""
         return " + ".join(part for part in (joint.join(filter(None, [words, shown])), mixed) if part)
 
 
@@ -266,8 +273,11 @@ def _filled(expected: tuple[_Number, ...], given: list[float], text: str) -> tup
     """The numbers of an objective with their defaults, checked."""
     needed = [number for number in expected if number.default is None]
     if not len(needed) <= len(given) <= len(expected):
-        symbols = "".join(f":{number.symbol}" for number in expected) or "no number"
-        raise ValueError(f"{text.partition(':')[0]} must be given {symbols}, got {text!r}")
+        name = "mixup" if expected == (_ALPHA,) else text.partition(":")[0]
+        form = "".join(
+            f":{number.symbol}" if number.default is None else f"[:{number.symbol}]" for number in expected
+        )
+        raise ValueError(f"{name} must be written {name}{form}, got {text!r}")
     for number, value in zip(expected, given, strict=False):
         if not number.allowed(value):
             raise ValueError(f"{number.symbol} of {text!r} must {number.range}, got {value:g}")
@@ -276,4 +286,5 @@ def _filled(expected: tuple[_Number, ...], given: list[float], text: str) -> tup
 
 
 def _digits(value: float) -> str:
-    return str(value).removesuffix(".0")
+    """As few as name the number; a + would begin mixup."""
+    return str(value).removesuffix(".0").replace("e+", "e")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from labelsmooth.study.data import DataSummary, load_data
+from labelsmooth.study.measuring import INFORMATION_DRAWS, INFORMATION_ROWS
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.timing import threads_of_a_trial, time_training, torch_threads
 from labelsmooth.study.training import new_network
@@ -72,5 +73,7 @@ def _steps(recipe: Recipe, data: DataSummary) -> int:
 
 
 def _rows_looked_at(recipe: Recipe, data: DataSummary) -> int:
-    """The validation rows after every epoch, and all rows at the end."""
-    return recipe.epochs * data.validation_rows + data.train_rows + data.validation_rows + data.test_rows
+    """The validation rows after every epoch, all rows at the end, and those of the information."""
+    informed = 2 * INFORMATION_ROWS * (INFORMATION_DRAWS + 1) * min(recipe.information, recipe.epochs)
+    all_rows = data.train_rows + data.validation_rows + data.test_rows
+    return recipe.epochs * data.validation_rows + all_rows + informed

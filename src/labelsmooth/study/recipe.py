@@ -110,9 +110,10 @@ class Recipe:
         default=(),
         metadata={
             "help": "further objectives beside the amounts of --eps: others:EPS, unigram:EPS, "
-            "class_conditional:EPS, generalised:EPS (below 0, for noisy labels), confidence_penalty:BETA, "
-            "max_suppression:EPS, margin_smoothing:LAMBDA:MARGIN, mixup:ALPHA, or one of them and mixup, as "
-            "in uniform:0.1+mixup:0.2",
+            "class_conditional:EPS, generalised:EPS[:WARM-UP] (below 0, for noisy labels, after that part "
+            "of the training), confidence_penalty:BETA, max_suppression:EPS, "
+            "margin_smoothing:LAMBDA[:MARGIN], mixup:ALPHA, or one of them and mixup, as in "
+            "uniform:0.1+mixup:0.2",
             "metavar": "OBJECTIVE",
         },
     )
@@ -244,8 +245,8 @@ class Recipe:
                 f"temperatures must name at least one value, and none twice, got {_listed(self.temperatures)}"
             )
         for value in self.temperatures:
-            if not 0 < value <= LARGEST:
-                raise ValueError(f"temperatures must be above 0 and finite, got {value:g}")
+            if not 0.01 <= value <= 10_000:  # T² multiplies the loss, in float32
+                raise ValueError(f"temperatures must lie in [0.01, 10000], got {value:g}")
         if not 0 < self.beta <= 1:
             raise ValueError(f"beta must lie in (0, 1], got {self.beta:g}")
         for name in ("seeds", "epochs", "batch_size"):
@@ -278,9 +279,10 @@ class Recipe:
                 raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip must lie in [0, 1], got {self.flip:g}")
-        if self.information and not (self.shift or self.crop or self.flip):
+        if self.information and not (self.shift or self.crop or 0 < self.flip < 1):
             raise ValueError(
-                f"information {self.information} must come with a shift, crop or flip, got none of them"
+                f"information {self.information} must come with a shift, a crop, or a flip below 1, "
+                "got none of them"
             )
 
     @property
@@ -300,10 +302,10 @@ class Recipe:
         first = self._untaught(self.model, data_sha256)
         if self.student is None:
             return first
-        seen = self
+        plain = replace(self, information=0)
         if self.plain_student:
-            seen = replace(self, shift=0, flip=0.0, information=self.information if self.crop else 0)
-        alone = seen._untaught(self.student, data_sha256)
+            plain = replace(plain, shift=0, flip=0.0)
+        alone = plain._untaught(self.student, data_sha256)
         taught = tuple(
             replace(
                 student,
@@ -316,8 +318,9 @@ class Recipe:
             for temperature in self.temperatures
             for teacher, student in zip(first, alone, strict=True)
         )
-        # a student of the same model as its teacher is what its teacher is without one
-        return (*first, *(alone if alone != first else ()), *taught)
+        # a student of the same model as its teacher, on the same images, is what its teacher is without one
+        same = self.student == self.model and (plain.shift, plain.flip) == (self.shift, self.flip)
+        return (*first, *(() if same else alone), *taught)
 
     def _untaught(self, model: str, data_sha256: str) -> tuple[TrialConfig, ...]:
         sha256 = model_sha256(model)

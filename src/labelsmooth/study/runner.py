@@ -24,7 +24,7 @@ from labelsmooth.study.store import (
     write_results,
 )
 from labelsmooth.study.timing import threads_of_a_trial, torch_threads, trials_at_a_time
-from labelsmooth.study.tracking import check_tracker, track_trial
+from labelsmooth.study.tracking import check_tracker, track_trials
 from labelsmooth.study.training import TrainedNetwork, TrialResult, new_network, train_trial
 from labelsmooth.study.workers import train_trials
 
@@ -59,7 +59,7 @@ def run_study(
         address: of an existing cluster that this machine is part of, as `HOST:PORT`, or "auto" to look for
             it; None starts one on this machine. Its machines need labelsmooth and torch in the versions that
             are here, and no disk in common.
-        track: tensorboard, wandb or mlflow, which gets the curves and metrics of each trial that is trained.
+        track: tensorboard, wandb or mlflow, which gets the curves and metrics of each complete trial once.
 
     Returns:
         The complete study.
@@ -87,7 +87,7 @@ def run_study(
     configs = recipe.trials(data.summary.sha256)
     for config in {config.model: config for config in configs}.values():
         new_network(config, data.summary)  # one that cannot take these images says so before all else
-    threads = threads_of_a_trial(len(configs))
+    threads = placement.from_first(partial(_threads, out, len(configs)))
     cluster = (
         connected(address, min(at_a_time, len(configs)) * threads, {config.model for config in configs})
         if engine == "ray"
@@ -98,6 +98,8 @@ def run_study(
         missing = placement.from_first(partial(_begin, recipe, out, data, configs))
         complete = len(configs) - len(missing)
         teacher_of = partial(_teacher, out, configs)
+        if track is not None and first:
+            track_trials(track, load_study(out))  # those that were trained without it, or that a kill kept
         shown = Progress(trials=len(configs), complete=complete, epochs=recipe.epochs, silent=not first)
         with shown as progress:
             # students when all who may teach them are there
@@ -121,7 +123,7 @@ def run_study(
                             save_trial(out, result)
                             write_results(out)
                             if track is not None:
-                                track_trial(track, out, result)
+                                track_trials(track, load_study(out))
                         progress.trial_done(result)
         return placement.from_first(partial(load_study, out))
 
@@ -144,8 +146,16 @@ def _begin(recipe: Recipe, out: Path, data: Data, configs: Sequence[TrialConfig]
     missing = [config for config in configs if not has_trial(out, config)]
     write_results(out)
     complete = len(configs) - len(missing)
-    print(f"study in {out}: {len(configs)} trials, {complete} of them complete", file=sys.stderr)
+    others = sum(folder.is_dir() for folder in (out / "trials").iterdir()) - complete
+    left_out = f"; {others} stored beside these are not in this study" if others else ""
+    print(f"study in {out}: {len(configs)} trials, {complete} of them complete{left_out}", file=sys.stderr)
     return missing
+
+
+def _threads(out: Path, trials: int) -> int:
+    """How many threads train each trial: as many as did those that are complete, so that all are alike."""
+    stored = load_study(out).trials if (out / "study.json").exists() else ()
+    return stored[0].versions.threads if stored else threads_of_a_trial(trials)
 
 
 def _teacher(out: Path, configs: Sequence[TrialConfig], student: TrialConfig) -> TrainedNetwork | None:

@@ -41,7 +41,7 @@ from labelsmooth.study.versions import Versions
 
 FORMAT = 3  # of the folder; raised when older folders can no longer be read
 _PARTIAL = ".partial-"
-_GROWING = (
+GROWING = (
     "eps",
     "also",
     "seeds",
@@ -83,32 +83,32 @@ class Study:
 
     def arms(self) -> dict[str, tuple[Trial, ...]]:
         """The complete trials of the model itself: of each objective, by seed."""
-        return self._by_objective(self.recipe.model)
+        return self._by_objective(0)
 
     def students_alone(self) -> dict[str, tuple[Trial, ...]]:
-        """Those of the student without a teacher: of each objective, by seed."""
-        return {} if self.recipe.student is None else self._by_objective(self.recipe.student)
+        """Those of the student without a teacher: of each objective, by seed; {} where these are the arms."""
+        taught = 0 if self.recipe.student is None else len(self.recipe.temperatures)
+        return self._by_objective(1) if len(self.plan) == (2 + taught) * self._block else {}
 
     def students(self, temperature: float) -> dict[str, tuple[Trial, ...]]:
         """Those of the student with a teacher, at a temperature: of each teacher's objective, by seed."""
-        return {
-            str(objective): tuple(
-                trial
-                for trial in self.trials
-                if (trial.config.taught_by, trial.config.temperature) == (str(objective), temperature)
-            )
-            for objective in (() if self.recipe.student is None else self.recipe.objectives)
-        }
+        last = len(self.plan) // self._block
+        temperatures = self.recipe.temperatures
+        return self._by_objective(last - len(temperatures) + temperatures.index(temperature))
 
-    def _by_objective(self, model: str) -> dict[str, tuple[Trial, ...]]:
+    @property
+    def _block(self) -> int:
+        """The plan is blocks of so many trials, of one network for each objective and seed."""
+        return len(self.recipe.objectives) * self.recipe.seeds
+
+    def _by_objective(self, block: int) -> dict[str, tuple[Trial, ...]]:
+        complete = {trial.folder.name: trial for trial in self.trials}
+        names, seeds = self.plan[block * self._block :], self.recipe.seeds
         return {
             str(objective): tuple(
-                trial
-                for trial in self.trials
-                if (trial.config.model, trial.config.objective) == (model, str(objective))
-                and not trial.config.teacher
+                complete[name] for name in names[at * seeds : (at + 1) * seeds] if name in complete
             )
-            for objective in self.recipe.objectives
+            for at, objective in enumerate(self.recipe.objectives)
         }
 
 
@@ -135,6 +135,7 @@ def load_study(folder: Path | str) -> Study:
         recipe = Recipe(**_with_tuples(stored["recipe"]))
         data = DataSummary(**_with_tuples(stored["data"]))
         plan = tuple(str(name) for name in stored["plan"])
+        _check_plan(recipe, plan)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a study ({_cause(error)})") from error
     folders = [folder / "trials" / name for name in plan]
@@ -160,6 +161,25 @@ def lock_study(out: Path) -> Iterator[None]:
         yield
 
 
+def check_folder(out: Path, recipe: Recipe, data: DataSummary) -> None:
+    """Check that a folder can take a study: it holds none, or this one with other objectives and seeds.
+
+    Raises:
+        ValueError: as `begin_study`.
+    """
+    if not (out / "study.json").exists():
+        return
+    before = load_study(out)
+    old, new = asdict(before.recipe), asdict(recipe)
+    differing = [f"{name} {old[name]}" for name in new if old[name] != new[name] and name not in GROWING]
+    if before.data.sha256 != data.sha256 and not differing:
+        differing = ["other rows"]
+    if differing:
+        raise ValueError(
+            f"{out} holds a study with other settings ({', '.join(differing)}); give this one another folder"
+        )
+
+
 def begin_study(out: Path, recipe: Recipe, data: DataSummary, configs: Sequence[TrialConfig]) -> None:
     """Write study.json, and remove what a killed process left half written.
 
@@ -167,17 +187,7 @@ def begin_study(out: Path, recipe: Recipe, data: DataSummary, configs: Sequence[
         ValueError: the folder holds a study that differs in more than its objectives, seeds and students,
             whose results and report this one would replace.
     """
-    if (out / "study.json").exists():
-        before = load_study(out)
-        old, new = asdict(before.recipe), asdict(recipe)
-        differing = [f"{name} {old[name]}" for name in new if old[name] != new[name] and name not in _GROWING]
-        if before.data.sha256 != data.sha256 and not differing:
-            differing = ["other rows"]
-        if differing:
-            raise ValueError(
-                f"{out} holds a study with other settings ({', '.join(differing)}); "
-                "give this one another folder"
-            )
+    check_folder(out, recipe, data)
     (out / "trials").mkdir(exist_ok=True)
     for leftover in (out / "trials").glob(f"{_PARTIAL}*"):
         shutil.rmtree(leftover)
@@ -243,6 +253,16 @@ def write_results(out: Path) -> None:
         for trial in load_study(out).trials
     ]
     _replace(out / "results.jsonl", "".join(f"{line}\n" for line in lines).encode())
+
+
+def _check_plan(recipe: Recipe, plan: Sequence[str]) -> None:
+    taught = 0 if recipe.student is None else len(recipe.temperatures)
+    blocks, rest = divmod(len(plan), len(recipe.objectives) * recipe.seeds)
+    if rest or blocks not in ((1 + taught, 2 + taught) if taught else (1,)):
+        raise ValueError(f"its plan of {len(plan)} trials is not that of its recipe")
+    for name in plan:
+        if Path(name).name != name:
+            raise ValueError(f"{name!r} is not the name of a trial")
 
 
 def _read_trial(folder: Path) -> Trial:

@@ -78,7 +78,7 @@ def threads_of_a_trial(trials: int) -> int:
     """How many threads train each of so many planned trials, of those that torch has now.
 
     By the plan, not by what of it is still missing or by how many trials run at a time: the bits of a trial
-    depend on it.
+    depend on it. A study that has grown keeps the number that it was begun with.
     """
     return max(1, torch.get_num_threads() // trials)
 

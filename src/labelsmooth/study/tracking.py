@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelsmooth.study.training import TrialResult
+from labelsmooth.study.store import Study, Trial
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -32,34 +32,46 @@ def check_tracker(name: str) -> None:
         raise ValueError(f"tracking with {name} needs the package {name}, which pip install {name} brings")
 
 
-def track_trial(name: str, out: Path, result: TrialResult) -> None:
-    """Hand one trial to a tracker: a run with its settings, its curves by epoch, and its metrics at the end.
+def track_trials(name: str, study: Study) -> None:
+    """Hand the complete trials that a tracker has not got to it, and note in the study's folder that it has.
+
+    Each is a run with its settings, its curves by epoch, and its metrics at the end. A kill between the run
+    and the note gives a second run of the same trial, never none.
 
     Args:
         name: one of `TRACKERS`. TensorBoard writes to the folder `tracking` of the study; the others take the
             study's name for their project or experiment.
-        out: folder of the study.
-        result: of the trial, whose id names the run.
+        study: as it is stored.
     """
     from accelerate import PartialState
 
     PartialState()  # some of the trackers ask for it
-    tracker = _tracker(name, out, result.config.id)
+    noted = study.folder / f"tracked-{name}.txt"
+    done = set(noted.read_text().split()) if noted.exists() else set()
+    for trial in study.trials:
+        if trial.config.id not in done:
+            _track(name, study.folder, trial)
+            with noted.open("a") as stream:
+                stream.write(f"{trial.config.id}\n")
+
+
+def _track(name: str, out: Path, trial: Trial) -> None:
+    tracker = _tracker(name, out, trial.config.id)
     tracker.start()
     tracker.store_init_configuration(
         {
             key: str(value) if isinstance(value, tuple) else value
-            for key, value in asdict(result.config).items()
+            for key, value in asdict(trial.config).items()
         }
     )
-    curves = result.metrics.curves
+    curves = trial.metrics.curves
     for epoch, values in enumerate(zip(*(getattr(curves, curve) for curve in _PER_EPOCH), strict=True), 1):
         tracker.log(dict(zip(_PER_EPOCH, values, strict=True)), step=epoch)
     for epoch, value in zip(curves.information_epochs, curves.information, strict=True):
         tracker.log({"information": value}, step=epoch)
-    metrics = {field.name: getattr(result.metrics, field.name) for field in fields(result.metrics)}
+    metrics = {field.name: getattr(trial.metrics, field.name) for field in fields(trial.metrics)}
     del metrics["curves"]
-    tracker.log(dict(_flat(metrics, "final/")), step=result.config.epochs)
+    tracker.log(dict(_flat(metrics, "final/")), step=trial.config.epochs)
     tracker.finish()
 
 

@@ -265,7 +265,7 @@ class Training:
         """The sentence that says so of this training, and what helps."""
         return (
             f"the training of {self._config.words} broke down in epoch {epoch}: {sign}; "
-            f"the learning rate {self._config.learning_rate:g} is too large for this data and objective"
+            f"most likely the learning rate {self._config.learning_rate:g} is too large"
         )
 
 

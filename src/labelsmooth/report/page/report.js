@@ -27,7 +27,7 @@ function redraw(drawing) {
   const rows = drawing.rows();
   frame.querySelectorAll(".drawing, .nothing").forEach((old) => old.remove());
   if (!rows.length) {
-    frame.prepend(html("p", { className: "nothing", textContent: "Choose at least one arm and one seed." }));
+    frame.prepend(html("p", { className: "nothing", textContent: drawing.nothing() }));
     return;
   }
   chart.finish(drawing.draw(chart, rows), drawing.alt);
@@ -169,6 +169,7 @@ function setUpStudy(section, study, file) {
       file: `${file}-${name.replaceAll("_", "-")}`,
       rows,
       table: () => rows().map((row) => ({ ...row, arm: study.arms[row.arm] })),
+      nothing: () => (arms.size && seeds.size ? "No uniform ε is among the chosen arms." : "Choose at least one arm and one seed."),
       draw: (chart, shownRows) => FIGURES[name](chart, shownRows, figure.constants, study),
     }));
   }
