@@ -33,8 +33,8 @@ GEOMETRY = {  # a field of `Clusters`: what it is, and which way smoothing shoul
 def main() -> None:
     for folder in sys.argv[1:]:
         study = load_study(folder)
-        if study.recipe.seeds < 2 or not any(study.recipe.eps):
-            sys.exit(f"{folder} must have at least 2 seeds, and an ε above 0")
+        if len(study.trials) < len(study.plan) or study.recipe.seeds < 2 or not any(study.recipe.eps):
+            sys.exit(f"{folder} must hold a finished study of at least 2 seeds, with an ε above 0")
         print(f"\n{study.recipe.model} on {study.recipe.data}, {study.recipe.seeds} seeds ({folder})\n")
         print("| effect | came out | numbers |")
         print("|---|---|---|")
@@ -74,14 +74,18 @@ def accuracy(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
 def calibration(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
     arms = {0.0: hard, **smoothed}
     tuned = min(arms, key=lambda eps: fmean(map(validation_ece, arms[eps])))
+    yield (
+        "hard labels leave the network over-confident",
+        came_out(estimate(of(hard, "test.over_confidence"))),
+        f"by {percents(hard, 'test.over_confidence')} %, T = {numbers(hard, 'temperature')}",
+    )
     for name, field in (("ECE", "ece"), ("smooth ECE", "smece")):
         before, scaled = of(hard, f"test.{field}"), of(hard, f"test_with_temperature.{field}")
         yield (
             f"a temperature cuts the {name} of hard labels by 60 %",
             cut_by(0.6, before, scaled),
             f"by {cut(before, scaled)} %, {percents(hard, f'test.{field}')} → "
-            f"{percents(hard, f'test_with_temperature.{field}')} %; T = {numbers(hard, 'temperature')}, "
-            f"over-confidence {percents(hard, 'test.over_confidence')} %",
+            f"{percents(hard, f'test_with_temperature.{field}')} %",
         )
         after = of(arms[tuned], f"test.{field}")
         yield (
@@ -155,7 +159,9 @@ def information(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
         f"{show_number(estimate(last[0]))} → {show_number(estimate(last[1]))} nats, log 2 {math.log(2):.2f}",
     )
     epochs = hard[0].metrics.curves.information_epochs
-    third = len(epochs) // 3  # fixed beforehand: less than the highest is whatever noise has made
+    third = len(epochs) // 3  # a moment fixed beforehand: the last is below the highest by noise alone
+    if not third:
+        return
     for words, of_arm in (("hard labels", curves[0]), (f"ε = {eps:g}", curves[1])):
         fall = estimate([curve[third] - curve[-1] for curve in of_arm])
         yield (

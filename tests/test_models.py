@@ -68,6 +68,14 @@ class Random(nn.Module):
     def forward(self, images):
         return self.head(nn.functional.dropout(images.flatten(1)))
 
+class Infinite(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.flatten(1) / 0)
+
+infinite = lambda shape, num_classes: Infinite(36, num_classes)
+lazy = lambda shape, num_classes: nn.Sequential(
+    nn.Flatten(), nn.LazyLinear(32), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(32, num_classes)
+)
 auxiliary = lambda shape, num_classes: Auxiliary(num_classes)
 random = lambda shape, num_classes: Random(num_classes)
 frozen = lambda shape, num_classes: nn.Sequential(nn.Flatten(), nn.Linear(36, num_classes)).requires_grad_(False)
@@ -135,10 +143,13 @@ def test_a_network_whose_classes_coincide_is_no_result(own):
     )
     data = load_data(f"npz:{own / 'rows.npz'}")
     recipe = Recipe(data="rows", model="own_nets:rectified", eps=(0.0,), epochs=1)
-    with pytest.raises(
-        ValueError, match="hard, seed 0 broke down in epoch 1: its network has no triangle_error"
-    ):
+    with pytest.raises(ValueError, match="cannot be measured") as raised:
         train_trial(recipe.trials(data.summary.sha256)[0], data, lambda: None)
+    assert str(raised.value) == (
+        "the network of own_nets:rectified on hard, seed 0 cannot be measured, as "
+        "train_clusters.triangle_error, validation_clusters.triangle_error cannot be told: it broke down, "
+        "perhaps because the learning rate 0.1 is too large"
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -150,6 +161,17 @@ def test_logits_are_linear_in_the_features(model):
     expected = features @ network.classifier.weight.T + network.classifier.bias
     assert torch.allclose(network(images), expected, atol=1e-6)
     assert network(images).shape == (3, 5)
+
+
+def test_looking_at_a_network_changes_nothing_that_it_gathers(own):
+    network = build_network("own_nets:lazy", (1, 6, 6), num_classes=10, seed=0)
+    buffers = dict(network.named_buffers())
+    assert {name.rpartition(".")[2] for name in buffers} == {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+    assert {float(buffer.sum()) for buffer in buffers.values()} == {0.0, 32.0}
 
 
 def test_the_networks_of_which_only_a_part_decays_are_named():
@@ -365,11 +387,13 @@ def test_features_are_what_goes_into_the_classifier(own, model):
         ("own_nets:twice:head", "must be used once for a batch, head was 2 times"),
         ("own_nets:plain:1", "must be what a linear layer puts out"),
         ("own_nets:scaled:head", "must be what a linear layer puts out, and head does not make them"),
-        ("own_nets:auxiliary", "must return logits of shape (rows, 10) in training, got tuple for 2 rows"),
+        ("own_nets:auxiliary", "must return logits of shape (rows, 10) in training, got tuple for 8 rows"),
         ("own_nets:frozen", "must have a parameter to train, got none that requires a gradient"),
         ("own_nets:random", "must give the same logits for the same images once it is trained"),
         ("own_nets:raises", "own_nets:raises raised TypeError: "),
-        ("own_nets:two_more:head", "must return logits of shape (rows, 10), got (2, 12) for 2 rows"),
+        ("own_nets:raises", "(models.py, line "),
+        ("own_nets:infinite", "must return finite logits for images in [-1, 1]"),
+        ("own_nets:two_more:head", "must return logits of shape (rows, 10), got (8, 12) for 8 rows"),
         ("own_nets:pair:head", "must return logits of shape (rows, 10), got tuple"),
         ("own_nets:wrong_inputs:head", "cannot take rows of shape (1, 6, 6)"),
     ],

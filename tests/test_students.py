@@ -88,6 +88,8 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
         }
         assert {t.config.shift for trials in arms.values() for t in trials} == {shift}
         assert [t.config.taught_by for t in arms["hard"]] == [taught] * 2
+    assert study.students(2.0) == {}
+    assert replace(study, recipe=replace(recipe, student=None), plan=study.plan[:4]).students(1.0) == {}
     found = students(study)
     assert [one.accuracy for one in found.alone] != [one.accuracy for one in found.teachers]
     for one, trials in zip(found.alone, study.students_alone().values(), strict=True):

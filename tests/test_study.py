@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -360,19 +361,9 @@ def test_other_data_under_the_same_name_is_not_mixed(tmp_path):
     assert study.trials[0].metrics.test.rows == pytest.approx(100, abs=5)
 
 
-def test_a_grown_study_trains_with_the_threads_that_it_was_begun_with(tmp_path, capsys):
-    torch.set_num_threads(2)
-    try:
-        run_study(replace(TINY, eps=(0.0,), epochs=1), tmp_path)  # one trial, which takes both
-        grown = run_study(replace(TINY, epochs=1), tmp_path)
-    finally:
-        torch.set_num_threads(1)
-    assert [trial.versions.threads for trial in grown.trials] == [2, 2]
-    capsys.readouterr()
-    run_study(replace(TINY, eps=(0.0,), epochs=1), tmp_path)
-    assert (
-        "1 trials, 1 of them complete; 1 stored beside these are not in this study" in capsys.readouterr().err
-    )
+def test_trials_that_are_left_out_are_counted(copied, capsys):
+    run_study(replace(TINY, eps=(0.0,)), copied)
+    assert "1 of them complete; stored there, but not in this study: 1" in capsys.readouterr().err
 
 
 def test_what_a_kill_left_half_written_is_removed(copied):
@@ -478,17 +469,6 @@ def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
         "{}",
         '{"format": 1}',
         '{"format": 3, "recipe": {"seeds": 0}}',
-        json.dumps(
-            {"format": 3, "recipe": asdict(TINY), "data": asdict(load_data("digits").summary), "plan": []}
-        ),
-        json.dumps(
-            {
-                "format": 3,
-                "recipe": asdict(replace(TINY, eps=(0.0,))),
-                "data": asdict(load_data("digits").summary),
-                "plan": ["../another"],
-            }
-        ),
     ],
 )
 def test_a_folder_that_holds_no_study(tmp_path, content):
@@ -498,6 +478,25 @@ def test_a_folder_that_holds_no_study(tmp_path, content):
         load_study(tmp_path)
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (lambda names: names[:1], "its plan of 1 trials is not that of its recipe"),
+        (lambda names: [names[0], "../another"], "'../another' is not the name of one trial"),
+        (lambda names: [names[0], ".."], "'..' is not the name of one trial"),
+        (lambda names: [names[0], ""], "'' is not the name of one trial"),
+        (lambda names: [names[0], names[0]], "is not the name of one trial"),
+        (lambda names: names[::-1], "config.json is not that of its place in the plan"),
+    ],
+)
+def test_a_plan_that_was_changed_by_hand(copied, plan, says):
+    path = copied / "study.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "plan": plan(stored["plan"])}))
+    with pytest.raises(ValueError, match=re.escape(says)):
+        load_study(copied)
 
 
 def test_a_second_process_is_refused(tmp_path):

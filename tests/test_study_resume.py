@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import stat
 import sys
 import time
 from pathlib import Path
@@ -14,8 +15,6 @@ import numpy as np
 import pytest
 
 from labelsmooth.cli import main
-
-WRITING = {"os.mkdir", "os.rename", "os.remove", "shutil.rmtree"}  # events beside `open` for writing
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +37,41 @@ def test_ten_kills_change_nothing(kills, recipe, undisturbed, tmp_path):
 
 
 def run_and_die(arguments: list[str], out: Path, step: int) -> None:
-    """Run a study in this process, and kill it before the step-th time that it writes into its folder."""
-    left = step
+    """Run a study in this process, and kill it at the step-th place where it writes into its folder.
 
-    def count(event: str, args: tuple) -> None:
+    Such are the moments before a folder is made, a file opened or anything renamed; and that before a file
+    is synced, when a failing machine may have lost any part of it, here the latter half.
+    """
+    left, sync = step, os.fsync
+
+    def comes(to_lose: int | None = None) -> None:
         nonlocal left
-        writes = event in WRITING or (event == "open" and args[1] is not None and set(args[1]) & set("wax+"))
-        if writes and str(args[0]).startswith(str(out)):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        if left == 0:
+            if to_lose is not None and stat.S_ISREG(os.fstat(to_lose).st_mode):
+                os.ftruncate(to_lose, os.fstat(to_lose).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(count)
+    def seen(event: str, args: tuple) -> None:
+        writes = event in ("os.mkdir", "os.rename") or (
+            event == "open" and args[1] is not None and set(args[1]) & set("wax+")
+        )
+        if writes and str(args[0]).startswith(str(out)):
+            comes()
+
+    def synced(descriptor: int) -> None:
+        comes(descriptor)
+        sync(descriptor)
+
+    sys.addaudithook(seen)
+    os.fsync = synced
     sys.exit(main(["study", *arguments, "--out", str(out)]))
 
 
-def test_a_kill_at_every_step_of_writing_changes_nothing(kills, recipe, tmp_path):
+def test_a_kill_at_every_step_of_a_first_trial_changes_nothing(kills, recipe, tmp_path):
     """Where the random kills of the test above come by chance, here one comes at every place there is."""
     forking = multiprocessing.get_context("forkserver")
+    # what a study takes seconds to import, once and not in every process
     forking.set_forkserver_preload(["pytest", "torch._inductor", "scipy.stats", "labelsmooth.cli.study"])
     data = [*recipe[:2], "--model", "linear", "--eps", "0", "--seeds", "1", "--epochs", "1", "--jobs", "1"]
 
@@ -75,13 +91,13 @@ def test_a_kill_at_every_step_of_writing_changes_nothing(kills, recipe, tmp_path
         if status == 0:  # there is no such step
             break
         assert status == -signal.SIGKILL
-        half_written += any(out.rglob(".partial-*"))
+        half_written += any(out.glob("trials/.partial-*"))
         before = kills.complete_trials(out) if (out / "trials").exists() else {}
         assert run(out, step=0) == 0
         assert before.items() <= kills.complete_trials(out).items()
         assert (out / "results.jsonl").read_bytes() == results
         assert not any(out.rglob(".partial-*"))
-    assert half_written >= 6  # of the trial: the folder, four more files, the rename
+    assert half_written == 2 * 5 + 2  # each file opened and synced, the folder synced and renamed
 
 
 def test_an_interrupt_says_how_to_go_on(kills, recipe, undisturbed, tmp_path):

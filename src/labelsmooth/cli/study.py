@@ -13,6 +13,7 @@ from labelsmooth.report import write_report
 from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
 from labelsmooth.study.placement import is_first_process, make_placement
 from labelsmooth.study.progress import duration
+from labelsmooth.study.recipe import setting_words
 from labelsmooth.study.runner import ENGINES
 from labelsmooth.study.store import check_folder, has_trial
 from labelsmooth.study.timing import trials_at_a_time
@@ -114,7 +115,7 @@ def _shown(plan: Plan, out: Path, jobs: int) -> str:
     data = plan.data
     check_folder(out, plan.recipe, data)
     left = [config.id for config in plan.trials if not has_trial(out, config)]
-    lines = [[flag(setting), _words(getattr(plan.recipe, setting.name))] for setting in fields(Recipe)]
+    lines = [[flag(setting), setting_words(getattr(plan.recipe, setting.name))] for setting in fields(Recipe)]
     lines += [
         [
             "rows",
@@ -132,11 +133,3 @@ def _shown(plan: Plan, out: Path, jobs: int) -> str:
         ],
     ]
     return aligned(lines)
-
-
-def _words(value: object) -> str:
-    if value in (None, ()):
-        return "none"
-    if not isinstance(value, tuple):
-        return str(value)
-    return " ".join(part if isinstance(part, str) else f"{part:g}" for part in value)

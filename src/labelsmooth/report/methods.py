@@ -8,17 +8,20 @@ from dataclasses import fields
 from labelsmooth.report.words import listed
 from labelsmooth.study import Recipe, Study, Trial
 from labelsmooth.study.models import PARTLY_DECAYED
+from labelsmooth.study.recipe import setting_words
 from labelsmooth.study.store import GROWING
 
+# Settings that tell no studies apart: the first are named anyway, the others mean nothing without another.
+_NAMELESS = ("model", "data", "drops", "temperatures", "beta", "plain_student")
 _FIXED = "the initial weights, the order of the batches and all else that is left to chance"
 
 
 def study_names(studies: Sequence[Study]) -> list[str]:
     """Each study in a few words: the model and the data, and as many settings as tell it from the others."""
     names = [f"{study.recipe.model} on {study.recipe.data}" for study in studies]
-    settings = [setting.name for setting in fields(Recipe) if setting.name not in ("model", "data")]
+    settings = [setting.name for setting in fields(Recipe) if setting.name not in _NAMELESS]
     for setting in sorted(settings, key=GROWING.__contains__):  # what may grow says least of a study
-        values = [_words(getattr(study.recipe, setting)) for study in studies]
+        values = [setting_words(getattr(study.recipe, setting)) for study in studies]
         words = [
             f"{name}, {setting.replace('_', ' ')} {value}" for name, value in zip(names, values, strict=True)
         ]
@@ -30,12 +33,6 @@ def study_names(studies: Sequence[Study]) -> list[str]:
         f"{name} ({study.folder})" if names.count(name) > 1 else name
         for name, study in zip(names, studies, strict=True)
     ]
-
-
-def _words(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_words, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def facts(study: Study) -> dict[str, str]:

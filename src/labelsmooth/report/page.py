@@ -79,8 +79,8 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         The report, with its verdicts and its text.
 
     Raises:
-        ValueError: a folder holds no finished study, or is damaged; there are several and no `out`; or `out`
-            is no folder, or holds another study or an audit, whose report would be replaced.
+        ValueError: a folder holds no finished study, is damaged, or is named twice; there are several and no
+            `out`; or `out` is no folder, or holds another study or an audit, whose report would be replaced.
         ImportError: jinja2 or scipy is missing; `labelsmooth[study]` brings them.
 
     Cost: a few seconds a study; it reads the logits and features of every trial.

@@ -133,7 +133,7 @@ def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
             f"{what} must have the shape (N, H, W), (N, H, W, C) or (N, D) and no empty dimension, "
             f"got {images.shape}"
         )
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[2] == images.shape[3] > 4:
+    if images.ndim == 4 and _channels_first(*images.shape[1:]):
         raise ValueError(f"{what} must have their channels last, (N, H, W, C), got {images.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is rejected
         values = images.astype(np.float32, copy=False)
@@ -143,6 +143,11 @@ def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
         return values
     channels_first = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(channels_first)
+
+
+def _channels_first(first: int, second: int, third: int) -> bool:
+    """Whether a side of so many pixels can only be channels; one row of pixels may be a signal."""
+    return min(second, third) > 4 and (first == 3 or (first == 1 and second == third))
 
 
 def _checked_labels(labels: Array, rows: int, what: str) -> NDArray[np.int64]:

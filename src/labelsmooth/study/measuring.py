@@ -199,7 +199,7 @@ def undefined(metrics: dict[str, Any]) -> list[str]:
     names: list[str] = []
     for name, value in metrics.items():
         if isinstance(value, dict):
-            names += undefined(value)
+            names += [f"{name}.{inner}" for inner in undefined(value)]
         elif value is not None or name not in _OPTIONAL:
             numbers = value if isinstance(value, list | tuple) else (value,)
             if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):

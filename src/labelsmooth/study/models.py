@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import math
 import re
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 Shape = tuple[int, ...]  # of one row: (channels, height, width) or (values,)
 
 _CUSTOM = re.compile(r"\w+(\.\w+)*:\w+(:[\w.]+)?")  # module:factory or module:factory:layer
+_ROWS = 8  # that a network of the user's own is tried on
 _SMALLEST = 4  # pixels of a side, which the networks with convolutions halve twice
 
 
@@ -303,8 +305,14 @@ def _import(model: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # a package that the user's module needs
         raise ValueError(f"there is no module {name} for the model {model}") from error
-    except SyntaxError as error:
-        raise ValueError(f"the module {name} of the model {model} is not Python: {error}") from error
+    except Exception as error:  # whatever the user's own code raises
+        raise ValueError(f"the module of the model {model} raised {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """An exception of somebody else's code, with the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
@@ -315,7 +323,7 @@ def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
     try:
         body = factory(shape, num_classes)
     except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"{model} raised {type(error).__name__}: {error}") from error
+        raise ValueError(f"{model} raised {_told(error)}") from error
     if not isinstance(body, nn.Module):
         raise ValueError(f"{model} must return a torch.nn.Module, got {type(body).__name__}")
     chosen, classifier = _classifier(body, model, layer)
@@ -341,21 +349,24 @@ def _classifier(body: nn.Module, model: str, layer: str) -> tuple[str, nn.Linear
 
 
 def _check_logits(network: Network, model: str, chosen: str, shape: Shape, num_classes: int) -> None:
-    images = torch.linspace(-1, 1, 2 * math.prod(shape)).reshape(2, *shape)
+    # enough for networks that normalise over parts of a batch
+    images = torch.linspace(-1, 1, _ROWS * math.prod(shape)).reshape(_ROWS, *shape)
     try:
         with torch.no_grad():
+            logits, again = network.eval()(images), network(images)
             # with copies of what batch normalisation gathers, so that looking changes nothing
             buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-            logits, again = network.eval()(images), network(images)
             in_training = torch.func.functional_call(network.train(), buffers, (images,))
     except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"{model} cannot take rows of shape {shape}: {error}") from error
+        raise ValueError(f"{model} cannot take rows of shape {shape}: it raised {_told(error)}") from error
     for found, when in ((logits, ""), (in_training, " in training")):
-        if not isinstance(found, Tensor) or found.shape != (2, num_classes):
+        if not isinstance(found, Tensor) or found.shape != (_ROWS, num_classes):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
-                f"{model} must return logits of shape (rows, {num_classes}){when}, got {got} for 2 rows"
+                f"{model} must return logits of shape (rows, {num_classes}){when}, got {got} for {_ROWS} rows"
             )
+    if not logits.isfinite().all():
+        raise ValueError(f"{model} must return finite logits for images in [-1, 1]")
     if not torch.equal(logits, again):
         raise ValueError(f"{model} must give the same logits for the same images once it is trained")
     layer = network.classifier
@@ -363,7 +374,7 @@ def _check_logits(network: Network, model: str, chosen: str, shape: Shape, num_c
         features = network.eval().features(images)
     if (
         layer.out_features != num_classes
-        or features.shape != (2, layer.in_features)
+        or features.shape != (_ROWS, layer.in_features)
         or not torch.allclose(logits, layer(features), rtol=1e-4, atol=1e-5)
     ):
         raise ValueError(

@@ -42,13 +42,13 @@ def plan_study(recipe: Recipe) -> Plan:
     data = load_data(recipe.data)
     trials = recipe.trials(data.summary.sha256)
     by_id = {trial.id: trial for trial in trials}
-    seconds: dict[tuple[str, bool], float] = {}
+    seconds: dict[tuple[str, bool, int], float] = {}
     with torch_threads(threads_of_a_trial(len(trials))):
         for trial in trials:
             kind = _kind(trial)
             if kind not in seconds:
                 step, row = time_training(trial, data, by_id.get(trial.teacher))
-                looked_at = _rows_looked_at(recipe, data.summary)
+                looked_at = _rows_looked_at(trial, data.summary)
                 seconds[kind] = _steps(recipe, data.summary) * step + looked_at * row
     return Plan(
         recipe=recipe,
@@ -63,17 +63,17 @@ def plan_study(recipe: Recipe) -> Plan:
     )
 
 
-def _kind(trial: TrialConfig) -> tuple[str, bool]:
+def _kind(trial: TrialConfig) -> tuple[str, bool, int]:
     """What the time of a trial depends on."""
-    return trial.model, bool(trial.teacher)
+    return trial.model, bool(trial.teacher), trial.information
 
 
 def _steps(recipe: Recipe, data: DataSummary) -> int:
     return recipe.epochs * math.ceil(data.train_rows / recipe.batch_size)
 
 
-def _rows_looked_at(recipe: Recipe, data: DataSummary) -> int:
+def _rows_looked_at(trial: TrialConfig, data: DataSummary) -> int:
     """The validation rows after every epoch, all rows at the end, and those of the information."""
-    informed = 2 * INFORMATION_ROWS * (INFORMATION_DRAWS + 1) * min(recipe.information, recipe.epochs)
+    informed = 2 * INFORMATION_ROWS * (INFORMATION_DRAWS + 1) * min(trial.information, trial.epochs)
     all_rows = data.train_rows + data.validation_rows + data.test_rows
-    return recipe.epochs * data.validation_rows + all_rows + informed
+    return trial.epochs * data.validation_rows + all_rows + informed

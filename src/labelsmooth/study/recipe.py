@@ -352,5 +352,14 @@ class Recipe:
         )
 
 
+def setting_words(value: object) -> str:
+    """A setting as it is given on the command line."""
+    if value in (None, ()):
+        return "none"
+    if isinstance(value, tuple):
+        return " ".join(map(setting_words, value))
+    return str(value).removesuffix(".0")
+
+
 def _listed(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:g}" for value in values) or "none"

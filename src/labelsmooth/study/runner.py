@@ -87,7 +87,7 @@ def run_study(
     configs = recipe.trials(data.summary.sha256)
     for config in {config.model: config for config in configs}.values():
         new_network(config, data.summary)  # one that cannot take these images says so before all else
-    threads = placement.from_first(partial(_threads, out, len(configs)))
+    threads = threads_of_a_trial(len(configs))
     cluster = (
         connected(address, min(at_a_time, len(configs)) * threads, {config.model for config in configs})
         if engine == "ray"
@@ -121,9 +121,9 @@ def run_study(
                     for result in results:
                         if first:
                             save_trial(out, result)
-                            write_results(out)
+                            study = write_results(out)
                             if track is not None:
-                                track_trials(track, load_study(out))
+                                track_trials(track, study)
                         progress.trial_done(result)
         return placement.from_first(partial(load_study, out))
 
@@ -147,15 +147,9 @@ def _begin(recipe: Recipe, out: Path, data: Data, configs: Sequence[TrialConfig]
     write_results(out)
     complete = len(configs) - len(missing)
     others = sum(folder.is_dir() for folder in (out / "trials").iterdir()) - complete
-    left_out = f"; {others} stored beside these are not in this study" if others else ""
+    left_out = f"; stored there, but not in this study: {others}" if others else ""
     print(f"study in {out}: {len(configs)} trials, {complete} of them complete{left_out}", file=sys.stderr)
     return missing
-
-
-def _threads(out: Path, trials: int) -> int:
-    """How many threads train each trial: as many as did those that are complete, so that all are alike."""
-    stored = load_study(out).trials if (out / "study.json").exists() else ()
-    return stored[0].versions.threads if stored else threads_of_a_trial(trials)
 
 
 def _teacher(out: Path, configs: Sequence[TrialConfig], student: TrialConfig) -> TrainedNetwork | None:

@@ -2,6 +2,7 @@
 
 OUT/study.json         the recipe, a summary of the data, and the plan: the names of the trials
 OUT/trials/TRIAL/      config.json, metrics.json, versions.json, arrays.npz, weights.npz
+OUT/tracked-NAME.txt   the trials that the tracker NAME has got; OUT/tracking/ is TensorBoard's
 OUT/results.jsonl      one line per complete trial in the order of the plan; the same bytes for the same
                        numbers, so it holds no times, dates or paths
 
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +94,10 @@ class Study:
 
     def students(self, temperature: float) -> dict[str, tuple[Trial, ...]]:
         """Those of the student with a teacher, at a temperature: of each teacher's objective, by seed."""
-        last = len(self.plan) // self._block
-        temperatures = self.recipe.temperatures
-        return self._by_objective(last - len(temperatures) + temperatures.index(temperature))
+        if self.recipe.student is None or temperature not in self.recipe.temperatures:
+            return {}
+        others = 2 if self.students_alone() else 1
+        return self._by_objective(others + self.recipe.temperatures.index(temperature))
 
     @property
     def _block(self) -> int:
@@ -140,6 +143,7 @@ def load_study(folder: Path | str) -> Study:
         raise ValueError(f"{path} cannot be read as a study ({_cause(error)})") from error
     folders = [folder / "trials" / name for name in plan]
     trials = tuple(_read_trial(trial) for trial in folders if trial.exists())
+    _check_places(recipe, plan, trials)
     return Study(folder=folder, recipe=recipe, data=data, plan=plan, trials=trials)
 
 
@@ -243,16 +247,18 @@ def save_trial(out: Path, result: TrialResult) -> None:
     _sync_folder(folder.parent)
 
 
-def write_results(out: Path) -> None:
-    """Write results.jsonl from the complete trials of the stored plan."""
+def write_results(out: Path) -> Study:
+    """Write results.jsonl from the complete trials of the stored plan, and give them."""
+    study = load_study(out)
     lines = [
         json.dumps(
             {"trial": trial.config.id, "config": asdict(trial.config), "metrics": asdict(trial.metrics)},
             allow_nan=False,
         )
-        for trial in load_study(out).trials
+        for trial in study.trials
     ]
     _replace(out / "results.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    return study
 
 
 def _check_plan(recipe: Recipe, plan: Sequence[str]) -> None:
@@ -261,8 +267,19 @@ def _check_plan(recipe: Recipe, plan: Sequence[str]) -> None:
     if rest or blocks not in ((1 + taught, 2 + taught) if taught else (1,)):
         raise ValueError(f"its plan of {len(plan)} trials is not that of its recipe")
     for name in plan:
-        if Path(name).name != name:
-            raise ValueError(f"{name!r} is not the name of a trial")
+        if name in ("", "..") or Path(name).name != name or plan.count(name) > 1:
+            raise ValueError(f"{name!r} is not the name of one trial")
+
+
+def _check_places(recipe: Recipe, plan: Sequence[str], trials: Sequence[Trial]) -> None:
+    """The plan goes by objective and then by seed, again and again."""
+    places = [(str(objective), seed) for objective in recipe.objectives for seed in range(recipe.seeds)]
+    expected = dict(zip(plan, cycle(places)))
+    for trial in trials:
+        if (trial.config.taught_by or trial.config.objective, trial.config.seed) != expected[
+            trial.folder.name
+        ]:
+            raise _damaged(trial.folder, "config.json is not that of its place in the plan")
 
 
 def _read_trial(folder: Path) -> Trial:

@@ -78,7 +78,8 @@ def threads_of_a_trial(trials: int) -> int:
     """How many threads train each of so many planned trials, of those that torch has now.
 
     By the plan, not by what of it is still missing or by how many trials run at a time: the bits of a trial
-    depend on it. A study that has grown keeps the number that it was begun with.
+    depend on it. A study that has grown to more trials trains these on fewer threads, if it began with fewer
+    trials than cores; their versions and the report's methods say so.
     """
     return max(1, torch.get_num_threads() // trials)
 

@@ -35,8 +35,8 @@ def check_tracker(name: str) -> None:
 def track_trials(name: str, study: Study) -> None:
     """Hand the complete trials that a tracker has not got to it, and note in the study's folder that it has.
 
-    Each is a run with its settings, its curves by epoch, and its metrics at the end. A kill between the run
-    and the note gives a second run of the same trial, never none.
+    Each is a run with its settings, its curves by epoch, and its metrics at the end. The note is
+    `tracked-NAME.txt`: without it, as after a kill right before, a trial gets a second run, never none.
 
     Args:
         name: one of `TRACKERS`. TensorBoard writes to the folder `tracking` of the study; the others take the

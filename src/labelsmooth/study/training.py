@@ -119,7 +119,10 @@ def train_trial(
             measure = partial(measure_network, network, config, data, curves, training.teacher)
             metrics, arrays = placement.from_first(measure)
     if names := undefined(asdict(metrics)):
-        raise ValueError(training.breakdown(config.epochs, f"its network has no {', '.join(names)}"))
+        raise ValueError(
+            f"the network of {config.words} cannot be measured, as {', '.join(names)} cannot be told: it "
+            f"broke down, perhaps because the learning rate {config.learning_rate:g} is too large"
+        )
     return TrialResult(
         config=config,
         metrics=metrics,
@@ -182,7 +185,9 @@ class Training:
             looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
             if looked_at is None or not math.isfinite(loss):
                 raise ValueError(
-                    self.breakdown(epoch, "the logits are infinite, or the same for every image")
+                    f"the training of {self._config.words} broke down in epoch {epoch}: the logits are "
+                    "infinite, or the same for every image; most likely the learning rate "
+                    f"{self._config.learning_rate:g} is too large"
                 )
             nll, right, nats = looked_at
             train_loss.append(loss)
@@ -260,13 +265,6 @@ class Training:
         stats = row_stats(logits.double(), index=self._data.validation.labels.unsqueeze(-1))
         nats = information_of(self.network, self._config, self._data) if informed else None
         return float(stats.nll.mean()), float(stats.correct.double().mean()), nats
-
-    def breakdown(self, epoch: int, sign: str) -> str:
-        """The sentence that says so of this training, and what helps."""
-        return (
-            f"the training of {self._config.words} broke down in epoch {epoch}: {sign}; "
-            f"most likely the learning rate {self._config.learning_rate:g} is too large"
-        )
 
 
 def _moments(config: TrialConfig) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ KNOWN_DATA = "mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR, hf:NAME
 
 
 def read_source(name: str) -> Source:
-    """Read a data set by a name that `load_data` documents, and raises errors for."""
+    """Read a data set by its name; `study.data.load_data` says which there are, and what it raises."""
     if name in _PACKAGED:
         return _PACKAGED[name]()
     kind, _, place = name.partition(":")

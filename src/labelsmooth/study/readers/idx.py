@@ -14,6 +14,12 @@ from labelsmooth.study.readers.source import Array, Source
 
 
 def read_idx(folder: Path) -> Source:
+    """Images and labels of a folder of four files, gzipped or not.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or a file is missing.
+        ValueError: a file is damaged.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     return Source(

@@ -44,6 +44,12 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def read_rows(path: Path) -> Source:
+    """Images and labels of an .npz file: `x`, `y`, and `x_test`, `y_test` where there are some.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or one of the arrays is missing.
+    """
     arrays = read_npz(path)
     for name in ("x", "y"):
         if name not in arrays:

