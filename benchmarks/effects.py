@@ -48,7 +48,7 @@ def lines(study: Study) -> Iterator[Line]:
     smoothed = {eps: arms[str(Objective.uniform(eps))] for eps in sorted(study.recipe.eps) if eps}
     usual = 0.1 if 0.1 in smoothed else max(smoothed)  # the ε of most papers
     if study.recipe.label_noise:
-        yield from noise(arms)
+        yield from noise(arms, max(smoothed))
     else:
         yield from accuracy(hard, smoothed)
         yield from calibration(hard, smoothed)
@@ -138,15 +138,17 @@ def selection(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
         )
 
 
-def noise(arms: dict[str, Arm]) -> Iterator[Line]:
-    hard = arms["hard"]
-    for name, arm in arms.items():
-        if name != "hard":
-            yield (
-                f"{Objective.parse(name).name} is more accurate than hard under label noise",
-                came_out(estimate(difference(arm, hard, "test.accuracy"))),
-                f"{percents(hard, 'test.accuracy')} → {percents(arm, 'test.accuracy')} %",
-            )
+def noise(arms: dict[str, Arm], most: float) -> Iterator[Line]:
+    smoothed = str(Objective.uniform(most))
+    pairs = [("hard", name) for name in arms if name != "hard"]
+    pairs += [(smoothed, name) for name in arms if Objective.parse(name).kind == "generalised"]
+    for one, other in pairs:
+        names = [Objective.parse(name).name for name in (other, one)]
+        yield (
+            f"{' is more accurate than '.join(names)} under label noise",
+            came_out(estimate(difference(arms[other], arms[one], "test.accuracy"))),
+            f"{percents(arms[one], 'test.accuracy')} → {percents(arms[other], 'test.accuracy')} %",
+        )
 
 
 def information(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
