@@ -53,8 +53,8 @@ def criterion(text: str, labels, steps: int = 10, seed: int = 0) -> Criterion:
         (
             "generalised:-0.4",
             "generalised:-0.4:0.5",
-            "negative ε = -0.4, warm-up = 0.5",
-            "negative (generalised) smoothing, ε = -0.4, warm-up = 0.5",
+            "negative ε = −0.4, warm-up = 0.5",
+            "negative (generalised) smoothing, ε = −0.4, warm-up = 0.5",
             None,
         ),
         (

@@ -41,7 +41,7 @@ def study(tmp_path_factory):
         data="digits",
         model="cnn",
         eps=(0.0, 0.2),
-        also=("unigram:0.1",),
+        also=("generalised:-3:0",),  # whose loss falls below 0
         seeds=2,
         epochs=2,
         shift=1,
@@ -117,6 +117,7 @@ def test_every_figure_fits_and_can_be_read(page, width):
         [...document.querySelectorAll("[data-figure]")].map(figure => {
           const drawing = figure.querySelector("svg.drawing"), box = drawing.getBoundingClientRect();
           const words = [...drawing.querySelectorAll("text")];
+          const marks = [...drawing.querySelectorAll("text, path, line, rect, circle:not(.ring)")];
           return {
             name: figure.dataset.figure,
             frame: Math.floor(figure.querySelector(".chart").getBoundingClientRect().width),
@@ -124,10 +125,10 @@ def test_every_figure_fits_and_can_be_read(page, width):
             height: Number(drawing.getAttribute("height")),
             box: [box.width, box.height],
             sizes: [...new Set(words.map(word => parseFloat(getComputedStyle(word).fontSize)))],
-            out: words.filter(word => {
-              const own = word.getBoundingClientRect();
+            out: marks.filter(mark => !mark.closest("[clip-path], clipPath")).filter(mark => {
+              const own = mark.getBoundingClientRect();
               return own.left < box.left - 1 || own.right > box.right + 1 || own.top < box.top - 1 || own.bottom > box.bottom + 1;
-            }).map(word => word.textContent),
+            }).map(mark => mark.textContent || mark.outerHTML),
             marks: drawing.querySelectorAll("circle, rect, path").length,
             label: drawing.getAttribute("aria-label"),
           };
@@ -337,15 +338,17 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
 
 
 def ls_name(trial):
-    return {"hard": "hard", "uniform:0.2": "smoothed ε = 0.2", "unigram:0.1": "unigram ε = 0.1"}[
-        trial.config.objective
-    ]
+    return {
+        "hard": "hard",
+        "uniform:0.2": "smoothed ε = 0.2",
+        "generalised:-3:0": "negative ε = −3, warm-up = 0",
+    }[trial.config.objective]
 
 
 def test_figures_follow_the_arms_and_seeds_that_are_chosen(page, tmp_path):
     boxes = "[...document.querySelectorAll('.chooser input')]"
     labels = page.run(f"{boxes}.map(box => box.parentElement.textContent)")
-    assert labels == ["hard", "smoothed ε = 0.2", "unigram ε = 0.1", "0", "1"]
+    assert labels == ["hard", "smoothed ε = 0.2", "negative ε = −3, warm-up = 0", "0", "1"]
     assert page.run(f"{boxes}.every(box => box.checked)")
     before = page.run("document.querySelectorAll('[data-figure=scores] .drawing circle').length")
     page.run(f"{boxes}[2].click(); {boxes}[3].click()")

@@ -310,6 +310,7 @@ const FIGURES = {
     series.forEach(({ name, title, percent: share }, place) => {
       const { x, row } = grid.at(place);
       const factor = share ? 100 : 1;
+      const values = rows.map((one) => factor * one[name]);
       const panel = new Panel(chart, {
         x,
         y: top + row * (height + 20),
@@ -317,7 +318,7 @@ const FIGURES = {
         height,
         title,
         xDomain: [Math.min(1, epochs - 1), epochs],
-        yDomain: around(rows.map((one) => factor * one[name]), [0, share ? 100 : Infinity]),
+        yDomain: around(values, [Math.min(...values) < 0 ? -Infinity : 0, share ? 100 : Infinity]), // negative smoothing has no floor
         xLabel: "epoch",
         whole: true,
       });
