@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import TypeAlias
 
+import torch
+
 from labelsmooth.measure import ece
 from labelsmooth.report.verdict import Estimate, estimate, show_number
 from labelsmooth.study import Objective, Study, Trial, load_study
@@ -20,6 +22,7 @@ from labelsmooth.study import Objective, Study, Trial, load_study
 Arm: TypeAlias = Sequence[Trial]
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
 
+_DRAWS = 100  # of labels
 GEOMETRY = {  # a field of `Clusters`: what it is, and which way smoothing should move it
     "spread": ("within-class spread", -1),
     "spread_in_span": ("within-class spread that the logits see", -1),
@@ -78,6 +81,11 @@ def calibration(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
         "hard labels leave the network over-confident",
         came_out(estimate(of(hard, "test.over_confidence"))),
         f"by {percents(hard, 'test.over_confidence')} %, T = {numbers(hard, 'temperature')}",
+    )
+    yield (
+        "ECE of as many rows whose labels are drawn from the probabilities with that temperature",
+        "",
+        f"{percent(estimate(list(map(ece_of_chance, hard))))} %: what chance leaves of a calibrated network",
     )
     for name, field in (("ECE", "ece"), ("smooth ECE", "smece")):
         before, scaled = of(hard, f"test.{field}"), of(hard, f"test_with_temperature.{field}")
@@ -235,6 +243,14 @@ def of(arm: Arm, field: str) -> list[float]:
         assert isinstance(value, float)
         values.append(value)
     return values
+
+
+def ece_of_chance(trial: Trial) -> float:
+    logits = torch.from_numpy(trial.arrays.test_logits).double() / trial.metrics.temperature
+    labels = torch.multinomial(
+        logits.softmax(-1), _DRAWS, replacement=True, generator=torch.Generator().manual_seed(0)
+    )
+    return fmean(ece(logits, labels[:, draw]) for draw in range(_DRAWS))
 
 
 def validation_ece(trial: Trial) -> float:
