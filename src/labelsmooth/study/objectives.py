@@ -153,7 +153,9 @@ class Objective:
 
     def _worded(self, words: str, joint: str) -> str:
         numbers = zip(_KINDS[self.kind].numbers, self.numbers, strict=True)
-        shown = ", ".join(f"{number.symbol} = {_digits(value).replace('-', '−')}" for number, value in numbers)
+        shown = ", ".join(
+            f"{number.symbol} = {_digits(value).replace('-', '−')}" for number, value in numbers
+        )
         mixed = f"mixup α = {_digits(self.mixup)}" if self.mixup else ""
         return " + ".join(part for part in (joint.join(filter(None, [words, shown])), mixed) if part)
 
