@@ -81,7 +81,7 @@ def test_the_page_is_whole_and_names_all_that_may_run(folder):
         f"style-src 'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
         in page.policy
     )
-    words = " ".join(page.words)
+    words = " ".join(page.words).replace("\N{NO-BREAK SPACE}", " ")
     assert report.verdict.headline in words
     assert all(sentence in words for sentence in report.verdict.sentences)
     # the recommended arm's accuracy is in the table as it is in the text
