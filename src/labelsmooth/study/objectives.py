@@ -113,7 +113,7 @@ class Objective:
             nearest = difflib.get_close_matches(kind, OBJECTIVES, n=1, cutoff=0.8)
             meant = f", did you mean {nearest[0]}?" if nearest else ""
             raise ValueError(f"an objective must be one of {', '.join(OBJECTIVES)}, got {text!r}{meant}")
-        values = _filled(_KINDS[kind].numbers, numbers, text)
+        values = _filled(kind, _KINDS[kind].numbers, numbers, text)
         if not plus:
             return cls(kind, values)
         other, alpha = _named(second, text)
@@ -121,7 +121,7 @@ class Objective:
             raise ValueError(f"only mixup can stand behind the + of an objective, got {text!r}")
         if kind == "class_conditional":
             raise ValueError(f"mixup takes no class-conditional smoothing, got {text!r}")
-        return cls(kind, values, *_filled((_ALPHA,), alpha, text))
+        return cls(kind, values, *_filled(other, (_ALPHA,), alpha, text))
 
     @classmethod
     def uniform(cls, eps: float) -> Objective:
@@ -271,11 +271,10 @@ def _named(part: str, text: str) -> tuple[str, list[float]]:
         ) from error
 
 
-def _filled(expected: tuple[_Number, ...], given: list[float], text: str) -> tuple[float, ...]:
+def _filled(name: str, expected: tuple[_Number, ...], given: list[float], text: str) -> tuple[float, ...]:
     """The numbers of an objective with their defaults, checked."""
     needed = [number for number in expected if number.default is None]
     if not len(needed) <= len(given) <= len(expected):
-        name = "mixup" if expected == (_ALPHA,) else text.partition(":")[0]
         form = "".join(
             f":{number.symbol}" if number.default is None else f"[:{number.symbol}]" for number in expected
         )
