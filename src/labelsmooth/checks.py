@@ -8,6 +8,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from labelsmooth.errors import InputError, InputTypeError
+
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -22,7 +24,7 @@ def require(holds: Tensor, message: Callable[[], str]) -> None:
         return
     if holds.device.type == "cpu":
         if not bool(holds.all()):
-            raise ValueError(message())
+            raise InputError(message())
     elif holds.device.type != "meta":
         torch._assert_async(holds.all(), "labelsmooth: a value is out of its range")
 
@@ -30,40 +32,40 @@ def require(holds: Tensor, message: Callable[[], str]) -> None:
 def require_logits(logits: Tensor, name: str) -> None:
     if not isinstance(logits, Tensor) or logits.dtype not in FLOAT_DTYPES:
         got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(f"{name} must be a float16, bfloat16, float32 or float64 tensor, got {got}")
+        raise InputTypeError(f"{name} must be a float16, bfloat16, float32 or float64 tensor, got {got}")
 
 
 def require_tensor(value: object, name: str) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        raise InputTypeError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
 def require_num_classes(num_classes: int) -> None:
     if type(num_classes) is not int and (  # asking for Integral costs more than all the rest
         isinstance(num_classes, bool) or not isinstance(num_classes, Integral | torch.SymInt)
     ):
-        raise TypeError(f"num_classes must be an int, got {type(num_classes).__name__}")
+        raise InputTypeError(f"num_classes must be an int, got {type(num_classes).__name__}")
     if num_classes < 2:
-        raise ValueError(f"there must be at least 2 classes, got {num_classes}")
+        raise InputError(f"there must be at least 2 classes, got {num_classes}")
 
 
 def require_factor(value: float | Tensor, name: str) -> None:
     """Raise unless it is a number or a 0-d tensor, at least 0."""
     if isinstance(value, Tensor):
         if value.dim() != 0:
-            raise ValueError(f"a tensor {name} must be 0-d, got shape {tuple(value.shape)}")
+            raise InputError(f"a tensor {name} must be 0-d, got shape {tuple(value.shape)}")
         require(value >= 0, lambda: f"{name} must be at least 0, got {float(value)}")
     elif isinstance(value, bool) or not isinstance(value, Real | torch.SymFloat):
-        raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+        raise InputTypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
     elif not value >= 0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
+        raise InputError(f"{name} must be at least 0, got {value}")
 
 
 def as_classes(index: Tensor, name: str) -> Tensor:
     """Class indices as int64: a narrower type wraps around what it is compared with."""
     require_tensor(index, name)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise TypeError(f"{name} must hold integer class indices, got {index.dtype}")
+        raise InputTypeError(f"{name} must hold integer class indices, got {index.dtype}")
     return index.long()
 
 
@@ -74,7 +76,7 @@ def require_classes(index: Tensor, num_classes: int, name: str) -> None:
         least, most = index.aminmax()
         for extreme in (int(least), int(most)):
             if not 0 <= extreme < num_classes:
-                raise ValueError(f"{name} must lie in 0..{num_classes - 1}, got {extreme}")
+                raise InputError(f"{name} must lie in 0..{num_classes - 1}, got {extreme}")
         return
     require((index >= 0) & (index < num_classes), lambda: f"{name} must lie in 0..{num_classes - 1}")
 

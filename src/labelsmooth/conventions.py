@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from labelsmooth.errors import InputError
 from labelsmooth.smoothing import OntoOthers, Smoothing, as_eps, others, uniform
 
 
@@ -105,10 +106,10 @@ def convention(name: str, eps: float | Tensor, pad: int | None = None) -> Smooth
     `theory.entropy_floor`.
     """
     if name not in _CONVENTIONS:
-        raise ValueError(f"unknown convention {name!r}, expected one of {', '.join(sorted(_CONVENTIONS))}")
+        raise InputError(f"unknown convention {name!r}, expected one of {', '.join(sorted(_CONVENTIONS))}")
     if _CONVENTIONS[name].needs_pad and pad is None:
-        raise ValueError(f"the convention {name} needs the padding class, got pad=None")
+        raise InputError(f"the convention {name} needs the padding class, got pad=None")
     if not _CONVENTIONS[name].needs_pad and pad is not None:
-        raise ValueError(f"the convention {name} has no padding class, got pad={pad}")
+        raise InputError(f"the convention {name} has no padding class, got pad={pad}")
     smoothing = _MAKERS[name](eps)
     return smoothing if pad is None else smoothing.exclude([pad])

@@ -24,6 +24,7 @@ from labelsmooth.checks import (
     require_num_classes,
     require_tensor,
 )
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.feeds.linear import CHUNK_ROWS, Layer, linear_losses
 from labelsmooth.mixture import Mixture, finite_scale, take_rows
 from labelsmooth.row_loss import Reduction, RowLoss, of_logits
@@ -258,12 +259,12 @@ def linear_cross_entropy(
     Source: as `torch.nn.functional.linear_cross_entropy` (2.13), with the class axis always last.
     """
     if linear_weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != linear_weight.shape[1]:
-        raise ValueError(
+        raise InputError(
             "input (…, H) and linear_weight (K, H) must share H, "
             f"got {tuple(input.shape)} and {tuple(linear_weight.shape)}"
         )
     if linear_bias is not None and linear_bias.shape != linear_weight.shape[:1]:
-        raise ValueError(
+        raise InputError(
             f"linear_bias must have shape ({linear_weight.shape[0]},), got {tuple(linear_bias.shape)}"
         )
     _check_chunk_rows(chunk_rows)
@@ -341,7 +342,7 @@ def checked(
     """The logits (N, d1, …, K) and the targets of their rows; raises where `cross_entropy` does."""
     require_logits(input, "input")
     if input.dim() == 0:
-        raise ValueError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
+        raise InputError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
     class_axis = min(1, input.dim() - 1)
     logits = input.resolve_neg()
     if class_axis < input.dim() - 1:
@@ -458,14 +459,14 @@ def _targets(
     labels: Tensor | None = None
     if isinstance(target, Mixture):
         if isinstance(label_smoothing, Smoothing) or label_smoothing != 0:
-            raise ValueError("a Mixture target is smoothed already, got label_smoothing as well")
+            raise InputError("a Mixture target is smoothed already, got label_smoothing as well")
         target.check(num_classes)
         if target.batch_shape not in (rows, torch.Size()):
-            raise ValueError(
+            raise InputError(
                 f"the Mixture must have batch shape {tuple(rows)}, got {tuple(target.batch_shape)}"
             )
         if finite is not None and target.prior_row is not None:
-            raise ValueError(
+            raise InputError(
                 "support='finite' cannot tell smoothing from target in a Mixture with a table of priors; "
                 "give the labels and label_smoothing instead"
             )
@@ -476,7 +477,7 @@ def _targets(
         if target.is_floating_point():
             shape = torch.Size((*rows[:class_axis], num_classes, *rows[class_axis:]))
             if target.shape != shape:
-                raise ValueError(
+                raise InputError(
                     f"dense targets must have shape {tuple(shape)}, as the logits, got {tuple(target.shape)}"
                 )
             smoothing.check_num_classes(num_classes)
@@ -485,7 +486,7 @@ def _targets(
         else:
             target = as_classes(target, "target")
             if target.shape != rows:
-                raise ValueError(f"class indices must have shape {tuple(rows)}, got {tuple(target.shape)}")
+                raise InputError(f"class indices must have shape {tuple(rows)}, got {tuple(target.shape)}")
             labels, counted = _counting(target, ignore_index, num_classes)
             mixture = smoothing.of_classes(labels, num_classes)
             if finite is not None:
@@ -509,7 +510,7 @@ def _as_autocast(layer: Layer) -> Layer:
         )
     dtypes = {t.dtype for t in layer if t is not None}
     if len(dtypes) > 1:
-        raise TypeError(
+        raise InputTypeError(
             f"input, linear_weight and linear_bias must have one dtype, got {sorted(map(str, dtypes))}"
         )
     return layer
@@ -538,11 +539,11 @@ def _onto_finite(mixture: Mixture, finite: Tensor, dtype: torch.dtype) -> Mixtur
 def _require_own_storage(logits: Tensor) -> None:
     source = logits if logits._base is None else logits._base
     if source.is_leaf and source.requires_grad:
-        raise ValueError("inplace_backward needs logits that a layer made, got a leaf, or a view of one")
+        raise InputError("inplace_backward needs logits that a layer made, got a leaf, or a view of one")
     reach = 0  # of the dimensions so far, from the smallest step on
     for step, size in sorted(zip(logits.stride(), logits.shape, strict=True)):
         if size > 1 and step <= reach:
-            raise ValueError("inplace_backward needs logits of their own memory each, got some that share it")
+            raise InputError("inplace_backward needs logits of their own memory each, got some that share it")
         reach += step * (size - 1)
 
 
@@ -557,7 +558,7 @@ def _check_device(device: torch.device, target: Tensor | Mixture, **weights: Ten
     for name, value in (parts | weights).items():
         # as in torch, a 0-d tensor on the CPU is as good as a number
         if isinstance(value, Tensor) and value.device != device and (value.dim() or not value.is_cpu):
-            raise ValueError(f"{name} must be on the device of the logits, {device}, got {value.device}")
+            raise InputError(f"{name} must be on the device of the logits, {device}, got {value.device}")
 
 
 def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
@@ -565,43 +566,43 @@ def _check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> No
         return
     require_tensor(value, name)
     if value.is_complex():
-        raise TypeError(f"{name} must be real, got {value.dtype}")
+        raise InputTypeError(f"{name} must be real, got {value.dtype}")
     if value.shape != shape:
-        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
+        raise InputError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
     if value.is_floating_point():
         require_no_nan(value, name)
 
 
 def _check_chunk_rows(chunk_rows: int | None) -> None:
     if chunk_rows is not None and (isinstance(chunk_rows, bool) or not isinstance(chunk_rows, int)):
-        raise TypeError(f"chunk_rows must be an int or None, got {type(chunk_rows).__name__}")
+        raise InputTypeError(f"chunk_rows must be an int or None, got {type(chunk_rows).__name__}")
     if chunk_rows is not None and chunk_rows < 1:
-        raise ValueError(f"chunk_rows must be at least 1, got {chunk_rows}")
+        raise InputError(f"chunk_rows must be at least 1, got {chunk_rows}")
 
 
 def _check_settings(
     reduction: str, z_loss: float | Tensor, denominator: Denominator, ignore_index: int
 ) -> None:
     if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+        raise InputError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
     if not isinstance(ignore_index, int):
-        raise TypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
+        raise InputTypeError(f"ignore_index must be an int, got {type(ignore_index).__name__}")
     require_factor(z_loss, "z_loss")
     if denominator is None:
         return
     if reduction != "mean":
-        raise ValueError(f"a denominator goes with reduction='mean', got reduction={reduction!r}")
+        raise InputError(f"a denominator goes with reduction='mean', got reduction={reduction!r}")
     if isinstance(denominator, Tensor):
         if denominator.dim() != 0:
-            raise ValueError(f"a tensor denominator must be 0-d, got shape {tuple(denominator.shape)}")
+            raise InputError(f"a tensor denominator must be 0-d, got shape {tuple(denominator.shape)}")
         require(denominator >= 0, lambda: f"denominator must not be negative, got {float(denominator)}")
     elif isinstance(denominator, str):
         if denominator not in ("rows", "valid"):
-            raise ValueError(
+            raise InputError(
                 f"denominator must be a number, a 0-d tensor, 'rows', 'valid' or None, got {denominator!r}"
             )
     elif not denominator > 0:
-        raise ValueError(f"denominator must be positive, got {denominator}")
+        raise InputError(f"denominator must be positive, got {denominator}")
 
 
 class _Settings(nn.Module):

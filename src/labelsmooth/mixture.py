@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.checks import require_classes, require_no_nan, require_tensor
+from labelsmooth.errors import InputError, InputTypeError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,22 +46,22 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if (self.index is None) != (self.weight is None):
-            raise ValueError("a Mixture takes index and weight together, got only one of them")
+            raise InputError("a Mixture takes index and weight together, got only one of them")
         if self.index is None and self.prior_weight is None:
-            raise ValueError("a Mixture needs index and weight, or prior_weight, or both; got neither")
+            raise InputError("a Mixture needs index and weight, or prior_weight, or both; got neither")
         if self.prior is not None and self.prior_weight is None:
-            raise ValueError("a Mixture with a prior needs a prior_weight, got none")
+            raise InputError("a Mixture with a prior needs a prior_weight, got none")
         for name, value in (("index", self.index), ("prior", self.prior), ("prior_row", self.prior_row)):
             if value is not None:
                 require_tensor(value, f"Mixture {name}")
             if value is not None and name != "prior" and value.dtype != torch.int64:
-                raise TypeError(f"Mixture {name} must be int64, got {value.dtype}")
+                raise InputTypeError(f"Mixture {name} must be int64, got {value.dtype}")
         if self.index is not None and self.index.dim() == 0:
-            raise ValueError("Mixture index must have shape (…, J), got a 0-d tensor")
+            raise InputError("Mixture index must have shape (…, J), got a 0-d tensor")
         if self.prior is not None and self.prior.dim() not in (1, 2):
-            raise ValueError(f"Mixture prior must be (K,) or (P, K), got {tuple(self.prior.shape)}")
+            raise InputError(f"Mixture prior must be (K,) or (P, K), got {tuple(self.prior.shape)}")
         if (self.prior is not None and self.prior.dim() == 2) != (self.prior_row is not None):
-            raise ValueError("Mixture prior_row goes with a (P, K) prior, and only with one")
+            raise InputError("Mixture prior_row goes with a (P, K) prior, and only with one")
         try:
             shape = self.batch_shape
             if isinstance(self.weight, Tensor) and self.index is not None:
@@ -70,7 +71,7 @@ class Mixture:
         except RuntimeError:  # torch's word for shapes that do not broadcast
             fits = False
         if not fits:
-            raise ValueError(
+            raise InputError(
                 "the parts of a Mixture must have the same batch shape, got "
                 + ", ".join(
                     f"{name} {tuple(value.shape)}"
@@ -79,7 +80,7 @@ class Mixture:
                 )
             )
         if self.index is not None and self.index.shape[:-1] != shape:
-            raise ValueError(f"Mixture index must have shape {(*shape, 'J')}, got {tuple(self.index.shape)}")
+            raise InputError(f"Mixture index must have shape {(*shape, 'J')}, got {tuple(self.index.shape)}")
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -98,7 +99,7 @@ class Mixture:
         if self.index is not None:
             require_classes(self.index, num_classes, "Mixture index")
         if self.prior is not None and self.prior.shape[-1] != num_classes:
-            raise ValueError(
+            raise InputError(
                 f"the prior must cover the {num_classes} classes, got one over {self.prior.shape[-1]}"
             )
         if self.prior is not None and self.prior_row is not None:

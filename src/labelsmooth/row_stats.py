@@ -13,6 +13,7 @@ from labelsmooth.backends import op
 from labelsmooth.backends.contract import Request
 from labelsmooth.backends.select import Backend, hindrance, select
 from labelsmooth.checks import as_classes, require_classes, require_logits, require_num_classes
+from labelsmooth.errors import InputError
 
 Support = Literal["all", "finite"]
 
@@ -65,14 +66,14 @@ class RowStats:
     def label(self) -> Tensor:
         """The row's label, the first of `index`; `ValueError` without one."""
         if self.index is None:
-            raise ValueError("these row statistics have no label, as they were made without index")
+            raise InputError("these row statistics have no label, as they were made without index")
         return self.index[..., 0]
 
     @property
     def log_probability(self) -> Tensor:
         """log p_y of the label, a_y − ℓ, in nats; `ValueError` without one."""
         if self.at_index is None:
-            raise ValueError("these row statistics have no label, as they were made without index")
+            raise InputError("these row statistics have no label, as they were made without index")
         return self.at_index[..., 0] - self.log_sum
 
     @property
@@ -90,7 +91,7 @@ class RowStats:
     def sum_sq(self) -> Tensor:
         """Σ_k p_k², in [1/K, 1]; needs `log_sum_sq`."""
         if self.log_sum_sq is None:
-            raise ValueError("Σp² needs row statistics made with log_sum_sq=True")
+            raise InputError("Σp² needs row statistics made with log_sum_sq=True")
         return (self.log_sum_sq - 2 * self.log_sum).exp()
 
     @property
@@ -105,7 +106,7 @@ class RowStats:
     def entropy(self) -> Tensor:
         """Entropy of the prediction, ℓ − Σ p (z−m), in nats; needs `mean_logit`."""
         if self.mean_logit is None:
-            raise ValueError("the entropy needs row statistics made with mean_logit=True")
+            raise InputError("the entropy needs row statistics made with mean_logit=True")
         return self.log_sum - self.mean_logit
 
     def _counting(self, values: Tensor) -> Tensor:
@@ -138,9 +139,9 @@ class RowStats:
         for field in fields(self):
             mine, its = getattr(self, field.name), getattr(other, field.name)
             if (mine is None) != (its is None):
-                raise ValueError(f"only one of the two row statistics to merge has {field.name}")
+                raise InputError(f"only one of the two row statistics to merge has {field.name}")
         if self.max.shape != other.max.shape:
-            raise ValueError(
+            raise InputError(
                 "row statistics to merge must be of the same rows, "
                 f"got {tuple(self.max.shape)} and {tuple(other.max.shape)}"
             )
@@ -154,7 +155,7 @@ class RowStats:
         at_index = seen = at_prior = prior_mass = log_sum_sq = mean_logit = None
         if self.at_index is not None and other.at_index is not None:
             if self.seen is None or other.seen is None:
-                raise ValueError("only blocks of columns merge, got row statistics of all columns")
+                raise InputError("only blocks of columns merge, got row statistics of all columns")
             seen = self.seen | other.seen
             at_index = torch.where(
                 self.seen,
@@ -238,15 +239,15 @@ def row_stats(
     """
     require_logits(logits, "logits")
     if logits.dim() == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits must have shape (…, K), got {tuple(logits.shape)}")
+        raise InputError(f"logits must have shape (…, K), got {tuple(logits.shape)}")
     rows, columns = logits.shape[:-1], logits.shape[-1]
     if num_classes is None:
         num_classes = columns
     require_num_classes(num_classes)
     if columns > num_classes:
-        raise ValueError(f"logits must have at most num_classes = {num_classes} columns, got {columns}")
+        raise InputError(f"logits must have at most num_classes = {num_classes} columns, got {columns}")
     if not 0 <= first_class <= num_classes - columns:
-        raise ValueError(
+        raise InputError(
             f"a block of {columns} of {num_classes} classes must start at 0..{num_classes - columns}, "
             f"got {first_class}"
         )
@@ -254,28 +255,28 @@ def row_stats(
     if index is not None:
         index = as_classes(index, "index")
         if index.shape[:-1] != rows or index.dim() == 0:
-            raise ValueError(f"index must have shape {(*rows, 'J')}, got {tuple(index.shape)}")
+            raise InputError(f"index must have shape {(*rows, 'J')}, got {tuple(index.shape)}")
         require_classes(index, num_classes, "index")
     if isinstance(prior, Tensor):
         if prior.dim() not in (1, 2) or prior.shape[-1] != columns:
-            raise ValueError(f"prior must be ({columns},) or (P, {columns}), got {tuple(prior.shape)}")
+            raise InputError(f"prior must be ({columns},) or (P, {columns}), got {tuple(prior.shape)}")
     elif prior not in (None, "uniform"):
-        raise ValueError(f"prior must be a tensor, 'uniform' or None, got {prior!r}")
+        raise InputError(f"prior must be a tensor, 'uniform' or None, got {prior!r}")
     if (isinstance(prior, Tensor) and prior.dim() == 2) != (prior_row is not None):
-        raise ValueError("prior_row goes with a (P, K) prior, and only with one")
+        raise InputError("prior_row goes with a (P, K) prior, and only with one")
     if isinstance(prior, Tensor) and prior_row is not None:
         prior_row = as_classes(prior_row, "prior_row")
         if prior_row.shape != rows:
-            raise ValueError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
+            raise InputError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
         require_classes(prior_row, prior.shape[0], "prior_row")
     if counted is not None and (counted.shape != rows or counted.dtype != torch.bool):
-        raise ValueError(
+        raise InputError(
             f"counted must be bool of shape {tuple(rows)}, got {counted.dtype} {tuple(counted.shape)}"
         )
 
     for name, value in (("index", index), ("prior", prior), ("prior_row", prior_row), ("counted", counted)):
         if isinstance(value, Tensor) and value.device != logits.device:
-            raise ValueError(
+            raise InputError(
                 f"{name} must be on the device of the logits, {logits.device}, got {value.device}"
             )
     logits = logits.resolve_neg()
@@ -297,7 +298,7 @@ def row_stats(
 def require_support(support: str) -> None:
     """Raise `ValueError` unless `support` is one of its two words."""
     if support not in ("all", "finite"):
-        raise ValueError(f"support must be 'all' or 'finite', got {support!r}")
+        raise InputError(f"support must be 'all' or 'finite', got {support!r}")
 
 
 def _origin(maximum: Tensor) -> Tensor:

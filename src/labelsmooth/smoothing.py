@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.checks import as_classes, require, require_classes, require_num_classes, require_tensor
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.mixture import Mixture, finite_scale, take_rows
 
 # How far from 1 the sum of a prior may be: single-precision rounding over a large vocabulary.
@@ -58,7 +59,7 @@ class Smoothing(ABC):
     def of_rows(self, target: Tensor, num_classes: int, finite: Tensor | None = None) -> Mixture:
         """The smoothed targets of dense rows (…, K), with the smoothing mass on the `finite` classes only."""
         if target.dim() == 0 or target.shape[-1] != num_classes:
-            raise ValueError(f"dense targets must have shape (…, {num_classes}), got {tuple(target.shape)}")
+            raise InputError(f"dense targets must have shape (…, {num_classes}), got {tuple(target.shape)}")
         rows = target.shape[:-1]
         self._check_eps_shape(rows)
         target = _at_least_float32(target)
@@ -114,7 +115,7 @@ class Smoothing(ABC):
 
     def _check_eps_shape(self, rows: torch.Size) -> None:
         if isinstance(self.eps, Tensor) and self.eps.dim() > 0 and self.eps.shape != rows:
-            raise ValueError(
+            raise InputError(
                 f"a tensor eps must hold one value per row {tuple(rows)}, got {tuple(self.eps.shape)}"
             )
 
@@ -136,7 +137,7 @@ class TowardsPrior(Smoothing):
 
     def check_num_classes(self, num_classes: int) -> None:
         if self.prior is not None and self.prior.shape[-1] != num_classes:
-            raise ValueError(
+            raise InputError(
                 f"the prior must cover the {num_classes} classes, got one over {self.prior.shape[-1]}"
             )
         _check_excluded(self.excluded, num_classes, least=1)
@@ -190,7 +191,7 @@ class TowardsPrior(Smoothing):
             return 0.0
         off = 0.0 if self.prior is None else float((self.prior.cpu().double() * num_classes - 1).abs().max())
         if self.excluded or off > 1e-6:
-            raise ValueError(f"no uniform smoothing gives the targets of {self}, whose prior is not uniform")
+            raise InputError(f"no uniform smoothing gives the targets of {self}, whose prior is not uniform")
         return self.eps
 
 
@@ -255,15 +256,15 @@ class OntoOthers(Smoothing):
         if isinstance(self.eps, float) and self.eps == 0:
             return 0.0
         if self.kind != "others":
-            raise ValueError(f"no uniform smoothing gives the targets of {self}, whose sum is not 1")
+            raise InputError(f"no uniform smoothing gives the targets of {self}, whose sum is not 1")
         if self.excluded:
-            raise ValueError(f"no uniform smoothing gives the targets of {self}, which exclude classes")
+            raise InputError(f"no uniform smoothing gives the targets of {self}, which exclude classes")
         eps = self.eps * (num_classes / (num_classes - 1))
         if isinstance(eps, Tensor):
             require(eps <= 1 + EPS_ROUNDING, lambda: _above_uniform(float(eps.max()), num_classes))
             return eps.clamp(max=1)
         if eps > 1 + EPS_ROUNDING:
-            raise ValueError(_above_uniform(eps, num_classes))
+            raise InputError(_above_uniform(eps, num_classes))
         return min(eps, 1.0)
 
 
@@ -364,7 +365,7 @@ def class_conditional(eps: float | Tensor, table: Tensor) -> Smoothing:
     """
     table = _as_distributions(table, dim=2, name="class-conditional table")
     if table.shape[0] != table.shape[1]:
-        raise ValueError(f"a class-conditional table must be square (K, K), got {tuple(table.shape)}")
+        raise InputError(f"a class-conditional table must be square (K, K), got {tuple(table.shape)}")
     return TowardsPrior(eps=as_eps(eps), prior=table)
 
 
@@ -386,7 +387,7 @@ def unigram(counts: Tensor) -> Tensor:
     """
     require_tensor(counts, "counts")
     if counts.dim() != 1 or counts.shape[0] < 2:
-        raise ValueError(f"counts must have shape (K,) with K ≥ 2, got {tuple(counts.shape)}")
+        raise InputError(f"counts must have shape (K,) with K ≥ 2, got {tuple(counts.shape)}")
     counts = counts.double()
     valid = (counts >= 0) & counts.isfinite()
     require(valid, lambda: f"counts must be finite and not negative, got {_first(counts[~valid])}")
@@ -428,30 +429,30 @@ def mixup(
     smoothing = as_smoothing(label_smoothing)
     target, partner = as_classes(target, "target"), as_classes(partner, "partner")
     if target.shape != partner.shape:
-        raise ValueError(
+        raise InputError(
             "target and partner must have the same shape, "
             f"got {tuple(target.shape)} and {tuple(partner.shape)}"
         )
     if isinstance(lam, Tensor):
         if lam.dim() > 0 and lam.shape != target.shape:
-            raise ValueError(f"lam must hold one value per row {tuple(target.shape)}, got {tuple(lam.shape)}")
+            raise InputError(f"lam must hold one value per row {tuple(target.shape)}, got {tuple(lam.shape)}")
         inside = (lam >= 0) & (lam <= 1)
         require(inside, lambda: f"lam must lie in [0, 1], got {_first(lam[~inside])}")
         share = _at_least_float32(lam.to(target.device)).expand(target.shape)
     else:
         if not 0 <= lam <= 1:
-            raise ValueError(f"lam must lie in [0, 1], got {lam}")
+            raise InputError(f"lam must lie in [0, 1], got {lam}")
         share = torch.full(target.shape, float(lam), dtype=_widest_float(target.device), device=target.device)
     needs_classes = not isinstance(smoothing, TowardsPrior) or bool(smoothing.excluded)
     if num_classes is None:
         if needs_classes:
-            raise ValueError(f"mixup with {smoothing} needs num_classes, got None")
+            raise InputError(f"mixup with {smoothing} needs num_classes, got None")
         # without K the range of the labels is checked by the loss
         first, second = (smoothing._mixture(labels, 0) for labels in (target, partner))
     else:
         first, second = smoothing(target, num_classes), smoothing(partner, num_classes)
     if first.prior_row is not None:
-        raise ValueError("mixup cannot hold two class-conditional priors a row; mix dense targets instead")
+        raise InputError("mixup cannot hold two class-conditional priors a row; mix dense targets instead")
     assert first.index is not None
     assert first.weight is not None
     assert second.index is not None
@@ -510,7 +511,7 @@ def label_dropout(
     else:
         prior = _as_distributions(prior, dim=1, name="prior")
         if prior.shape[0] != num_classes:
-            raise ValueError(f"the prior must cover the {num_classes} classes, got one over {prior.shape[0]}")
+            raise InputError(f"the prior must cover the {num_classes} classes, got one over {prior.shape[0]}")
         drawn = torch.multinomial(
             prior.to(target.device), max(target.numel(), 1), replacement=True, generator=generator
         )
@@ -531,7 +532,7 @@ def as_eps(eps: float | Tensor, *, signed: bool = False) -> float | Tensor:
     expected = "at most 1" if signed else "in [0, 1]"
     if isinstance(eps, Tensor):
         if not eps.is_floating_point():
-            raise TypeError(f"a tensor eps must be floating-point, got {eps.dtype}")
+            raise InputTypeError(f"a tensor eps must be floating-point, got {eps.dtype}")
         values = eps
         inside = (values <= 1) & values.isfinite()
         if not signed:
@@ -539,20 +540,22 @@ def as_eps(eps: float | Tensor, *, signed: bool = False) -> float | Tensor:
         require(inside, lambda: f"eps must be {expected}, got {_first(values[~inside])}")
         return _at_least_float32(eps)
     if type(eps) is not float and (isinstance(eps, bool) or not isinstance(eps, Real | torch.SymFloat)):
-        raise TypeError(f"eps must be a number or a tensor, got {type(eps).__name__}")
+        raise InputTypeError(f"eps must be a number or a tensor, got {type(eps).__name__}")
     eps = float(eps)
     if not (eps <= 1 and (eps >= 0 or (signed and eps > -math.inf))):
-        raise ValueError(f"eps must be {expected}, got {eps}")
+        raise InputError(f"eps must be {expected}, got {eps}")
     return eps
 
 
 def _as_distributions(p: Tensor, *, dim: int, name: str) -> Tensor:
     if not isinstance(p, Tensor) or not p.is_floating_point():
-        raise TypeError(f"the {name} must be a floating-point tensor, got {getattr(p, 'dtype', type(p))}")
+        raise InputTypeError(
+            f"the {name} must be a floating-point tensor, got {getattr(p, 'dtype', type(p))}"
+        )
     p = _at_least_float32(p)
     if p.dim() != dim or p.shape[-1] < 2:
         shape = "(K,)" if dim == 1 else "(K, K)"
-        raise ValueError(f"the {name} must have shape {shape} with K ≥ 2, got {tuple(p.shape)}")
+        raise InputError(f"the {name} must have shape {shape} with K ≥ 2, got {tuple(p.shape)}")
     require(p >= 0, lambda: f"the {name} must not be negative or NaN, got {_first(p[~(p >= 0)])}")
     off = (p.sum(-1) - 1).abs()
     require(
@@ -564,22 +567,22 @@ def _as_distributions(p: Tensor, *, dim: int, name: str) -> Tensor:
 
 def _as_excluded(classes: Iterable[int]) -> frozenset[int]:
     if not isinstance(classes, Iterable):
-        raise TypeError(f"excluded classes must be a list of ints, got {type(classes).__name__}")
+        raise InputTypeError(f"excluded classes must be a list of ints, got {type(classes).__name__}")
     excluded: set[int] = set()
     for k in classes:
         if isinstance(k, bool) or not isinstance(k, Integral):
-            raise TypeError(f"excluded classes must be ints, got {k!r}")
+            raise InputTypeError(f"excluded classes must be ints, got {k!r}")
         excluded.add(int(k))
     if any(k < 0 for k in excluded):
-        raise ValueError(f"excluded classes must not be negative, got {min(excluded)}")
+        raise InputError(f"excluded classes must not be negative, got {min(excluded)}")
     return frozenset(excluded)
 
 
 def _check_excluded(excluded: frozenset[int], num_classes: int, *, least: int) -> None:
     if excluded and max(excluded) >= num_classes:
-        raise ValueError(f"excluded classes must lie in 0..{num_classes - 1}, got {max(excluded)}")
+        raise InputError(f"excluded classes must lie in 0..{num_classes - 1}, got {max(excluded)}")
     if num_classes - len(excluded) < least:
-        raise ValueError(
+        raise InputError(
             f"at least {least} of the {num_classes} classes must stay, got {len(excluded)} excluded"
         )
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from labelsmooth.checks import require_num_classes
 from labelsmooth.conventions import Convention, conventions
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.smoothing import EPS_ROUNDING, PRIOR_SUM_TOLERANCE
 
 
@@ -322,9 +323,9 @@ def decomposition(
     log_probs = _log_probs(logits, probs)
     num_classes = len(log_probs)
     if isinstance(label, bool) or not isinstance(label, int):
-        raise TypeError(f"label must be an int, got {type(label).__name__}")
+        raise InputTypeError(f"label must be an int, got {type(label).__name__}")
     if not 0 <= label < num_classes:
-        raise ValueError(f"label must lie in 0..{num_classes - 1}, got {label}")
+        raise InputError(f"label must lie in 0..{num_classes - 1}, got {label}")
     eps = convert(eps, num_classes, convention, "uniform")
     hard = -float(log_probs[label])
     towards_uniform = -float(log_probs.mean())
@@ -372,7 +373,7 @@ def convert(eps: float, num_classes: int, source: str, to: str) -> float:
     for each, name in ((record, source), (other, to)):
         if each.needs_pad or each.mass != "1":
             kind = "keeps a padding class free" if each.needs_pad else f"has targets that sum to {each.mass}"
-            raise ValueError(f"no eps of {to} gives the target of {source} at {eps:g}, since {name} {kind}")
+            raise InputError(f"no eps of {to} gives the target of {source} at {eps:g}, since {name} {kind}")
     # both sum to 1 and spread evenly, so that equal values on the other classes are equal targets
     converted = _RULES[other.same_as].eps(levels.num_others * levels.on_other, num_classes)
     return _at_most_one(converted, f"{source} at {eps:g}", to, num_classes)
@@ -433,7 +434,7 @@ def gap_curves(
     Source: He et al. 2019, Bag of Tricks for Image Classification, Fig. 4a.
     """
     if len(num_classes) == 0:
-        raise ValueError("num_classes must hold at least one number of classes, got none")
+        raise InputError("num_classes must hold at least one number of classes, got none")
     eps = [step / 200 for step in range(1, 200)]
     return GapCurves(
         convention=convention,
@@ -449,29 +450,29 @@ def _convention(name: str) -> Convention:
     known = conventions()
     if _OWN_NAMES.get(name, name) not in known:
         expected = ", ".join([*_OWN_NAMES, *sorted(known)])
-        raise ValueError(f"unknown convention {name!r}, expected one of {expected}")
+        raise InputError(f"unknown convention {name!r}, expected one of {expected}")
     return known[_OWN_NAMES.get(name, name)]
 
 
 def _check_num_classes(num_classes: int, record: Convention) -> None:
     require_num_classes(num_classes)
     if record.needs_pad and num_classes < 3:
-        raise ValueError(
+        raise InputError(
             f"there must be at least 3 classes in {record.name}, one of them padding, got {num_classes}"
         )
 
 
 def _in_range(value: float, least: float, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+        raise InputTypeError(f"{name} must be a number, got {type(value).__name__}")
     if not least <= value <= 1:
-        raise ValueError(f"{name} must lie in [{least:g}, 1], got {value}")
+        raise InputError(f"{name} must lie in [{least:g}, 1], got {value}")
     return float(value)
 
 
 def _at_most_one(eps: float, wanted: str, convention: str, num_classes: int) -> float:
     if eps > 1 + EPS_ROUNDING:
-        raise ValueError(
+        raise InputError(
             f"no eps of {convention} gives {wanted} with {num_classes} classes, it would have to be {eps:.6g}"
         )
     return min(eps, 1.0)
@@ -482,21 +483,21 @@ def _log_probs(
     probs: Tensor | NDArray[np.float64] | Sequence[float] | None,
 ) -> Tensor:  # (K,)
     if (logits is None) == (probs is None):
-        raise ValueError(f"expected logits or probs, got {'neither' if logits is None else 'both'}")
+        raise InputError(f"expected logits or probs, got {'neither' if logits is None else 'both'}")
     name = "probs" if logits is None else "logits"
     row = torch.as_tensor(probs if logits is None else logits).detach().to("cpu", torch.float64)
     if row.dim() != 1 or len(row) < 2:
-        raise ValueError(f"{name} must be one row (K,) with K ≥ 2, got shape {tuple(row.shape)}")
+        raise InputError(f"{name} must be one row (K,) with K ≥ 2, got shape {tuple(row.shape)}")
     if name == "logits":
         if bool((row.isnan() | (row == math.inf)).any()) or not bool(row.isfinite().any()):
-            raise ValueError(
+            raise InputError(
                 "logits must be finite or −inf and not all of them −inf, got a row that is not so"
             )
         return torch.log_softmax(row, -1)
     if not bool((row >= 0).all()):
-        raise ValueError(f"probs must not be negative or NaN, got {float(row[~(row >= 0)][0]):g}")
+        raise InputError(f"probs must not be negative or NaN, got {float(row[~(row >= 0)][0]):g}")
     if abs(float(row.sum()) - 1) > PRIOR_SUM_TOLERANCE:
-        raise ValueError(f"probs must sum to 1, got {float(row.sum()):g}")
+        raise InputError(f"probs must sum to 1, got {float(row.sum()):g}")
     return row.log()
 
 

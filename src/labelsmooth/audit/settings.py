@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labelsmooth.audit.predictions import Names
+from labelsmooth.errors import InputError
 
 # the bootstrap draws every bin a thousand times
 _MOST_BINS = 1000
@@ -48,25 +49,25 @@ class Settings(Names):
     def __post_init__(self) -> None:
         repeated = [path for path, count in Counter(self.files).items() if count > 1]
         if repeated:
-            raise ValueError(f"each file must be named once, got {repeated[0]} several times")
+            raise InputError(f"each file must be named once, got {repeated[0]} several times")
         if self.validation is not None and len(self.validation) != len(self.files):
-            raise ValueError(
+            raise InputError(
                 f"validation must name a file for each of the {len(self.files)} files, "
                 f"got {len(self.validation)}"
             )
         for measured, fitted in zip(self.files, self.validation or (), strict=self.validation is not None):
             if measured.resolve() == fitted.resolve():
-                raise ValueError(
+                raise InputError(
                     f"validation must name other rows than those measured, got {fitted} for both"
                 )
         if not 0 < self.validation_share < 1:
-            raise ValueError(f"validation_share must lie in (0, 1), got {self.validation_share:g}")
+            raise InputError(f"validation_share must lie in (0, 1), got {self.validation_share:g}")
         if self.bins < 1:
-            raise ValueError(f"bins must be at least 1, got {self.bins}")
+            raise InputError(f"bins must be at least 1, got {self.bins}")
         if self.bins > _MOST_BINS:
-            raise ValueError(f"bins must be at most {_MOST_BINS}, got {self.bins}")
+            raise InputError(f"bins must be at most {_MOST_BINS}, got {self.bins}")
         if self.logits is not None and self.probs is not None:
-            raise ValueError(f"either logits or probs can be named, got {self.logits!r} and {self.probs!r}")
+            raise InputError(f"either logits or probs can be named, got {self.logits!r} and {self.probs!r}")
 
 
 def model_names(files: tuple[Path, ...]) -> tuple[str, ...]:

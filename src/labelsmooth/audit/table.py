@@ -11,12 +11,14 @@ from typing import Any, Protocol, TypeAlias
 import numpy.typing as npt
 from torch import Tensor
 
+from labelsmooth.errors import InputError
+
 Array: TypeAlias = Tensor | npt.NDArray[Any]
 
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 
 
-class BadFile(ValueError):
+class BadFile(InputError):
     """A file that cannot be used: one sentence that names it."""
 
 

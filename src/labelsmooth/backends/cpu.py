@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.errors import InputError
 
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 BEST = -1  # the best instruction set that the processor has
@@ -175,9 +176,9 @@ def _refuse(place: int, request: Request) -> None:
     """Raise `ValueError` for what a kernel would not take."""
     if place >= 0 and request.index is not None:
         value = int(request.index.flatten()[place])
-        raise ValueError(f"class indices must lie in 0..{request.num_classes - 1}, got {value}")
+        raise InputError(f"class indices must lie in 0..{request.num_classes - 1}, got {value}")
     if place == -2 and isinstance(request.prior, Tensor):
-        raise ValueError(f"prior_row must lie in 0..{len(request.prior) - 1}, got one that does not")
+        raise InputError(f"prior_row must lie in 0..{len(request.prior) - 1}, got one that does not")
 
 
 def _run_backward(
@@ -207,7 +208,7 @@ def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tup
     """The prior as the kernels take it, to be kept alive, and the first fields of `Call`."""
     for tensor in request.tensors():
         if not tensor.is_cpu:  # its address would mean nothing here
-            raise ValueError(f"targets must be where the logits are, on the CPU, got one on {tensor.device}")
+            raise InputError(f"targets must be where the logits are, on the CPU, got one on {tensor.device}")
     prior = None
     if isinstance(request.prior, Tensor):
         prior = request.prior.to(_wide(logits))

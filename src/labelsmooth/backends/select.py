@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from labelsmooth.backends import cpu, gpu
+from labelsmooth.errors import InputError
 
 Backend = Literal["auto", "reference", "cpu", "gpu"]
 
@@ -35,13 +36,13 @@ def select(
         return wanted, f"C++ kernels, {cpu.INSTRUCTION_SET}" if wanted == "cpu" else "Triton kernels"
     if backend == "auto":
         return "reference", f"{wanted} cannot serve: {why_not}"
-    raise ValueError(f"backend {wanted!r} cannot serve this call: {why_not}")
+    raise InputError(f"backend {wanted!r} cannot serve this call: {why_not}")
 
 
 def require_backend(backend: str) -> None:
     """Raise `ValueError` unless it is the name of one."""
     if backend not in ("auto", "reference", "cpu", "gpu"):
-        raise ValueError(f"backend must be 'auto', 'reference', 'cpu' or 'gpu', got {backend!r}")
+        raise InputError(f"backend must be 'auto', 'reference', 'cpu' or 'gpu', got {backend!r}")
 
 
 def hindrance(logits: Tensor, prior: Tensor | str | None) -> str | None:

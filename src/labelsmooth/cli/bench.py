@@ -27,6 +27,7 @@ from labelsmooth.bench.document import (
 from labelsmooth.bench.hardware import machine
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
+from labelsmooth.errors import InputError
 
 HELP = "time the losses against torch's on this machine"
 DESCRIPTION = (
@@ -71,16 +72,16 @@ class Options:
     def __post_init__(self) -> None:
         for group in self.only:
             if group not in GROUPS:
-                raise ValueError(f"there is no group {group!r}, expected one of {', '.join(GROUPS)}")
+                raise InputError(f"there is no group {group!r}, expected one of {', '.join(GROUPS)}")
         if self.repetitions < 1:
-            raise ValueError(f"repetitions must be at least 1, got {self.repetitions}")
+            raise InputError(f"repetitions must be at least 1, got {self.repetitions}")
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
+            raise InputError(f"threads must be at least 1, got {self.threads}")
         if not 0 < self.scale <= 1:
-            raise ValueError(f"scale must lie in (0, 1], got {self.scale}")
+            raise InputError(f"scale must lie in (0, 1], got {self.scale}")
         for name, path in (("json", self.json), ("markdown", self.markdown)):
             if path is not None and not path.parent.is_dir():
-                raise ValueError(f"{name} must lie in a folder that exists, got {str(path)!r}")
+                raise InputError(f"{name} must lie in a folder that exists, got {str(path)!r}")
 
 
 def run(options: Options) -> None:

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from labelsmooth import __version__
 from labelsmooth.cli.options import add_options, flag, from_namespace, is_positional
+from labelsmooth.errors import REFUSALS, InputError
 
 COMMANDS = ("study", "report", "audit", "theory", "bench")
 # The extra that brings a package.
@@ -34,9 +35,8 @@ _EXTRAS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    Bad input and missing files or packages are one sentence on stderr and status 2. A TypeError counts as bad
-    input only while the options are made, where nothing but their checks runs; later it is an error in the
-    program, and like every other exception it keeps its traceback.
+    What was refused (`labelsmooth.errors`), what the system refused (`OSError`) and missing packages are one
+    sentence on stderr and status 2. Every other exception is an error in the program and keeps its traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
@@ -44,11 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         module, namespace = _parse(arguments)
-        try:
-            options = from_namespace(module.Options, namespace)
-        except TypeError as error:
-            return _fail(_sentence(error))
-        module.run(options)
+        module.run(from_namespace(module.Options, namespace))
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a closed pipe can still be told from an error
     except KeyboardInterrupt:
@@ -58,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader has seen enough; python would complain when it flushes the rest at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError) as error:
+    except (*REFUSALS, OSError) as error:
         return _fail(_sentence(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -75,7 +71,7 @@ def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     """The module of the command, and its arguments."""
     command = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if command is not None and command not in COMMANDS:
-        raise ValueError(f"there is no command {command!r}{_nearest(command, COMMANDS)}")
+        raise InputError(f"there is no command {command!r}{_nearest(command, COMMANDS)}")
     parser = _Parser(
         prog="labelsmooth",
         description="Label smoothing for classifiers: what it asks of a network, and what it did to one.",
@@ -106,7 +102,7 @@ def _check_option_names(arguments: list[str], known: set[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("--") and name not in known:
-            raise ValueError(f"there is no option {name}{_nearest(name, known)}")
+            raise InputError(f"there is no option {name}{_nearest(name, known)}")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -129,4 +125,4 @@ class _Parser(argparse.ArgumentParser):
     """argparse, with its complaints in the one form that all others have."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+        raise InputError(message)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labelsmooth import theory
 from labelsmooth.cli.table import aligned
+from labelsmooth.errors import InputError
 
 HELP = "print what a given smoothing and number of classes ask of the logits"
 DESCRIPTION = (
@@ -54,9 +55,9 @@ class Options:
             theory.target(self.smoothing, self.classes, convention)
         if self.plot is not None:
             if self.plot.suffix.lower() not in _SUFFIXES:
-                raise ValueError(f"plot must end in {', '.join(_SUFFIXES)}, got {str(self.plot)!r}")
+                raise InputError(f"plot must end in {', '.join(_SUFFIXES)}, got {str(self.plot)!r}")
             if not self.plot.parent.is_dir():
-                raise ValueError(f"plot must lie in a folder that exists, got {str(self.plot)!r}")
+                raise InputError(f"plot must lie in a folder that exists, got {str(self.plot)!r}")
 
 
 def run(options: Options) -> None:
@@ -94,7 +95,7 @@ def table(options: Options) -> str:
 def _shown(value: Callable[[str], float], convention: str) -> str:
     try:
         return f"{value(convention):.6g}"
-    except ValueError:
+    except InputError:
         return "none"  # no eps of the other convention has this target
 
 

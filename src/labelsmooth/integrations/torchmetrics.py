@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
         "labelsmooth.integrations.torchmetrics needs torchmetrics: pip install 'labelsmooth[torchmetrics]'"
     ) from error
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
 from labelsmooth.measure.calibration import Edges, Peer
 
@@ -48,9 +49,9 @@ class _Streaming(Metric):
         numbers = [field.name for field in fields(known) if field.type in ("int", "float")]
         for name in (quantities,) if isinstance(quantities, str) else quantities:
             if name not in numbers:
-                raise ValueError(f"quantities must be among {', '.join(numbers)}, got {name!r}")
+                raise InputError(f"quantities must be among {', '.join(numbers)}, got {name!r}")
         if not quantities:
-            raise ValueError("quantities must name at least one number, got none")
+            raise InputError("quantities must name at least one number, got none")
         self.quantities = quantities
         self.probs = probs
         for name, values in self._measure().state().items():

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.cells import Cells
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, on_cpu, on_cpu_float64
 from labelsmooth.measure.interval import (
@@ -211,15 +212,15 @@ class Calibration:
     ) -> None:
         for name, value in (("num_bins", num_bins), *(("each k of top_k", k) for k in top_k)):
             if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+                raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise InputError(f"{name} must be at least 1, got {value}")
         if edges is not None and edges not in get_args(Edges):
-            raise ValueError(f"edges must be 'left_open' or 'right_open', got {edges!r}")
+            raise InputError(f"edges must be 'left_open' or 'right_open', got {edges!r}")
         if peer is not None and peer not in _EDGES_OF_PEER:
-            raise ValueError(f"peer must be one of {', '.join(_EDGES_OF_PEER)}, got {peer!r}")
+            raise InputError(f"peer must be one of {', '.join(_EDGES_OF_PEER)}, got {peer!r}")
         if edges is not None and peer is not None:
-            raise ValueError(f"a peer has edges of its own, got peer {peer!r} and edges {edges!r}")
+            raise InputError(f"a peer has edges of its own, got peer {peer!r} and edges {edges!r}")
         self.num_bins = num_bins
         self.peer = peer
         self.edges: Edges = edges or (_EDGES_OF_PEER[peer] if peer else "left_open")
@@ -295,7 +296,7 @@ class Calibration:
         Cost: a few passes over vectors of one number a row, which move to the CPU.
         """
         if self.classwise or self.top_k:
-            raise ValueError(
+            raise InputError(
                 "row statistics tell nothing of single classes, got classwise or top_k to measure"
             )
         numbers = of_stats(stats)
@@ -375,7 +376,7 @@ class Calibration:
         """
         rows, infinite = int(self._counts.sum()), int(self._infinite_nll_rows[0])
         if rows == 0:
-            raise ValueError("calibration needs at least one row that counts, got none")
+            raise InputError("calibration needs at least one row that counts, got none")
         weight, correct = self._sums[_W].sum(), self._sums[_W, 1].sum()
         bins = self._bins(self._bin_of_cell, self._bin_edges())
         equal_mass_bins = self._bins(*self._equal_mass())
@@ -513,7 +514,7 @@ class Calibration:
         own = self.state()
         shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (own, state)]
         if shapes[0] != shapes[1]:
-            raise ValueError(f"a measure of {self._options()} needs arrays {shapes[0]}, got {shapes[1]}")
+            raise InputError(f"a measure of {self._options()} needs arrays {shapes[0]}, got {shapes[1]}")
         for name, array in state.items():
             getattr(self, f"_{name}")[...] = array
 
@@ -579,7 +580,7 @@ class Calibration:
             self._class_counts = np.zeros((num_classes, 2, bins), np.int64)
             self._class_sums = np.zeros((2, num_classes, 2, bins))
         if len(self._class_counts) != num_classes:
-            raise ValueError(
+            raise InputError(
                 f"a classwise measure needs the same classes in all rows, got {num_classes} after "
                 f"{len(self._class_counts)}"
             )
@@ -758,11 +759,11 @@ def _weights(weight: Array | None, labels: Tensor) -> Floats:
         return np.ones(labels.numel())
     given = as_tensor(weight, "weight")
     if given.numel() != labels.numel():
-        raise ValueError(f"weight must have one entry for each of {labels.numel()} rows, got {given.numel()}")
+        raise InputError(f"weight must have one entry for each of {labels.numel()} rows, got {given.numel()}")
     weights = on_cpu_float64(given)
     refused = ~(np.isfinite(weights) & (weights >= 0))
     if refused.any():
-        raise ValueError(f"weight must hold finite numbers of at least 0, got {weights[refused][0]}")
+        raise InputError(f"weight must hold finite numbers of at least 0, got {weights[refused][0]}")
     return weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure.influence import Influences, PairedDifferences
 from labelsmooth.measure.inputs import Array, classified_rows
 from labelsmooth.measure.interval import Interval, require_level
@@ -115,7 +116,7 @@ class Comparison:
         require_level(level)
         a, b = joined(self._a), joined(self._b)
         if len(a) == 0:
-            raise ValueError("a comparison needs at least one row, got none")
+            raise InputError("a comparison needs at least one row, got none")
         differences = PairedDifferences(_influences(a), _influences(b))
         differences.update(a, b)
         return differences.intervals(level)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_logits
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses import ReductionName, cross_entropy
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, require_usable
 
@@ -85,14 +86,14 @@ def distillation_loss(
     require_logits(student_logits, "student_logits")
     require_logits(teacher_logits, "teacher_logits")
     if student_logits.shape != teacher_logits.shape or student_logits.dim() == 0:
-        raise ValueError(
+        raise InputError(
             "student_logits and teacher_logits must have one shape (…, K), "
             f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
         )
     if isinstance(beta, bool) or not isinstance(beta, Real):
-        raise TypeError(f"beta must be a number, got {type(beta).__name__}")
+        raise InputTypeError(f"beta must be a number, got {type(beta).__name__}")
     if not 0 <= beta <= 1:
-        raise ValueError(f"beta must lie in [0, 1], got {beta}")
+        raise InputError(f"beta must lie in [0, 1], got {beta}")
     _require_temperature(temperature)
     num_classes = student_logits.shape[-1]
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
@@ -199,7 +200,7 @@ class Teacher:
             ValueError: the two temperatures differ.
         """
         if other.temperature != self.temperature:
-            raise ValueError(
+            raise InputError(
                 f"only teachers at the same temperature can be merged, got {self.temperature:g} "
                 f"and {other.temperature:g}"
             )
@@ -216,7 +217,7 @@ class Teacher:
             ValueError: no row was counted.
         """
         if self._rows == 0:
-            raise ValueError("a teacher needs at least one row, got none")
+            raise InputError("a teacher needs at least one row, got none")
         return TeacherResult(
             rows=self._rows,
             equivalent_smoothing=self._smoothing / self._rows,
@@ -282,16 +283,16 @@ def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature:
     )
     for name, logits in (("student_logits", student), ("teacher_logits", teacher)):
         if logits.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"{name} must hold floating-point values, got {logits.dtype}")
+            raise InputTypeError(f"{name} must hold floating-point values, got {logits.dtype}")
     if student.shape != teacher.shape or student.dim() == 0 or student.shape[-1] < 2:
-        raise ValueError(
+        raise InputError(
             "student_logits and teacher_logits must have one shape (…, K) with K ≥ 2, "
             f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
     num_classes = student.shape[-1]
     student, teacher = student.reshape(-1, num_classes), teacher.reshape(-1, num_classes).to(student.device)
     if len(student) == 0:
-        raise ValueError("an agreement needs at least one row, got none")
+        raise InputError("an agreement needs at least one row, got none")
     require_usable(student.amax(-1), "student_logits")
     require_usable(teacher.amax(-1), "teacher_logits")
     same, kl = 0, 0.0
@@ -306,6 +307,6 @@ def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature:
 
 def _require_temperature(temperature: float) -> None:
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
-        raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
+        raise InputTypeError(f"temperature must be a number, got {type(temperature).__name__}")
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        raise InputError(f"temperature must be positive and finite, got {temperature}")

@@ -7,6 +7,7 @@ numbers make a `Calibration`, which finds all of them in the same time, with int
 
 from __future__ import annotations
 
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.calibration import Calibration, CalibrationResult, Edges, Peer
 from labelsmooth.measure.inputs import Array, as_tensor
 from labelsmooth.measure.smooth import moments_of_rows, smooth_ece
@@ -132,18 +133,18 @@ def smece_of_scores(confidence: Array, correct: Array) -> float:
     """
     given, outcome = as_tensor(confidence, "confidence"), as_tensor(correct, "correct")
     if not given.is_floating_point():
-        raise TypeError(f"confidence must hold floating-point values, got {given.dtype}")
+        raise InputTypeError(f"confidence must hold floating-point values, got {given.dtype}")
     if given.shape != outcome.shape or given.numel() == 0:
-        raise ValueError(
+        raise InputError(
             f"confidence and correct must have the same shape, with at least one row, got "
             f"{tuple(given.shape)} and {tuple(outcome.shape)}"
         )
     scores, hits = given.reshape(-1).cpu().double().numpy(), outcome.reshape(-1).cpu().numpy()
     if not (scores.min() >= 0 and scores.max() <= 1):  # written so that NaN is refused
-        raise ValueError(f"confidence must lie in 0..1, got {scores[~((scores >= 0) & (scores <= 1))][0]}")
+        raise InputError(f"confidence must lie in 0..1, got {scores[~((scores >= 0) & (scores <= 1))][0]}")
     right = hits == 1
     if not (right | (hits == 0)).all():
-        raise ValueError(f"correct must be 0 or 1, got {hits[~(right | (hits == 0))][0]}")
+        raise InputError(f"correct must be 0 or 1, got {hits[~(right | (hits == 0))][0]}")
     return float(smooth_ece(moments_of_rows(scores, right)))
 
 

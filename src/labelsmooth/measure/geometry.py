@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_classes, require_num_classes
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, labelled_rows
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -189,7 +190,7 @@ class Geometry:
             ValueError: the two differ in the number of classes or the width of the features.
         """
         if other.num_classes != self.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"only geometries of as many classes can be merged, got {self.num_classes} "
                 f"and {other.num_classes}"
             )
@@ -217,7 +218,7 @@ class Geometry:
         """
         present = self._moments.count.nonzero().squeeze(-1)
         if len(present) < 2 or self._within is None:
-            raise ValueError(f"geometry needs features of at least two classes, got {len(present)}")
+            raise InputError(f"geometry needs features of at least two classes, got {len(present)}")
         counts, means = self._moments.count[present], self._moments.mean[present]
         rows = int(counts.sum())
         centred = means - means.mean(0)
@@ -257,11 +258,11 @@ class Geometry:
         """
         h = as_tensor(features, "features")
         if h.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"features must hold floating-point values, got {h.dtype}")
+            raise InputTypeError(f"features must hold floating-point values, got {h.dtype}")
         if self._within is None:
-            raise ValueError("the nearest class mean needs class means, got none: call update first")
+            raise InputError("the nearest class mean needs class means, got none: call update first")
         if h.dim() == 0:
-            raise ValueError("features must have shape (…, D), got ()")
+            raise InputError("features must have shape (…, D), got ()")
         self._require_width(h)
         present = self._moments.count.nonzero().squeeze(-1).to(h.device)
         means = self._moments.mean.to(h.device)[present]
@@ -278,7 +279,7 @@ class Geometry:
 
     def _require_width(self, rows: Tensor) -> None:
         if self._within is not None and rows.shape[-1] != len(self._within):
-            raise ValueError(
+            raise InputError(
                 f"features must be as wide as those before, {len(self._within)}, got {rows.shape[-1]}"
             )
 
@@ -286,9 +287,9 @@ class Geometry:
         assert self._within is not None
         templates, width = as_tensor(weight, "weight"), len(self._within)
         if templates.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"weight must hold floating-point values, got {templates.dtype}")
+            raise InputTypeError(f"weight must hold floating-point values, got {templates.dtype}")
         if templates.shape != (self.num_classes, width):
-            raise ValueError(
+            raise InputError(
                 f"weight must have shape ({self.num_classes}, {width}), got {tuple(templates.shape)}"
             )
         return _finite(templates.cpu(), "weight")
@@ -344,15 +345,15 @@ def plane_projection(
     weight, offsets = as_tensor(templates, "templates"), as_tensor(bias, "bias")
     for name, value in (("templates", weight), ("bias", offsets)):
         if value.dtype not in FLOAT_DTYPES:
-            raise TypeError(f"{name} must hold floating-point values, got {value.dtype}")
+            raise InputTypeError(f"{name} must hold floating-point values, got {value.dtype}")
     if weight.dim() != 2 or weight.shape[1] != rows.shape[1]:
-        raise ValueError(f"templates must have shape (K, {rows.shape[1]}), got {tuple(weight.shape)}")
+        raise InputError(f"templates must have shape (K, {rows.shape[1]}), got {tuple(weight.shape)}")
     num_classes = weight.shape[0]
     if offsets.shape != (num_classes,):
-        raise ValueError(f"bias must have shape ({num_classes},), got {tuple(offsets.shape)}")
+        raise InputError(f"bias must have shape ({num_classes},), got {tuple(offsets.shape)}")
     require_classes(row_labels.cpu(), num_classes, "labels")
     if len(classes) != 3 or len(set(classes)) != 3:
-        raise ValueError(f"classes must name three different classes, got {tuple(classes)}")
+        raise InputError(f"classes must name three different classes, got {tuple(classes)}")
     chosen = torch.tensor([int(label) for label in classes])
     require_classes(chosen, num_classes, "classes")
 
@@ -364,7 +365,7 @@ def plane_projection(
     q, r = torch.linalg.qr((t[1:] - t[0]).T)
     q = q * torch.where(r.diagonal() < 0, -1, 1)  # (D + 1, 2)
     if r.diagonal().abs().min() <= 1e-12 * r.abs().max():
-        raise ValueError(
+        raise InputError(
             f"the templates of three classes must span a plane, got {tuple(classes)} on one line"
         )
     a, b, c = chosen.tolist()
@@ -413,7 +414,7 @@ def within_class_spread(features: Array, labels: Array) -> float:
     _require_finite(rows, "features")
     present, of_row = torch.unique(row_labels, return_inverse=True)
     if len(present) < 2:
-        raise ValueError(f"a spread needs features of at least two classes, got {len(present)}")
+        raise InputError(f"a spread needs features of at least two classes, got {len(present)}")
     moments = _ClassMoments(len(present))
     for h, y in _pieces(rows, of_row, len(present)):
         moments.add(h, y)
@@ -479,7 +480,7 @@ def logit_gap(logits: Array, target: Array) -> LogitGap:
     """
     gaps = logit_gaps(logits, target)
     if len(gaps) == 0:
-        raise ValueError("a logit gap needs at least one row, got none")
+        raise InputError("a logit gap needs at least one row, got none")
     return LogitGap(
         rows=len(gaps),
         mean=float(gaps.mean()),
@@ -621,4 +622,4 @@ def _finite(values: Tensor, name: str) -> Tensor:
 
 def _require_finite(values: Tensor, name: str) -> None:
     if not values.isfinite().all():
-        raise ValueError(f"{name} must be finite, got {float(values[~values.isfinite()][0])}")
+        raise InputError(f"{name} must be finite, got {float(values[~values.isfinite()][0])}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.inputs import Array, as_tensor
 
 # entries of the table of inputs against inputs that exist at a time: 8 MB
@@ -48,9 +49,9 @@ def mutual_information(draws: Array, fresh: Array) -> float:
     """
     of_input, f = _floats(draws, "draws"), _floats(fresh, "fresh")
     if of_input.dim() != 2 or of_input.shape[1] < 2 or len(of_input) == 0:
-        raise ValueError(f"draws must have shape (N, L) with N ≥ 1 and L ≥ 2, got {tuple(of_input.shape)}")
+        raise InputError(f"draws must have shape (N, L) with N ≥ 1 and L ≥ 2, got {tuple(of_input.shape)}")
     if f.shape != of_input.shape[:1]:
-        raise ValueError(f"fresh must have shape ({len(of_input)},), got {tuple(f.shape)}")
+        raise InputError(f"fresh must have shape ({len(of_input)},), got {tuple(f.shape)}")
     inputs = len(of_input)
     f = f.to(of_input.device)
     # relative to one of them, so that a common offset costs no digits
@@ -59,7 +60,7 @@ def mutual_information(draws: Array, fresh: Array) -> float:
     variance, mu = torch.var_mean(of_input, -1)
     pooled = float(variance.mean())
     if pooled == 0:
-        raise ValueError("the draws of an input must vary, got the same value in all draws of every input")
+        raise InputError("the draws of an input must vary, got the same value in all draws of every input")
     scale = math.sqrt(2 * pooled)
     x, centre = f / scale, mu / scale
     log_sums = [
@@ -73,8 +74,8 @@ def mutual_information(draws: Array, fresh: Array) -> float:
 def _floats(values: Array, name: str) -> Tensor:
     tensor = as_tensor(values, name)
     if tensor.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"{name} must hold floating-point values, got {tensor.dtype}")
+        raise InputTypeError(f"{name} must hold floating-point values, got {tensor.dtype}")
     tensor = tensor.double()
     if not tensor.isfinite().all():
-        raise ValueError(f"{name} must be finite, got {float(tensor[~tensor.isfinite()][0])}")
+        raise InputError(f"{name} must be finite, got {float(tensor[~tensor.isfinite()][0])}")
     return tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_classes, require_num_classes
+from labelsmooth.errors import InputError, InputTypeError
 
 Array: TypeAlias = Tensor | npt.NDArray[Any]
 
@@ -19,9 +20,9 @@ def as_tensor(value: Array, name: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a torch.Tensor or a numpy.ndarray, got {type(value).__name__}")
+        raise InputTypeError(f"{name} must be a torch.Tensor or a numpy.ndarray, got {type(value).__name__}")
     if value.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold numbers, got dtype {value.dtype}")
+        raise InputTypeError(f"{name} must hold numbers, got dtype {value.dtype}")
     # torch takes neither negative strides nor, without a warning, memory that it may not write to
     return torch.from_numpy(np.require(value, requirements=["C", "W"]))
 
@@ -35,11 +36,11 @@ def labelled_rows(rows: Array, labels: Array, rows_name: str, labels_name: str) 
     """
     rows, labels = as_tensor(rows, rows_name), as_tensor(labels, labels_name)
     if rows.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"{rows_name} must hold floating-point values, got {rows.dtype}")
+        raise InputTypeError(f"{rows_name} must hold floating-point values, got {rows.dtype}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"{labels_name} must hold integers, got {labels.dtype}")
+        raise InputTypeError(f"{labels_name} must hold integers, got {labels.dtype}")
     if rows.dim() < 1 or labels.shape != rows.shape[:-1]:
-        raise ValueError(
+        raise InputError(
             f"{labels_name} must have one entry for each row of {rows_name}, its last axis left out, got "
             f"{labels_name} {tuple(labels.shape)} with {rows_name} {tuple(rows.shape)}"
         )
@@ -86,8 +87,8 @@ def require_distributions(rows: Tensor, name: str) -> None:
         row = rows[wrong][0].double()
         outside = ~((row >= 0) & (row <= 1 + 4 * torch.finfo(rows.dtype).eps))  # NaN is outside
         if outside.any():
-            raise ValueError(f"{name} must lie in 0..1, got {float(row[outside][0])}")
-        raise ValueError(f"each row of {name} must sum to 1, got a sum of {float(row.sum())}")
+            raise InputError(f"{name} must lie in 0..1, got {float(row[outside][0])}")
+        raise InputError(f"each row of {name} must sum to 1, got a sum of {float(row.sum())}")
 
 
 def summed(values: Tensor) -> Tensor:  # (N, K) -> (N,)
@@ -100,7 +101,7 @@ def require_usable(largest: Tensor, name: str) -> None:
     """Raise `ValueError` unless what is given of each row, its largest logit or ℓ, is finite."""
     bad = ~largest.isfinite()
     if bad.any():
-        raise ValueError(
+        raise InputError(
             f"each row of {name} must hold a finite value and neither NaN nor +inf, got "
             f"{int(bad.sum())} of {bad.numel()} rows that do not"
         )
@@ -120,8 +121,8 @@ def score_rows(scores: Array, name: str) -> Tensor:
     """Scores (…, K), one for each class, as (N, K)."""
     rows = as_tensor(scores, name)
     if rows.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"{name} must hold floating-point values, got {rows.dtype}")
+        raise InputTypeError(f"{name} must hold floating-point values, got {rows.dtype}")
     if rows.dim() == 0:
-        raise ValueError(f"{name} must have shape (…, K), got ()")
+        raise InputError(f"{name} must have shape (…, K), got ()")
     require_num_classes(rows.shape[-1])
     return rows.reshape(-1, rows.shape[-1])

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import InputError, InputTypeError
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
@@ -33,16 +35,16 @@ class Interval:
 def require_replicates(replicates: int, level: float) -> None:
     """Raise unless there are at least 100 replicates and `level` lies strictly between 0 and 1."""
     if isinstance(replicates, bool) or not isinstance(replicates, int):
-        raise TypeError(f"replicates must be an int, got {type(replicates).__name__}")
+        raise InputTypeError(f"replicates must be an int, got {type(replicates).__name__}")
     if replicates < 100:
-        raise ValueError(f"replicates must be at least 100, got {replicates}")
+        raise InputError(f"replicates must be at least 100, got {replicates}")
     require_level(level)
 
 
 def require_level(level: float) -> None:
     """Raise unless `level` lies strictly between 0 and 1."""
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
+        raise InputError(f"level must lie between 0 and 1, got {level}")
 
 
 def bootstrap_counts(

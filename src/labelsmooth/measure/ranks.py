@@ -8,13 +8,15 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from labelsmooth.errors import InputError
+
 _T = TypeVar("_T")
 
 
 def require_same_options(mine: str, its: str) -> None:
     """Raise `ValueError` unless two measures have the same options and so can be merged."""
     if mine != its:
-        raise ValueError(f"only measures with the same options can be merged, got {mine} and {its}")
+        raise InputError(f"only measures with the same options can be merged, got {mine} and {its}")
 
 
 def of_all_ranks(value: _T, options: str, group: dist.ProcessGroup | None) -> list[_T]:

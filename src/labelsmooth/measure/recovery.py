@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from labelsmooth.checks import require_num_classes
+from labelsmooth.errors import InputError
 from labelsmooth.measure.inputs import Array, classified_rows, require_usable
 from labelsmooth.measure.interval import Interval
 
@@ -133,7 +134,7 @@ class SmoothingRecovery:
         """
         rows, labels = classified_rows(logits, target, "logits")
         if rows.shape[-1] != self.num_classes:
-            raise ValueError(f"logits must have {self.num_classes} classes, got {rows.shape[-1]}")
+            raise InputError(f"logits must have {self.num_classes} classes, got {rows.shape[-1]}")
         require_usable(rows.amax(-1), "logits")
         size = max(1, _PIECE // self.num_classes)
         for piece, y in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
@@ -158,7 +159,7 @@ class SmoothingRecovery:
             ValueError: the two have different numbers of classes.
         """
         if other.num_classes != self.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"only recoveries with as many classes can be merged, got {self.num_classes} "
                 f"and {other.num_classes}"
             )
@@ -173,7 +174,7 @@ class SmoothingRecovery:
             ValueError: no row was counted.
         """
         if self._rows == 0:
-            raise ValueError("a recovery needs at least one row, got none")
+            raise InputError("a recovery needs at least one row, got none")
         correct = int(self._gaps.sum())
         low, gap, high = (_quantile(self._gaps, _GAP_STEP, level) for level in (0.25, 0.5, 0.75))
         # an infinite range means a quantile beyond the histogram: as wide as can be

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure.inputs import on_cpu, on_cpu_float64, require_distributions, require_usable, summed
 from labelsmooth.row_stats import RowStats, row_stats
 
@@ -55,7 +56,7 @@ def joined(parts: Sequence[RowNumbers]) -> RowNumbers:
 def of_stats(stats: RowStats, name: str = "logits") -> RowNumbers:
     """The rows that count, whose first index is their label; `ValueError` where the logits cannot be used."""
     if stats.index is None:
-        raise ValueError("stats must hold each row's label as its first index, got stats without an index")
+        raise InputError("stats must hold each row's label as its first index, got stats without an index")
     # the statistics of a row with a NaN, with +inf or without any finite logit have no log_sum
     require_usable(stats.log_sum, name)
     unknown = np.full(stats.log_sum.numel(), np.nan)

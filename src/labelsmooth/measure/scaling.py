@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, probability_rows, score_rows
 from labelsmooth.measure.interval import Interval
 
@@ -93,7 +94,7 @@ class _Scaling(ABC):
             TypeError, ValueError: as `fit`; `batches` can be gone through only once, or changes between.
         """
         if isinstance(batches, Iterator):
-            raise TypeError(
+            raise InputTypeError(
                 f"batches must be something that can be gone through again, got {type(batches).__name__}"
             )
         self._fit(_same_rows(batches))
@@ -140,11 +141,11 @@ class TemperatureScaling(_Scaling):
     def _fit(self, one_pass: _Pass) -> None:
         start = _along_log_beta(one_pass, 0.0)
         if math.isnan(start.nll):
-            raise ValueError(
+            raise InputError(
                 "each row of logits must hold a finite value and neither NaN nor +inf, got others"
             )
         if math.isinf(start.nll):
-            raise ValueError(
+            raise InputError(
                 "the logit of each row's label must be finite, and its probability not 0, to fit a scaling, "
                 "got -inf"
             )
@@ -178,7 +179,7 @@ class TemperatureScaling(_Scaling):
         """
         self._require_fitted("interval")
         if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level}")
+            raise InputError(f"level must lie between 0 and 1, got {level}")
         if math.isinf(self._log_error):
             return Interval(value=self.temperature, low=0.0, high=math.inf)
         factor = math.exp(NormalDist().inv_cdf((1 + level) / 2) * self._log_error)
@@ -203,7 +204,7 @@ class TemperatureScaling(_Scaling):
 
     def _require_fitted(self, what: str) -> None:
         if not hasattr(self, "temperature"):
-            raise ValueError(f"{what} needs a temperature, got one that was not fitted: call fit first")
+            raise InputError(f"{what} needs a temperature, got one that was not fitted: call fit first")
 
 
 class VectorScaling(_Scaling):
@@ -270,10 +271,10 @@ class VectorScaling(_Scaling):
         Cost: a few passes.
         """
         if not hasattr(self, "scale"):
-            raise ValueError("transform needs a scaling, got one that was not fitted: call fit first")
+            raise InputError("transform needs a scaling, got one that was not fitted: call fit first")
         num_classes = score_rows(logits, "logits").shape[-1]
         if num_classes != self.scale.size:
-            raise ValueError(
+            raise InputError(
                 f"logits must have {self.scale.size} classes, as those fitted on, got {num_classes}"
             )
         if isinstance(logits, Tensor):
@@ -305,13 +306,13 @@ def _weighted(
         return rows, labels, torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)
     weights = as_tensor(weight, "weight")
     if weights.shape != target.shape:
-        raise ValueError(
+        raise InputError(
             f"weight must have the shape of target, {tuple(target.shape)}, got {tuple(weights.shape)}"
         )
     weights = weights.reshape(-1).to(rows.device, torch.float64)
     wrong = ~((weights >= 0) & weights.isfinite())
     if wrong.any():
-        raise ValueError(f"weight must be finite and at least 0, got {float(weights[wrong][0])}")
+        raise InputError(f"weight must be finite and at least 0, got {float(weights[wrong][0])}")
     keep = weights > 0
     return (rows, labels, weights) if keep.all() else (rows[keep], labels[keep], weights[keep])
 
@@ -335,19 +336,19 @@ def _same_rows(batches: Iterable[Batch]) -> _Pass:
         count = 0
         for batch in batches:
             if len(batch) not in (2, 3):
-                raise ValueError(f"a batch must be (logits, target) or with a weight, got {len(batch)} parts")
+                raise InputError(f"a batch must be (logits, target) or with a weight, got {len(batch)} parts")
             rows, labels = classified_rows(batch[0], batch[1], "logits")
             if len(first) == 0:
                 first.append(rows.shape[-1])
             if rows.shape[-1] != first[0]:
-                raise ValueError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
+                raise InputError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
             count += rows.shape[0]
             weight = batch[2] if len(batch) == 3 else None
             yield from _pieces(*_weighted(rows, labels, batch[1], weight))
         if len(first) == 1:
             first.append(count)
         if first and count != first[1]:
-            raise ValueError(
+            raise InputError(
                 f"batches must give the same rows each time, got {first[1]} and then {count} rows"
             )
 
@@ -390,7 +391,7 @@ def _along_log_beta(one_pass: _Pass, log_beta: float) -> _Point:
             )
         ]
     if totals[0] == 0:
-        raise ValueError("a temperature needs at least one row to be fitted on, got none")
+        raise InputError("a temperature needs at least one row to be fitted on, got none")
     # Python's numbers divide by a curvature of next to nothing without a warning
     nll, slope_mean, curvature = (totals[1:4] / totals[0]).tolist()
     error = math.sqrt(totals[4]) / float(totals[3]) if totals[3] > 0 else math.inf

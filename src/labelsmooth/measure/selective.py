@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.inputs import (
     Array,
     as_tensor,
@@ -204,9 +205,9 @@ class Selective:
 
     def __init__(self, capacity: int = 2**20) -> None:
         if isinstance(capacity, bool) or not isinstance(capacity, int):
-            raise TypeError(f"capacity must be an int, got {type(capacity).__name__}")
+            raise InputTypeError(f"capacity must be an int, got {type(capacity).__name__}")
         if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
+            raise InputError(f"capacity must be at least 1, got {capacity}")
         self.capacity = capacity
         self.reset()
 
@@ -285,18 +286,18 @@ class Selective:
         """
         scores, right = as_tensor(confidence, "confidence"), as_tensor(correct, "correct")
         if not scores.is_floating_point():
-            raise TypeError(f"confidence must hold floating-point values, got {scores.dtype}")
+            raise InputTypeError(f"confidence must hold floating-point values, got {scores.dtype}")
         if right.dtype != torch.bool:
-            raise TypeError(f"correct must hold bools, got {right.dtype}")
+            raise InputTypeError(f"correct must hold bools, got {right.dtype}")
         if scores.shape != right.shape:
-            raise ValueError(
+            raise InputError(
                 f"confidence and correct must have the same shape, got {tuple(scores.shape)} and "
                 f"{tuple(right.shape)}"
             )
         rows = on_cpu_float64(scores).copy()  # it may wait in memory that the caller writes to
         wrong = ~np.isfinite(rows)
         if wrong.any():
-            raise ValueError(f"confidence must be finite, got {rows[wrong][0]}")
+            raise InputError(f"confidence must be finite, got {rows[wrong][0]}")
         self._add_rows(rows, on_cpu(right))
 
     def merge(self, other: Selective) -> None:
@@ -346,7 +347,7 @@ class Selective:
         cells = _cells(self._confidence)
         if cells.size and not (cells[0] >= 0 and cells[-1] <= 1):
             outside = self._confidence[0 if cells[0] < 0 else -1]
-            raise ValueError(f"a state needs confidences in 0..1, got {outside}")
+            raise InputError(f"a state needs confidences in 0..1, got {outside}")
         grid = _grid_of_shares()
         at = np.searchsorted(grid, cells, "right") - 1
         return {
@@ -363,7 +364,7 @@ class Selective:
         grid = _grid_of_shares()
         shapes = {name: array.shape for name, array in state.items()}
         if shapes != {"count": grid.shape, "errors": grid.shape}:
-            raise ValueError(f"a state has count and errors of shape {grid.shape}, got {shapes}")
+            raise InputError(f"a state has count and errors of shape {grid.shape}, got {shapes}")
         self.reset()
         filled = state["count"] > 0
         self._add(grid[filled], state["count"][filled], state["errors"][filled], exact=False)
@@ -512,7 +513,7 @@ class Selective:
         """The table from the highest confidence down; `ValueError` without a row."""
         self._fold()
         if self._confidence.size == 0:
-            raise ValueError("selective prediction needs at least one row that counts, got none")
+            raise InputError("selective prediction needs at least one row that counts, got none")
         return self._confidence[::-1].copy(), self._count[::-1], self._errors[::-1]
 
 
@@ -606,7 +607,7 @@ class PNorm:
         Cost: about a dozen passes in float64, 2 MB at a time.
         """
         if not hasattr(self, "p"):
-            raise ValueError("confidence needs a p, got none as nothing was fitted: call fit first")
+            raise InputError("confidence needs a p, got none as nothing was fitted: call fit first")
         rows = score_rows(logits, "logits")
         parts = [rows.new_zeros(0, dtype=torch.float64)]
         for piece, stats in _in_float64(rows, rows.new_zeros(rows.shape[0], dtype=torch.int64)):
@@ -777,7 +778,7 @@ def _trapezoids(x: Floats, y: Floats) -> float:
 def _ratio(share: float, name: str) -> tuple[int, int]:
     """A share as the simple fraction that rounds to it, else as its decimal digits."""
     if not 0 <= share <= 1:
-        raise ValueError(f"{name} must lie in 0..1, got {share}")
+        raise InputError(f"{name} must lie in 0..1, got {share}")
     simple = Fraction(share).limit_denominator(10**6)
     return (simple if float(simple) == share else Fraction(repr(float(share)))).as_integer_ratio()
 
@@ -791,4 +792,4 @@ def _times(counts: Counts, factor: int) -> npt.NDArray[Any]:
 
 def _require_peer(peer: str, known: Sequence[str]) -> None:
     if peer not in known:
-        raise ValueError(f"peer must be one of {', '.join(map(repr, known))}, got {peer!r}")
+        raise InputError(f"peer must be one of {', '.join(map(repr, known))}, got {peer!r}")

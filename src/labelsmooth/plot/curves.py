@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import InputError
 from labelsmooth.plot.style import COLOURS, TEXT, axes_or_new, finish
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def plot_training_curves(
     """
     for name, series in curves.items():
         if np.ndim(series) != 2 or 0 in np.shape(series):
-            raise ValueError(f"curves must have shape (seeds, epochs), got {np.shape(series)} for {name!r}")
+            raise InputError(f"curves must have shape (seeds, epochs), got {np.shape(series)} for {name!r}")
     from matplotlib.ticker import MaxNLocator
 
     ax = axes_or_new(ax, height=2.6)

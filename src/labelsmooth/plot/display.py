@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import InputError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -95,7 +97,7 @@ class Panels(Display):
         else:
             axes = np.asarray(ax, dtype=object)
             if axes.size != rows * columns:
-                raise ValueError(f"ax must hold {rows}×{columns} axes, got an array of shape {axes.shape}")
+                raise InputError(f"ax must hold {rows}×{columns} axes, got an array of shape {axes.shape}")
         self.axes_ = axes.reshape(rows, columns)
         self.figure_ = self.axes_[0, 0].figure
         self._draw(self.axes_)

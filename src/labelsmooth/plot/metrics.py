@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, Interval
 from labelsmooth.measure.inputs import Array, classified_rows
 from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
@@ -68,7 +69,7 @@ class MetricAgainstEpsDisplay(Panel):
             array([0.031, 0.052])
         """
         if not intervals:
-            raise ValueError("a metric against ε needs at least one interval, got none")
+            raise InputError("a metric against ε needs at least one interval, got none")
         eps = sorted(intervals)
         return cls(
             eps=np.array(eps, dtype=np.float64),
@@ -168,9 +169,9 @@ class MetricAgainstTemperatureDisplay(Panels):
         at = np.sort(np.asarray(temperatures, dtype=np.float64))
         for value in (*at, *([] if fitted is None else [fitted])):
             if not 0 < value < np.inf:
-                raise ValueError(f"a temperature must be finite and above 0, got {value}")
+                raise InputError(f"a temperature must be finite and above 0, got {value}")
         if at.size == 0:
-            raise ValueError("temperatures must hold at least one temperature, got none")
+            raise InputError("temperatures must hold at least one temperature, got none")
         rows, labels = classified_rows(logits, target, "logits")
         size = max(1, _PIECE // rows.shape[-1])
         pieces = list(zip(torch.split(rows, size), torch.split(labels, size), strict=True))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure import PlaneProjection
 from labelsmooth.plot.display import AxesGrid, Columns, Panels
 from labelsmooth.plot.style import COLOURS, GREY, LABEL, TEXT, axes_or_new, finish
@@ -143,9 +144,9 @@ class ProjectionDisplay(Panels):
         """
         names = [list(parts) for parts in projections.values()]
         if not names or not names[0]:
-            raise ValueError("projections must hold at least one projection, got none")
+            raise InputError("projections must hold at least one projection, got none")
         if any(other != names[0] for other in names):
-            raise ValueError(f"every network must have the same sets of rows, got {names}")
+            raise InputError(f"every network must have the same sets of rows, got {names}")
         return cls(projections=projections, class_names=class_names).plot(ax)
 
     def _columns(self) -> Columns:

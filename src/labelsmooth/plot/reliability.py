@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, ClasswiseBins, ReliabilityBins
 from labelsmooth.measure.inputs import Array
 from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
@@ -304,7 +305,7 @@ class ClasswiseReliabilityDisplay(Panels):
             chosen = np.asarray(classes, dtype=np.int64)
             outside = chosen[(chosen < 0) | (chosen >= num_classes)]
             if outside.size or not chosen.size:
-                raise ValueError(f"classes must lie in 0..{num_classes - 1}, got {list(classes)}")
+                raise InputError(f"classes must lie in 0..{num_classes - 1}, got {list(classes)}")
         return cls(bins=bins, classes=chosen, class_names=class_names).plot(ax)
 
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from labelsmooth.audit import Audit, Measured, to_json
+from labelsmooth.errors import InputError
 from labelsmooth.report.audit_figures import gap_svg, projection_svg, reliability_svg, risk_coverage_svg
 from labelsmooth.report.audit_verdict import SCORES, differences, findings, headlines, remarks, with_interval
 from labelsmooth.report.html import data_uri, render
@@ -38,12 +39,12 @@ def check_audit_folder(out: Path) -> None:
             replaced.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f"out must be a folder, got the file {out}")
+        raise InputError(f"out must be a folder, got the file {out}")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"out must be a folder that can be written to, got {out}")
+        raise InputError(f"out must be a folder that can be written to, got {out}")
     if (out / "study.json").exists():
-        raise ValueError(f"{out} holds a study, whose report this would replace: give another folder as out")
+        raise InputError(f"{out} holds a study, whose report this would replace: give another folder as out")
 
 
 def write_audit(audit: Audit, out: Path | str) -> AuditReport:

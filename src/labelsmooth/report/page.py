@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from labelsmooth.errors import InputError
 from labelsmooth.report.figures import Cell, Figure, arm_names, figures, has_plane
 from labelsmooth.report.html import data_block, render
 from labelsmooth.report.methods import facts, paragraph, study_names
@@ -127,13 +128,13 @@ def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
     check_folders(folders, out)
     if out is None:
         if len(folders) > 1:
-            raise ValueError(
+            raise InputError(
                 f"a report of {len(folders)} studies must be told where to go: give out, a folder"
             )
         return folders[0]
     for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
         if (out / name).exists() and [folder.resolve() for folder in folders] != [out.resolve()]:
-            raise ValueError(
+            raise InputError(
                 f"{out} holds {what}, whose report this would replace: give another folder as out"
             )
     return out
@@ -148,10 +149,10 @@ def check_folders(folders: Sequence[Path], out: Path | None) -> None:
     seen: set[Path] = set()
     for folder in folders:
         if folder.resolve() in seen:
-            raise ValueError(f"a study must not be named twice, got {folder} again")
+            raise InputError(f"a study must not be named twice, got {folder} again")
         seen.add(folder.resolve())
     if out is not None and out.exists() and not out.is_dir():
-        raise ValueError(f"out must be a folder, got the file {out}")
+        raise InputError(f"out must be a folder, got the file {out}")
 
 
 def _part(name: str, study: Study, found: Verdict) -> _Part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from labelsmooth.errors import InputError
 from labelsmooth.report.methods import study_names
 from labelsmooth.report.verdict import SCORES, Arm, Verdict, show
 from labelsmooth.study import Study
@@ -50,7 +51,7 @@ def scores_table(studies: Sequence[tuple[Study, Verdict]], style: str) -> str:
         ValueError: `style` is neither.
     """
     if style not in TABLE_FORMATS:
-        raise ValueError(f"a table must be one of {', '.join(TABLE_FORMATS)}, got {style!r}")
+        raise InputError(f"a table must be one of {', '.join(TABLE_FORMATS)}, got {style!r}")
     return (_markdown if style == "markdown" else _latex)(studies)
 
 

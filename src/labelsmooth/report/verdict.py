@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from statistics import fmean, stdev
 from typing import Literal, get_args
 
+from labelsmooth.errors import InputError
 from labelsmooth.report.words import listed
 from labelsmooth.study import Metrics, Objective, Scores, Study, Trial
 
@@ -96,7 +97,7 @@ def verdict(study: Study) -> Verdict:
     """
     missing = len(study.plan) - len(study.trials)
     if missing:
-        raise ValueError(f"the study in {study.folder} is not finished: {missing} trials are missing")
+        raise InputError(f"the study in {study.folder} is not finished: {missing} trials are missing")
     by_objective = {Objective.parse(name): trials for name, trials in study.arms().items()}
     arms = tuple(
         Arm(

@@ -15,6 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.placement import Placement, launched_processes
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Accelerated(Placement):
 
     def __init__(self, precision: str) -> None:
         if precision == "fp16" and not torch.accelerator.is_available():  # accelerate would do without it
-            raise ValueError("precision fp16 must have a GPU, which is not here; bf16 trains on CPUs too")
+            raise InputError("precision fp16 must have a GPU, which is not here; bf16 trains on CPUs too")
         # what makes matrix products on CUDA deterministic, and is read before the first of them
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self._accelerator = Accelerator(
@@ -45,7 +46,7 @@ class Accelerated(Placement):
         self.processes = self._accelerator.num_processes
         self.rank = self._accelerator.process_index
         if self.processes != launched_processes():
-            raise ValueError(
+            raise InputError(
                 f"accelerate must bring the {launched_processes()} processes together that were launched, "
                 f"on {self.device} it brings {self.processes}"
             )

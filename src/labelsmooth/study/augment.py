@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.data import Data
 from labelsmooth.study.recipe import TrialConfig
 
@@ -22,14 +23,14 @@ def seen_shape(config: TrialConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
     if not (config.shift or config.crop or config.flip):
         return shape
     if len(shape) != 3:
-        raise ValueError(f"shift, crop and flip need images, got rows of shape {shape}")
+        raise InputError(f"shift, crop and flip need images, got rows of shape {shape}")
     channels, height, width = shape
     if config.crop > min(height, width):
-        raise ValueError(f"crop must be at most the {min(height, width)} pixels of a side, got {config.crop}")
+        raise InputError(f"crop must be at most the {min(height, width)} pixels of a side, got {config.crop}")
     if config.shift >= min(height, width):
-        raise ValueError(f"shift must be below the {min(height, width)} pixels of a side, got {config.shift}")
+        raise InputError(f"shift must be below the {min(height, width)} pixels of a side, got {config.shift}")
     if config.information and not config.shift and config.flip in (0, 1) and height == width == config.crop:
-        raise ValueError(f"information needs images that vary, and a crop of {config.crop} is all of each")
+        raise InputError(f"information needs images that vary, and a crop of {config.crop} is all of each")
     return (channels, config.crop or height, config.crop or width)
 
 

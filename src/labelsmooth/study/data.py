@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers import read_source
 from labelsmooth.study.readers.source import Array, Source
 
@@ -83,7 +84,7 @@ def _prepare(source: Source, name: str) -> Data:
     num_classes = _count_classes(labels, name)
     class_names = source.class_names or tuple(str(label) for label in range(num_classes))
     if len(class_names) != num_classes:
-        raise ValueError(f"{name} must have rows of all its {len(class_names)} classes, got {num_classes}")
+        raise InputError(f"{name} must have rows of all its {len(class_names)} classes, got {num_classes}")
     if source.own_test is None:
         validation, test, train = _stratified(labels, name, parts=2)
         test_images, test_labels = images[test], labels[test]
@@ -93,12 +94,12 @@ def _prepare(source: Source, name: str) -> Data:
         test_images = _checked_images(source.own_test[0], f"the test images of {name}")
         test_labels = _checked_labels(source.own_test[1], len(test_images), f"the test labels of {name}")
         if test_images.shape[1:] != images.shape[1:]:
-            raise ValueError(
+            raise InputError(
                 f"the test images of {name} must have the shape {images.shape[1:]} of its training images, "
                 f"got {test_images.shape[1:]}"
             )
         if test_labels.max() >= num_classes:
-            raise ValueError(
+            raise InputError(
                 f"the test labels of {name} must lie in 0..{num_classes - 1}, got {test_labels.max()}"
             )
     mean, scale = _mean_and_scale(images[train], name)
@@ -127,18 +128,18 @@ def _prepare(source: Source, name: str) -> Data:
 def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
     """The images as (N, C, H, W) or (N, D)."""
     if images.dtype.kind not in "buif":
-        raise ValueError(f"{what} must be numbers, got {images.dtype}")
+        raise InputError(f"{what} must be numbers, got {images.dtype}")
     if images.ndim not in (2, 3, 4) or images.size == 0:
-        raise ValueError(
+        raise InputError(
             f"{what} must have the shape (N, H, W), (N, H, W, C) or (N, D) and no empty dimension, "
             f"got {images.shape}"
         )
     if images.ndim == 4 and _channels_first(*images.shape[1:]):
-        raise ValueError(f"{what} must have their channels last, (N, H, W, C), got {images.shape}")
+        raise InputError(f"{what} must have their channels last, (N, H, W, C), got {images.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is rejected
         values = images.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
-        raise ValueError(f"{what} must be finite, got NaN or an infinite or too large value")
+        raise InputError(f"{what} must be finite, got NaN or an infinite or too large value")
     if values.ndim == 2:
         return values
     channels_first = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
@@ -152,12 +153,12 @@ def _channels_first(first: int, second: int, third: int) -> bool:
 
 def _checked_labels(labels: Array, rows: int, what: str) -> NDArray[np.int64]:
     if labels.dtype.kind not in "ui":
-        raise ValueError(f"{what} must be integers, got {labels.dtype}")
+        raise InputError(f"{what} must be integers, got {labels.dtype}")
     if labels.shape != (rows,):
-        raise ValueError(f"{what} must have the shape ({rows},), one label per image, got {labels.shape}")
+        raise InputError(f"{what} must have the shape ({rows},), one label per image, got {labels.shape}")
     smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0 or largest > np.iinfo(np.int64).max:
-        raise ValueError(
+        raise InputError(
             f"{what} must be class numbers from 0 on, got {smallest if smallest < 0 else largest}"
         )
     return labels.astype(np.int64)
@@ -166,10 +167,10 @@ def _checked_labels(labels: Array, rows: int, what: str) -> NDArray[np.int64]:
 def _count_classes(labels: NDArray[np.int64], name: str) -> int:
     present = np.unique(labels)
     if len(present) < 2:
-        raise ValueError(f"{name} must have at least 2 classes, got only class {present[0]}")
+        raise InputError(f"{name} must have at least 2 classes, got only class {present[0]}")
     if present[-1] != len(present) - 1:
         missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
-        raise ValueError(
+        raise InputError(
             f"the labels of {name} must be 0..K-1 with every class present, got labels up to {present[-1]} "
             f"and none that is {missing}"
         )
@@ -180,7 +181,7 @@ def _stratified(labels: NDArray[np.int64], name: str, parts: int) -> list[NDArra
     """Row numbers of `parts` parts with a fifth of every class each, then those of all other rows."""
     counts = np.bincount(labels)
     if counts.min() <= parts:
-        raise ValueError(
+        raise InputError(
             f"{name} must have at least {parts + 1} rows of every class to be split, "
             f"got {counts.min()} of class {counts.argmin()}"
         )
@@ -200,7 +201,7 @@ def _mean_and_scale(train: NDArray[np.float32], name: str) -> tuple[NDArray[np.f
     mean = train.mean(axis=axes, dtype=np.float64, keepdims=True)
     deviation = train.std(axis=axes, dtype=np.float64, keepdims=True)
     if not deviation.any():
-        raise ValueError(f"the training images of {name} must differ, got one value in every pixel")
+        raise InputError(f"the training images of {name} must differ, got one value in every pixel")
     scale = np.where(deviation > 0, deviation, 1)  # a channel may be constant
     return mean.astype(np.float32), scale.astype(np.float32)
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labelsmooth.errors import InputError
+
 Shape = tuple[int, ...]  # of one row: (channels, height, width) or (values,)
 
 _CUSTOM = re.compile(r"\w+(\.\w+)*:\w+(:[\w.]+)?")  # module:factory or module:factory:layer
@@ -72,7 +74,7 @@ class _UserNetwork(Network):
             hook.remove()
         if len(seen) != 1:
             (name,) = (name for name, layer in self.body.named_modules() if layer is self.classifier)
-            raise ValueError(
+            raise InputError(
                 f"the classifier of a network must be used once for a batch, {name} was {len(seen)} times; "
                 "name another layer, as in module:factory:layer"
             )
@@ -222,7 +224,7 @@ def _resnet56(shape: Shape, num_classes: int) -> Network:
 
 def _image_shape(model: str, shape: Shape) -> Shape:
     if len(shape) != 3 or min(shape[1:]) < _SMALLEST:
-        raise ValueError(
+        raise InputError(
             f"the model {model} needs images of at least {_SMALLEST}×{_SMALLEST} pixels, "
             f"got rows of shape {shape}"
         )
@@ -252,7 +254,7 @@ def check_model(model: str) -> None:
         ValueError: it is neither.
     """
     if model not in MODELS and not _CUSTOM.fullmatch(model):
-        raise ValueError(
+        raise InputError(
             f"model must be one of {', '.join(MODELS)}, or module:factory of your own, got {model!r}"
         )
 
@@ -304,9 +306,9 @@ def _import(model: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # a package that the user's module needs
-        raise ValueError(f"there is no module {name} for the model {model}") from error
+        raise InputError(f"there is no module {name} for the model {model}") from error
     except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"the module of the model {model} raised {_told(error)}") from error
+        raise InputError(f"the module of the model {model} raised {_told(error)}") from error
 
 
 def _told(error: Exception) -> str:
@@ -319,16 +321,16 @@ def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
     _, name, layer = [*model.split(":"), ""][:3]
     factory = getattr(_import(model), name, None)
     if not callable(factory):
-        raise ValueError(f"the module of the model {model} has no function {name}")
+        raise InputError(f"the module of the model {model} has no function {name}")
     try:
         body = factory(shape, num_classes)
     except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"{model} raised {_told(error)}") from error
+        raise InputError(f"{model} raised {_told(error)}") from error
     if not isinstance(body, nn.Module):
-        raise ValueError(f"{model} must return a torch.nn.Module, got {type(body).__name__}")
+        raise InputError(f"{model} must return a torch.nn.Module, got {type(body).__name__}")
     chosen, classifier = _classifier(body, model, layer)
     if not any(parameter.requires_grad for parameter in body.parameters()):
-        raise ValueError(f"{model} must have a parameter to train, got none that requires a gradient")
+        raise InputError(f"{model} must have a parameter to train, got none that requires a gradient")
     network = _UserNetwork(body, classifier)
     _check_logits(network, model, chosen, shape, num_classes)
     return network.train()
@@ -341,7 +343,7 @@ def _classifier(body: nn.Module, model: str, layer: str) -> tuple[str, nn.Linear
     chosen = layer or (linear[-1] if linear else "")
     found = named.get(chosen)
     if not isinstance(found, nn.Linear):
-        raise ValueError(
+        raise InputError(
             f"the classifier of {model} must be a torch.nn.Linear; "
             f"it has {', '.join(linear) or 'none'}" + (f", and {layer} is not among them" if layer else "")
         )
@@ -358,17 +360,17 @@ def _check_logits(network: Network, model: str, chosen: str, shape: Shape, num_c
             buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
             in_training = torch.func.functional_call(network.train(), buffers, (images,))
     except Exception as error:  # whatever the user's own code raises
-        raise ValueError(f"{model} cannot take rows of shape {shape}: it raised {_told(error)}") from error
+        raise InputError(f"{model} cannot take rows of shape {shape}: it raised {_told(error)}") from error
     for found, when in ((logits, ""), (in_training, " in training")):
         if not isinstance(found, Tensor) or found.shape != (_ROWS, num_classes):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(
+            raise InputError(
                 f"{model} must return logits of shape (rows, {num_classes}){when}, got {got} for {_ROWS} rows"
             )
     if not logits.isfinite().all():
-        raise ValueError(f"{model} must return finite logits for images in [-1, 1]")
+        raise InputError(f"{model} must return finite logits for images in [-1, 1]")
     if not torch.equal(logits, again):
-        raise ValueError(f"{model} must give the same logits for the same images once it is trained")
+        raise InputError(f"{model} must give the same logits for the same images once it is trained")
     layer = network.classifier
     with torch.no_grad():
         features = network.eval().features(images)
@@ -377,7 +379,7 @@ def _check_logits(network: Network, model: str, chosen: str, shape: Shape, num_c
         or features.shape != (_ROWS, layer.in_features)
         or not torch.allclose(logits, layer(features), rtol=1e-4, atol=1e-5)
     ):
-        raise ValueError(
+        raise InputError(
             f"the logits of {model} must be what a linear layer puts out, and {chosen} does not make them; "
             "name the layer that does, as in module:factory:layer, and leave out what follows it"
         )

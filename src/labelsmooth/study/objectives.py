@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labelsmooth.errors import InputError
 from labelsmooth.losses import cross_entropy
 from labelsmooth.mixture import Mixture
 from labelsmooth.penalties import confidence_penalty, margin_smoothing, max_suppression
@@ -106,21 +107,21 @@ class Objective:
             first, plus, second = "hard", "+", first
         kind, numbers = _named(first, text)
         if kind == "mixup":
-            raise ValueError(
+            raise InputError(
                 f"mixup must come last in an objective, as in uniform:0.1+mixup:0.2, got {text!r}"
             )
         if kind not in _KINDS:
             nearest = difflib.get_close_matches(kind, OBJECTIVES, n=1, cutoff=0.8)
             meant = f", did you mean {nearest[0]}?" if nearest else ""
-            raise ValueError(f"an objective must be one of {', '.join(OBJECTIVES)}, got {text!r}{meant}")
+            raise InputError(f"an objective must be one of {', '.join(OBJECTIVES)}, got {text!r}{meant}")
         values = _filled(kind, _KINDS[kind].numbers, numbers, text)
         if not plus:
             return cls(kind, values)
         other, alpha = _named(second, text)
         if other != "mixup":
-            raise ValueError(f"only mixup can stand behind the + of an objective, got {text!r}")
+            raise InputError(f"only mixup can stand behind the + of an objective, got {text!r}")
         if kind == "class_conditional":
-            raise ValueError(f"mixup takes no class-conditional smoothing, got {text!r}")
+            raise InputError(f"mixup takes no class-conditional smoothing, got {text!r}")
         return cls(kind, values, *_filled(other, (_ALPHA,), alpha, text))
 
     @classmethod
@@ -266,7 +267,7 @@ def _named(part: str, text: str) -> tuple[str, list[float]]:
     try:
         return name, [float(number) for number in numbers]
     except ValueError as error:
-        raise ValueError(
+        raise InputError(
             f"what follows a colon in an objective must be a number, as in uniform:0.1, got {text!r}"
         ) from error
 
@@ -278,10 +279,10 @@ def _filled(name: str, expected: tuple[_Number, ...], given: list[float], text: 
         form = "".join(
             f":{number.symbol}" if number.default is None else f"[:{number.symbol}]" for number in expected
         )
-        raise ValueError(f"{name} must be written {name}{form}, got {text!r}")
+        raise InputError(f"{name} must be written {name}{form}, got {text!r}")
     for number, value in zip(expected, given, strict=False):
         if not number.allowed(value):
-            raise ValueError(f"{number.symbol} of {text!r} must {number.range}, got {value:g}")
+            raise InputError(f"{number.symbol} of {text!r} must {number.range}, got {value:g}")
     left_out = [number.default for number in expected[len(given) :] if number.default is not None]
     return (*given, *left_out)
 

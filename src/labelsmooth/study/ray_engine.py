@@ -19,6 +19,7 @@ from contextlib import contextmanager, redirect_stdout
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.data import Data
 from labelsmooth.study.models import MODELS, model_sha256
 from labelsmooth.study.placement import make_placement
@@ -57,10 +58,10 @@ def connected(address: str | None, cores: int, models: Iterable[str]) -> Iterato
     import ray
 
     if ray.is_initialized():
-        raise ValueError("this process is connected to a Ray cluster already; call ray.shutdown() first")
+        raise InputError("this process is connected to a Ray cluster already; call ray.shutdown() first")
     if address is None:
         if ray.util.get_node_ip_address() not in ("127.0.0.1", "::1"):  # type: ignore[no-untyped-call]
-            raise ValueError(
+            raise InputError(
                 "Ray was imported before the study, and would now start a cluster that the network can "
                 "reach; import it later, or start a cluster yourself and give its address"
             )
@@ -73,7 +74,7 @@ def connected(address: str | None, cores: int, models: Iterable[str]) -> Iterato
     try:
         ray.init(**cluster, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
-        raise ValueError(f"Ray could not be reached at {address}: {_first_line(error)}") from error
+        raise InputError(f"Ray could not be reached at {address}: {_first_line(error)}") from error
     with redirect_stdout(sys.stderr):  # where Ray says that a machine died
         try:
             yield
@@ -149,9 +150,9 @@ def train_remotely(
     """
     for trial in (config,) if teacher is None else (config, teacher.config):
         if model_sha256(trial.model) != trial.model_sha256:
-            raise ValueError(f"the file of the model {trial.model} is another one on {platform.node()}")
+            raise InputError(f"the file of the model {trial.model} is another one on {platform.node()}")
     if (found := make_placement(config.precision).device.type) != device:
-        raise ValueError(
+        raise InputError(
             f"trials would train on the device {found} on {platform.node()}, and train on {device} here"
         )
     epochs: SimpleQueue[Future[TrialResult] | None] = SimpleQueue()
@@ -188,7 +189,7 @@ def _task() -> Callable[..., Generator[TrialResult | None, None, None]]:
             except importlib.metadata.PackageNotFoundError:
                 found = "missing"
             if found.partition("+")[0] != version.partition("+")[0]:  # torch for a CPU and for a GPU
-                raise ValueError(
+                raise InputError(
                     f"{package} is {found} on the machine {platform.node()} of the cluster and {version} "
                     "here; install the same version there"
                 )
@@ -209,7 +210,7 @@ def _received(reference: ObjectRef[TrialResult | None], config: TrialConfig) -> 
     except RayTaskError as error:
         raise error.cause from error
     except RayError as error:
-        raise ValueError(f"the cluster did not train {config.id}: {_first_line(error)}") from error
+        raise InputError(f"the cluster did not train {config.id}: {_first_line(error)}") from error
 
 
 def _check_reachable(address: str) -> None:
@@ -218,11 +219,11 @@ def _check_reachable(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not re.fullmatch(r"[\w.-]+|\[[\da-fA-F:]+\]", host) or not re.fullmatch(r"\d{1,5}", port):
-        raise ValueError(f"the address of a Ray cluster must be HOST:PORT or auto, got {address!r}")
+        raise InputError(f"the address of a Ray cluster must be HOST:PORT or auto, got {address!r}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SECONDS).close()
     except OSError as error:
-        raise ValueError(f"no Ray cluster could be reached at {address}: {error}") from error
+        raise InputError(f"no Ray cluster could be reached at {address}: {error}") from error
 
 
 def _own_modules(models: Iterable[str]) -> list[Any]:

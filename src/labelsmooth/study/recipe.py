@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.models import check_model, model_sha256
 from labelsmooth.study.objectives import Objective
 from labelsmooth.study.placement import PRECISIONS
@@ -224,63 +225,63 @@ class Recipe:
         object.__setattr__(self, "drops", tuple(float(part) for part in self.drops))
         check_model(self.model)
         if not 0 <= self.label_noise < 1:
-            raise ValueError(f"label_noise must lie in [0, 1), got {self.label_noise:g}")
+            raise InputError(f"label_noise must lie in [0, 1), got {self.label_noise:g}")
         for eps in self.eps:
             if not 0 <= eps <= 1:
-                raise ValueError(f"eps must lie in [0, 1], got {eps:g}")
+                raise InputError(f"eps must lie in [0, 1], got {eps:g}")
         if len(set(self.eps)) != len(self.eps):
-            raise ValueError(f"eps must not name a value twice, got {_listed(self.eps)}")
+            raise InputError(f"eps must not name a value twice, got {_listed(self.eps)}")
         if 0 not in self.eps:
-            raise ValueError(
+            raise InputError(
                 f"eps must include 0, the hard arm that the others are compared with, got {_listed(self.eps)}"
             )
         for objective in self.objectives:  # which parses them
             if self.objectives.count(objective) > 1:
-                raise ValueError(f"the objectives must not name {objective} twice")
+                raise InputError(f"the objectives must not name {objective} twice")
         if self.student is not None:
             check_model(self.student)
         object.__setattr__(self, "temperatures", tuple(float(value) for value in self.temperatures))
         if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):
-            raise ValueError(
+            raise InputError(
                 f"temperatures must name at least one value, and none twice, got {_listed(self.temperatures)}"
             )
         for value in self.temperatures:
             if not 0.01 <= value <= 10_000:  # T² multiplies the loss, in float32
-                raise ValueError(f"temperatures must lie in [0.01, 10000], got {value:g}")
+                raise InputError(f"temperatures must lie in [0.01, 10000], got {value:g}")
         if not 0 < self.beta <= 1:
-            raise ValueError(f"beta must lie in (0, 1], got {self.beta:g}")
+            raise InputError(f"beta must lie in (0, 1], got {self.beta:g}")
         for name in ("seeds", "epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
         if not 0 < self.learning_rate <= LARGEST:
-            raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate:g}")
+            raise InputError(f"learning_rate must be above 0 and finite, got {self.learning_rate:g}")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum:g}")
+            raise InputError(f"momentum must lie in [0, 1), got {self.momentum:g}")
         if not 0 <= self.weight_decay <= LARGEST:
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
+            raise InputError(f"weight_decay must be at least 0 and finite, got {self.weight_decay:g}")
         if not 0 <= self.clip <= LARGEST:
-            raise ValueError(f"clip must be at least 0 and finite, got {self.clip:g}")
+            raise InputError(f"clip must be at least 0 and finite, got {self.clip:g}")
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("precision", PRECISIONS),
             ("schedule", SCHEDULES),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.optimizer == "nesterov" and not self.momentum:
-            raise ValueError("the optimizer nesterov must have a momentum above 0, got 0")
+            raise InputError("the optimizer nesterov must have a momentum above 0, got 0")
         borders = (0.0, *self.drops, 1.0)
         if not all(low < high for low, high in pairwise(borders)):
-            raise ValueError(f"drops must ascend in (0, 1), got {_listed(self.drops)}")
+            raise InputError(f"drops must ascend in (0, 1), got {_listed(self.drops)}")
         for name in ("shift", "crop", "information"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+                raise InputError(f"{name} must be a whole number of at least 0, got {value!r}")
         if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip must lie in [0, 1], got {self.flip:g}")
+            raise InputError(f"flip must lie in [0, 1], got {self.flip:g}")
         if self.information and not (self.shift or self.crop or 0 < self.flip < 1):
-            raise ValueError(
+            raise InputError(
                 f"information {self.information} must come with a shift, a crop, or a flip below 1, "
                 "got none of them"
             )

@@ -8,6 +8,7 @@ from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.progress import Progress
@@ -73,9 +74,9 @@ def run_study(
             cluster, accelerate or the tracker cannot do what is asked.
     """
     if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if address is not None and engine != "ray":
-        raise ValueError(f"an address is for the engine ray, got {address!r} with the engine {engine}")
+        raise InputError(f"an address is for the engine ray, got {address!r} with the engine {engine}")
     if track is not None:
         check_tracker(track)
     placement = make_placement(recipe.precision)
@@ -131,11 +132,11 @@ def run_study(
 def _check_together(recipe: Recipe, engine: str, processes: int) -> None:
     """Check that several processes can train the trials of a recipe together."""
     if engine != "local":
-        raise ValueError(
+        raise InputError(
             f"engine must be local where {processes} processes train each trial together, got {engine}"
         )
     if recipe.batch_size < processes:
-        raise ValueError(
+        raise InputError(
             f"batch_size must be at least the number of processes, {processes}, got {recipe.batch_size}"
         )
 

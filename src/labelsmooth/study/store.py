@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.data import DataSummary
 from labelsmooth.study.measuring import (
     Clusters,
@@ -130,17 +131,17 @@ def load_study(folder: Path | str) -> Study:
     folder = Path(folder)
     path = folder / "study.json"
     if not path.is_file():
-        raise ValueError(f"{folder} holds no study: there is no study.json in it")
+        raise InputError(f"{folder} holds no study: there is no study.json in it")
     try:
         stored = _read_json(path)
         if stored["format"] != FORMAT:
-            raise ValueError(f"its format is {stored['format']!r}, expected {FORMAT}")
+            raise InputError(f"its format is {stored['format']!r}, expected {FORMAT}")
         recipe = Recipe(**_with_tuples(stored["recipe"]))
         data = DataSummary(**_with_tuples(stored["data"]))
         plan = tuple(str(name) for name in stored["plan"])
         _check_plan(recipe, plan)
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a study ({_cause(error)})") from error
+        raise InputError(f"{path} cannot be read as a study ({_cause(error)})") from error
     folders = [folder / "trials" / name for name in plan]
     trials = tuple(_read_trial(trial) for trial in folders if trial.exists())
     _check_places(recipe, plan, trials)
@@ -161,7 +162,7 @@ def lock_study(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"another process is running a study in {out}") from error
+            raise InputError(f"another process is running a study in {out}") from error
         yield
 
 
@@ -179,7 +180,7 @@ def check_folder(out: Path, recipe: Recipe, data: DataSummary) -> None:
     if before.data.sha256 != data.sha256 and not differing:
         differing = ["other rows"]
     if differing:
-        raise ValueError(
+        raise InputError(
             f"{out} holds a study with other settings ({', '.join(differing)}); give this one another folder"
         )
 
@@ -265,10 +266,10 @@ def _check_plan(recipe: Recipe, plan: Sequence[str]) -> None:
     taught = 0 if recipe.student is None else len(recipe.temperatures)
     blocks, rest = divmod(len(plan), len(recipe.objectives) * recipe.seeds)
     if rest or blocks not in ((1 + taught, 2 + taught) if taught else (1,)):
-        raise ValueError(f"its plan of {len(plan)} trials is not that of its recipe")
+        raise InputError(f"its plan of {len(plan)} trials is not that of its recipe")
     for name in plan:
         if name in ("", "..") or Path(name).name != name or plan.count(name) > 1:
-            raise ValueError(f"{name!r} is not the name of one trial")
+            raise InputError(f"{name!r} is not the name of one trial")
 
 
 def _check_places(recipe: Recipe, plan: Sequence[str], trials: Sequence[Trial]) -> None:
@@ -294,7 +295,7 @@ def _read_trial(folder: Path) -> Trial:
 
 def _metrics(stored: dict[str, Any]) -> Metrics:
     if missing := undefined(stored):
-        raise ValueError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
+        raise InputError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
     nested = {
         "test": Scores(**stored["test"]),
         "test_with_temperature": Scores(**stored["test_with_temperature"]),
@@ -325,8 +326,8 @@ def _reading_trial(folder: Path) -> Iterator[None]:
         raise _damaged(folder, _cause(error)) from error
 
 
-def _damaged(folder: Path, cause: str) -> ValueError:
-    return ValueError(
+def _damaged(folder: Path, cause: str) -> InputError:
+    return InputError(
         f"the trial in {folder} is damaged ({cause}); "
         "delete that folder and run the study again to train it anew"
     )
@@ -342,9 +343,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path.name} is not JSON") from error
+        raise InputError(f"{path.name} is not JSON") from error
     if not isinstance(stored, dict):
-        raise ValueError(f"{path.name} must hold a JSON object")
+        raise InputError(f"{path.name} must hold a JSON object")
     return stored
 
 

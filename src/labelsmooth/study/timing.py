@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.data import Data, Rows
 from labelsmooth.study.measuring import forward
 from labelsmooth.study.placement import Placement, make_placement
@@ -64,10 +65,10 @@ def trials_at_a_time(jobs: int | None, placement: Placement) -> int:
         ValueError: `jobs` is below 1, or above it where several processes train each trial together.
     """
     if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
+        raise InputError(f"jobs must be at least 1, got {jobs}")
     if placement.processes > 1:
         if jobs not in (None, 1):
-            raise ValueError(
+            raise InputError(
                 f"jobs must be 1 where {placement.processes} processes train each trial together, got {jobs}"
             )
         return 1

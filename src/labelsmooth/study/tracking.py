@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.store import Study, Trial
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def check_tracker(name: str) -> None:
         ModuleNotFoundError: accelerate is missing.
     """
     if name not in TRACKERS:
-        raise ValueError(f"track must be one of {', '.join(TRACKERS)}, got {name!r}")
+        raise InputError(f"track must be one of {', '.join(TRACKERS)}, got {name!r}")
     importlib.import_module("accelerate")
     if importlib.util.find_spec(name) is None:
-        raise ValueError(f"tracking with {name} needs the package {name}, which pip install {name} brings")
+        raise InputError(f"tracking with {name} needs the package {name}, which pip install {name} brings")
 
 
 def track_trials(name: str, study: Study) -> None:

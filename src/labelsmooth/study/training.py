@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure import distillation_loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.augment import augmented, seen_shape
@@ -60,7 +61,7 @@ class TrainedNetwork:
         try:
             network.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()})
         except RuntimeError as error:
-            raise ValueError(
+            raise InputError(
                 f"the weights of {self.config.id} are not those of the model {self.config.model}"
             ) from error
         return network.eval()
@@ -119,7 +120,7 @@ def train_trial(
             measure = partial(measure_network, network, config, data, curves, training.teacher)
             metrics, arrays = placement.from_first(measure)
     if names := undefined(asdict(metrics)):
-        raise ValueError(
+        raise InputError(
             f"the network of {config.words} cannot be measured, as {', '.join(names)} cannot be told: it "
             f"broke down, perhaps because the learning rate {config.learning_rate:g} is too large"
         )
@@ -184,7 +185,7 @@ class Training:
             self.network.eval()
             looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
             if looked_at is None or not math.isfinite(loss):
-                raise ValueError(
+                raise InputError(
                     f"the training of {self._config.words} broke down in epoch {epoch}: the logits are "
                     "infinite, or the same for every image; most likely the learning rate "
                     f"{self._config.learning_rate:g} is too large"

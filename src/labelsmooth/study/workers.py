@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.data import load_data
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import TrainedNetwork, TrialResult, train_trial
@@ -74,7 +75,7 @@ def train_trials(
                     message: Message = ready.recv()
                 except (EOFError, ConnectionResetError):
                     status = process_of[ready].wait()
-                    raise ValueError(
+                    raise InputError(
                         f"the process that trained {busy[ready].id} died with the exit status {status}; "
                         "if memory ran out, run the study again with fewer jobs"
                     ) from None
@@ -129,7 +130,7 @@ def work(descriptor: int) -> None:
         try:
             data = data or load_data(name)
             if data.summary.sha256 != config.data_sha256:
-                raise ValueError(f"the rows of {name} changed while the study ran")
+                raise InputError(f"the rows of {name} changed while the study ran")
             connection.send(train_trial(config, data, lambda: connection.send(None), teacher))
         except BrokenPipeError:  # the study is gone
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers.cifar import read_cifar
 from labelsmooth.study.readers.hf import read_hf
 from labelsmooth.study.readers.idx import read_idx
@@ -26,4 +27,4 @@ def read_source(name: str) -> Source:
         return _ON_DISK[kind](Path(place).expanduser())  # behind a colon no shell expands the ~
     if kind == "hf" and place:
         return read_hf(place)
-    raise ValueError(f"there is no data {name!r}; known are {KNOWN_DATA}")
+    raise InputError(f"there is no data {name!r}; known are {KNOWN_DATA}")

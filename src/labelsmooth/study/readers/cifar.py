@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers.source import Array, Source
 
 _PIXELS = (3, 32, 32)
@@ -46,7 +47,7 @@ def read_cifar(folder: Path) -> Source:
     version = next((v for v in _VERSIONS if any((folder / name).is_file() for name in v.train)), None)
     if version is None:
         if any((folder / name).is_file() for name in ("data_batch_1", "train")):
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds CIFAR's Python version, which is pickled; the binary one is read"
             )
         raise FileNotFoundError(
@@ -58,7 +59,7 @@ def read_cifar(folder: Path) -> Source:
     try:
         text = (folder / version.names).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{folder / version.names} is not text") from error
+        raise InputError(f"{folder / version.names} is not text") from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     parts = [_read_records(folder / name, version.label_bytes, len(names)) for name in version.train]
     return Source(
@@ -73,9 +74,9 @@ def _read_records(path: Path, label_bytes: int, num_classes: int) -> tuple[Array
     size = label_bytes + int(np.prod(_PIXELS))
     content = path.read_bytes()
     if not content or len(content) % size:
-        raise ValueError(f"{path} must hold records of {size} bytes, got {len(content)} bytes")
+        raise InputError(f"{path} must hold records of {size} bytes, got {len(content)} bytes")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
     labels = records[:, label_bytes - 1]
     if labels.max() >= num_classes:
-        raise ValueError(f"the labels in {path} must lie in 0..{num_classes - 1}, got {labels.max()}")
+        raise InputError(f"the labels in {path} must lie in 0..{num_classes - 1}, got {labels.max()}")
     return records[:, label_bytes:].reshape(-1, *_PIXELS).transpose(0, 2, 3, 1), labels

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers.images import stack_images
 from labelsmooth.study.readers.source import Array, Source
 
@@ -42,13 +43,13 @@ def read_hf(place: str) -> Source:
         name, _, label = place.rpartition(":")
     splits = _load(name)
     if "train" not in splits:
-        raise ValueError(f"{name} must have a split train, it has {', '.join(splits) or 'none'}")
+        raise InputError(f"{name} must have a split train, it has {', '.join(splits) or 'none'}")
     image, label = _columns(splits["train"].features, name, label)
     class_names = getattr(splits["train"].features[label], "names", None)
     own_test = None
     if "test" in splits:
         if splits["test"].features != splits["train"].features:
-            raise ValueError(f"the splits train and test of {name} must have the same columns and classes")
+            raise InputError(f"the splits train and test of {name} must have the same columns and classes")
         own_test = _read_split(splits["test"], image, label, f"{name}, split test")
     images, labels = _read_split(splits["train"], image, label, f"{name}, split train")
     return Source(
@@ -85,16 +86,16 @@ def _columns(features: Any, name: str, label: str) -> tuple[str, str]:
 
     images = [column for column, feature in features.items() if isinstance(feature, datasets.Image)]
     if len(images) != 1:
-        raise ValueError(f"{name} must have one column of images, it has {', '.join(images) or 'none'}")
+        raise InputError(f"{name} must have one column of images, it has {', '.join(images) or 'none'}")
     labels = [column for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     if label:
         if label not in features:
-            raise ValueError(f"{name} has no column {label}, it has {', '.join(features)}")
+            raise InputError(f"{name} has no column {label}, it has {', '.join(features)}")
         if not str(getattr(features[label], "dtype", "")).startswith(("int", "uint")):
-            raise ValueError(f"the column {label} of {name} must hold labels, it holds {features[label]}")
+            raise InputError(f"the column {label} of {name} must hold labels, it holds {features[label]}")
         return images[0], label
     if len(labels) != 1:
-        raise ValueError(
+        raise InputError(
             f"{name} must have one column of class labels, it has {', '.join(labels) or 'none'}; "
             f"name one, as in hf:{name}:COLUMN"
         )
@@ -112,7 +113,7 @@ def _read_split(split: Any, image: str, label: str, where: str) -> tuple[Array, 
     def contents() -> Iterator[tuple[str, bytes]]:
         for row, found in enumerate(encoded[image]):
             if found is None:
-                raise ValueError(f"{where}, row {row} must have an image, got none")
+                raise InputError(f"{where}, row {row} must have an image, got none")
             path, content = found["path"], found["bytes"]
             yield f"{where}, row {row}", Path(path).read_bytes() if content is None else content
 
@@ -127,4 +128,4 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except (datasets.exceptions.DatasetsError, *_UNREADABLE) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(f"{what} cannot be read: {lines[0]}") from error
+        raise InputError(f"{what} cannot be read: {lines[0]}") from error

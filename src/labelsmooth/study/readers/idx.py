@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers.source import Array, Source
 
 
@@ -41,22 +42,22 @@ def _read_file(folder: Path, name: str, dimensions: int) -> Array:
         with gzip.open(path) if path == zipped else path.open("rb") as stream:
             return _parse(cast("BinaryIO", stream), path, dimensions)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a gzip file, or was cut short") from error
+        raise InputError(f"{path} is not a gzip file, or was cut short") from error
 
 
 def _parse(stream: BinaryIO, path: Path, dimensions: int) -> Array:
     """Two zero bytes, 8 for unsigned bytes, the number of dimensions, their big-endian sizes, the values."""
     magic = stream.read(4)
     if magic != bytes([0, 0, 8, dimensions]):
-        raise ValueError(
+        raise InputError(
             f"{path} must start with the IDX magic number {0x0800 + dimensions}, "
             f"got the bytes '{magic.hex(' ')}'"
         )
     header = stream.read(4 * dimensions)
     if len(header) < 4 * dimensions:
-        raise ValueError(f"{path} was cut short in its header")
+        raise InputError(f"{path} was cut short in its header")
     shape = tuple(int(size) for size in np.frombuffer(header, dtype=">u4"))
     values = stream.read()
     if len(values) != math.prod(shape):
-        raise ValueError(f"{path} announces {math.prod(shape)} values in its header and holds {len(values)}")
+        raise InputError(f"{path} announces {math.prod(shape)} values in its header and holds {len(values)}")
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)

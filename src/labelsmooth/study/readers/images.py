@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers.source import Array, Source
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -36,14 +37,14 @@ def read_folder(folder: Path) -> Source:
         return Source(images=images, labels=labels, class_names=names)
     others = sorted(parts.keys() - {"train", "test"})
     if others:
-        raise ValueError(f"{folder} must hold train and test only, or the classes, got {others[0]} too")
+        raise InputError(f"{folder} must hold train and test only, or the classes, got {others[0]} too")
     names = tuple(part.name for part in _folders(parts["train"]))
     images, labels = _read_classes(parts["train"], names)
     own_test = None
     if "test" in parts:
         unknown = [part.name for part in _folders(parts["test"]) if part.name not in names]
         if unknown:
-            raise ValueError(f"{parts['test']} must hold classes of {parts['train']}, got {unknown[0]}")
+            raise InputError(f"{parts['test']} must hold classes of {parts['train']}, got {unknown[0]}")
         own_test = _read_classes(
             parts["test"], tuple(n for n in names if (parts["test"] / n).is_dir()), names
         )
@@ -69,7 +70,7 @@ def stack_images(images: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
         first = first or name
         decoded.append(pixels)
     if not decoded:
-        raise ValueError("there must be at least one image, got none")
+        raise InputError("there must be at least one image, got none")
     if all(pixels.ndim == 2 for pixels in decoded):
         return np.stack(decoded)
     colour = (pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2) for pixels in decoded)
@@ -83,11 +84,11 @@ def _decode(name: str, content: bytes, shape: tuple[int, ...] | None, first: str
         image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
     width, height = image.size
     if shape is not None and (height, width) != shape:  # before the pixels of a huge one are made
-        raise ValueError(
+        raise InputError(
             f"all images must have one size: {name} is {width}×{height} pixels, {first} {shape[1]}×{shape[0]}"
         )
     if image.mode not in _GREY + _COLOUR:
-        raise ValueError(f"{name} must have 8 bits a channel, got pixels of the mode {image.mode}")
+        raise InputError(f"{name} must have 8 bits a channel, got pixels of the mode {image.mode}")
     with _reading(name):
         return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
 
@@ -99,7 +100,7 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} is no PNG or JPEG image that can be read: {error}") from error
+        raise InputError(f"{name} is no PNG or JPEG image that can be read: {error}") from error
 
 
 def _read_classes(
@@ -112,13 +113,13 @@ def _read_classes(
         of_class = sorted(path for path in (folder / name).iterdir() if not path.name.startswith("."))
         for path in of_class:
             if path.suffix.lower() not in _SUFFIXES or not path.is_file():
-                raise ValueError(f"{path} must be an image ({', '.join(_SUFFIXES)})")
+                raise InputError(f"{path} must be an image ({', '.join(_SUFFIXES)})")
         if not of_class:
-            raise ValueError(f"{folder / name} must hold images of the class {name}, got none")
+            raise InputError(f"{folder / name} must hold images of the class {name}, got none")
         files += of_class
         labels += [(known or names).index(name)] * len(of_class)
     if not files:
-        raise ValueError(f"{folder} must hold a folder of images for every class, got none")
+        raise InputError(f"{folder} must hold a folder of images for every class, got none")
     return stack_images((str(path), path.read_bytes()) for path in files), np.array(labels)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.readers.source import Source
 
 # What numpy and zipfile raise for archives that are cut short, altered, encrypted or full of pickles.
@@ -31,15 +32,15 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an .npz archive, or was cut short")
+        raise InputError(f"{path} is not an .npz archive, or was cut short")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except _UNREADABLE as error:
-        raise ValueError(f"{path} is damaged, or holds Python objects instead of plain arrays") from error
+        raise InputError(f"{path} is damaged, or holds Python objects instead of plain arrays") from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy hands over the bytes of members that are no arrays
-            raise ValueError(f"{path} must hold plain arrays, {name} is none")
+            raise InputError(f"{path} must hold plain arrays, {name} is none")
     return arrays
 
 
@@ -53,8 +54,8 @@ def read_rows(path: Path) -> Source:
     arrays = read_npz(path)
     for name in ("x", "y"):
         if name not in arrays:
-            raise ValueError(f"{path} must hold the arrays x and y, it holds {', '.join(arrays) or 'none'}")
+            raise InputError(f"{path} must hold the arrays x and y, it holds {', '.join(arrays) or 'none'}")
     if ("x_test" in arrays) != ("y_test" in arrays):
-        raise ValueError(f"{path} must hold both x_test and y_test, or neither")
+        raise InputError(f"{path} must hold both x_test and y_test, or neither")
     own_test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     return Source(images=arrays["x"], labels=arrays["y"], own_test=own_test)

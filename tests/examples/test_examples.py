@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelsmooth import theory
 
-LANGUAGE_MODEL = Path(__file__).parents[1] / "examples" / "language_model.py"
+LANGUAGE_MODEL = Path(__file__).parents[2] / "examples" / "language_model.py"
 
 
 def printed(*options: str) -> tuple[str, dict[str, list[float]]]:

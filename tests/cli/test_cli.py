@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from labelsmooth import __version__, theory
 from labelsmooth.cli import main
 from labelsmooth.cli.options import add_options, from_namespace
+from labelsmooth.errors import InputError, InputTypeError
 
 THEORY = ["theory", "--classes", "1000"]
 
@@ -213,7 +214,7 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (ValueError("a row\n  is wrong"), "a row is wrong"),
+        (InputError("a row\n  is wrong"), "a row is wrong"),
         (FileNotFoundError(2, "No such file or directory", "x.npz"), "x.npz: No such file or directory"),
         (OSError("disk"), "disk"),
         (
@@ -236,7 +237,7 @@ def test_bad_input_found_while_running(subcommand, capsys, error, sentence):
     assert capsys.readouterr().err == f"labelsmooth: error: {sentence}\n"
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), TypeError("bad")])
+@pytest.mark.parametrize("error", [InputError("bad"), InputTypeError("bad")])
 def test_bad_input_found_in_the_options(subcommand, capsys, error):
     subcommand(check=raising(error))
     assert main(["sub"]) == 2
@@ -247,6 +248,7 @@ def test_bad_input_found_in_the_options(subcommand, capsys, error):
     "error",
     [
         TypeError("bug"),
+        ValueError("bug"),
         KeyError("bug"),
         RuntimeError("bug"),
         AssertionError("bug"),

@@ -36,7 +36,7 @@ from labelsmooth.report.audit_figures import gap_svg, reliability_svg, risk_cove
 from labelsmooth.report.audit_verdict import number
 from labelsmooth.study import Recipe, run_study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REQUIRED = (
     *("accuracy", "nll", "brier", "ece", "ece_l2", "mce", "smece", "debiased_l2", "temperature"),
     *("nll_after_temperature", "ece_after_temperature", "aurc", "augrc", "coverage_at_1pct_risk"),

@@ -18,7 +18,7 @@ from labelsmooth.cli import main
 from labelsmooth.study import RECIPES, load_study
 from labelsmooth.study.readers.npz import read_npz
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "checkpoint_features.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "checkpoint_features.py"
 CLASSES = ("n01440764", "n01443537", "n01484850")  # the names of ImageNet's first three
 NETWORK = """
 from torch import nn

@@ -3,7 +3,7 @@
 torchmetrics and scikit-learn run here. netcal, relplot and uncertainty-calibration pull much in, so what they
 return for the same inputs is frozen in fixtures/peer_calibration.json, by
 
-    python tests/test_calibration_peers.py
+    python tests/measure/test_calibration_peers.py
 
 where they are installed. netcal imports pyro and gpytorch, which ECE and MCE do not use; empty modules will do.
 """
@@ -19,7 +19,7 @@ import torch
 
 from labelsmooth.measure import Calibration
 
-FIXTURE = Path(__file__).parent / "fixtures" / "peer_calibration.json"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "peer_calibration.json"
 BINS = [1, 3, 7, 10, 15, 20, 49]
 
 
