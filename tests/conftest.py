@@ -1,19 +1,64 @@
-"""Settings for all tests, and what several test files share."""
+"""One process state for all tests, that each test leaves as it found it; and what several test files share."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from zlib import crc32
 
 import pytest
 import torch
 from hypothesis import settings
 
+# What libraries read when they are imported, and the processes that tests start: the same whichever files are run.
+os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 # Two workers share the cores; one thread each keeps them out of each other's way.
 torch.set_num_threads(1)
 
+# The examples of a property depend on the test alone, whatever the seed of the run.
 settings.register_profile("labelsmooth", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("labelsmooth")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Seed torch from the run's seed and the test's name, as pytest-randomly seeds `random` and numpy."""
+    torch.manual_seed(item.config.getoption("randomly_seed") + crc32(item.nodeid.encode()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to repeat the order of the tests and what they drew."""
+    terminalreporter.write_line(f"repeat with --randomly-seed={config.getoption('randomly_seed')}")
+
+
+def process_state() -> dict[str, object]:
+    """What one test could change under the next."""
+    matplotlib = sys.modules.get("matplotlib")
+    return {
+        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "working directory": Path.cwd(),
+        "sys.path": list(sys.path),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "rcParams": dict(matplotlib.rcParams) if matplotlib else None,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _process_stays_as_it_was():
+    before = process_state()
+    yield
+    after = process_state()
+    changed = {
+        name: (value, after[name])
+        for name, value in before.items()
+        if value is not None and value != after[name]
+    }
+    assert not changed
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """The GPU backend against the reference in float64: on a GPU where there is one, else in Triton's interpreter."""
 
-import os
-
 import pytest
 import torch
 
@@ -9,11 +7,9 @@ from labelsmooth.backends import gpu, reference
 from labelsmooth.backends.contract import Parts, Request
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which no test module does
 pytest.importorskip("triton")
 # NumPy, which the interpreter computes with, warns of the infinities that the kernels select away.
-pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.xdist_group("gpu")]
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INF, NAN = float("inf"), float("nan")

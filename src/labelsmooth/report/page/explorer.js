@@ -1,5 +1,5 @@
 // What an ε asks of the logits, for (1−ε)·onehot + ε/K. One row whose label's logit stands a gap g above the K−1
-// others, which are equal; losses and slopes are in nats. tests/report/test_browser.py holds these against
+// others, which are equal; losses and slopes are in nats. tests/report/test_page.py holds these against
 // labelsmooth.theory and labelsmooth.cross_entropy.
 
 const THEORY = {

@@ -143,8 +143,10 @@ def test_gradcheck_of_the_linear_loss(backend, reduction):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_without_a_break_and_for_any_number_of_rows(name, dtype):
     """Forward and backward equal those of the eager call; after the first change of the size none recompiles."""
+    from torch._dynamo.testing import CompileCounterWithBackend  # seconds to import
+
     torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(LOSSES[name], fullgraph=True, backend=counter)
     frames = []
     for rows in (6, 9, 14, 3, 40):

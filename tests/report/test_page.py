@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import torch
+from browser import CHROMIUM, Browser
 
 import labelsmooth as ls
-from browser import CHROMIUM, Browser
 from labelsmooth.measure import Calibration
 from labelsmooth.report import write_report
 from labelsmooth.study import Recipe, load_study, run_study

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
 import shutil
 from pathlib import Path
@@ -17,8 +16,6 @@ from PIL import Image
 from labelsmooth.cli import main
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import Data, load_data
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when `datasets` is imported, which the tests below do
 
 NAMES = ("ant & <b>", "bee", "$cat")
 
