@@ -28,6 +28,7 @@ from labelsmooth.bench.hardware import machine
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 
 HELP = "time the losses against torch's on this machine"
 DESCRIPTION = (
@@ -108,7 +109,8 @@ def run(options: Options) -> None:
 
 def _measured(options: Options) -> Iterator[Row]:
     """The rows one after another; each on stderr too, and in a terminal a bar of contests."""
-    from tqdm import tqdm
+    with needs_extra("study"):
+        from tqdm import tqdm
 
     planned = contests(options.only, options.scale)
     with tqdm(

@@ -10,6 +10,7 @@ from pathlib import Path
 from labelsmooth import theory
 from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 
 HELP = "print what a given smoothing and number of classes ask of the logits"
 DESCRIPTION = (
@@ -101,7 +102,8 @@ def _shown(value: Callable[[str], float], convention: str) -> str:
 
 def _draw(options: Options, path: Path) -> None:
     """One panel for each convention, written whole or not at all."""
-    from matplotlib.figure import Figure
+    with needs_extra("study"):
+        from matplotlib.figure import Figure
 
     from labelsmooth.plot.gap import plot_gap
 
