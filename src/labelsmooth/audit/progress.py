@@ -6,6 +6,8 @@ import sys
 from types import TracebackType
 from typing import Self
 
+from labelsmooth.extras import needs_extra
+
 
 class Progress:
     """A line for every measured model, and in a terminal a bar of rows for every pass over a file.
@@ -15,7 +17,8 @@ class Progress:
     """
 
     def __init__(self, models: int) -> None:
-        from tqdm import tqdm
+        with needs_extra("audit"):
+            from tqdm import tqdm
 
         self._models = models
         self._complete = 0

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 
 Array: TypeAlias = Tensor | npt.NDArray[Any]
 
@@ -68,11 +69,13 @@ def open_table(path: Path) -> Table:
 
             return NpzTable(path)
         case ".safetensors":
-            from labelsmooth.audit.safetensors import SafetensorsTable
+            with needs_extra("audit"):
+                from labelsmooth.audit.safetensors import SafetensorsTable
 
             return SafetensorsTable(path)
         case ".parquet":
-            from labelsmooth.audit.parquet import ParquetTable
+            with needs_extra("audit"):
+                from labelsmooth.audit.parquet import ParquetTable
 
             return ParquetTable(path)
     raise BadFile(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from labelsmooth.audit import Settings, run_audit
+from labelsmooth.extras import needs_extra
 from labelsmooth.report import check_audit_folder, write_audit
 
 HELP = "measure saved predictions of your own models and write a report"
@@ -38,8 +39,9 @@ class Options(Settings):
 
 def run(options: Options) -> None:
     settings = Settings(**{setting.name: getattr(options, setting.name) for setting in fields(Settings)})
-    for package in ("jinja2", "matplotlib", "tqdm"):  # now, and not after the measuring
-        import_module(package)
+    with needs_extra("audit"):  # now, and not after the measuring
+        for package in ("jinja2", "matplotlib", "tqdm"):
+            import_module(package)
     report = write_audit(run_audit(settings), options.out)
     print(report.text)
     print(report.path)

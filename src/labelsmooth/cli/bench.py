@@ -28,6 +28,8 @@ from labelsmooth.bench.hardware import machine
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
+from labelsmooth.files import write_whole
 
 HELP = "time the losses against torch's on this machine"
 DESCRIPTION = (
@@ -108,7 +110,8 @@ def run(options: Options) -> None:
 
 def _measured(options: Options) -> Iterator[Row]:
     """The rows one after another; each on stderr too, and in a terminal a bar of contests."""
-    from tqdm import tqdm
+    with needs_extra("study"):
+        from tqdm import tqdm
 
     planned = contests(options.only, options.scale)
     with tqdm(
@@ -128,9 +131,9 @@ def _hand_over(result: Result, options: Options) -> None:
     """The files, and the table on stdout."""
     text = to_json(result)
     if options.json is not None:
-        _write(options.json, text)
+        write_whole(options.json, text)
     if options.markdown is not None:
-        _write(options.markdown, markdown(from_json(text)))
+        write_whole(options.markdown, markdown(from_json(text)))
     table = [header(result.scale), *(cells(row, result.scale) for row in result.rows)]
     print(aligned(table))
     for reason in missing(result.rows):
@@ -139,16 +142,6 @@ def _hand_over(result: Result, options: Options) -> None:
         print(f"\n{SCALED.format(result.scale)}.")
     if not result.complete:
         print(f"\n{UNFINISHED}.")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.partial")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -20,16 +20,9 @@ from typing import NoReturn
 from labelsmooth import __version__
 from labelsmooth.cli.options import add_options, flag, from_namespace, is_positional
 from labelsmooth.errors import REFUSALS, InputError
+from labelsmooth.extras import MissingPackage
 
 COMMANDS = ("study", "report", "audit", "theory", "bench")
-# The extra that brings a package.
-_EXTRAS = {
-    **dict.fromkeys(("PIL", "jinja2", "matplotlib", "mlxtend", "scipy", "sklearn", "tqdm"), "study"),
-    **dict.fromkeys(("pyarrow", "safetensors"), "audit"),
-    "accelerate": "accelerate",
-    "datasets": "hf",
-    "ray": "ray",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,16 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader has seen enough; python would complain when it flushes the rest at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (*REFUSALS, OSError) as error:
+    except (*REFUSALS, MissingPackage, OSError) as error:
         return _fail(_sentence(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "labelsmooth"):
             raise
-        if package not in _EXTRAS:  # that a network of the user's own needs
-            return _fail(f"this needs the package {package}, which is not installed")
-        extra = _EXTRAS[package]
-        return _fail(f"this needs the package {package}, which pip install 'labelsmooth[{extra}]' brings")
+        # that a network of the user's own needs
+        return _fail(f"this needs the package {package}, which is not installed")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labelsmooth.files import write_whole
 from labelsmooth.report import (
     TABLE_FORMATS,
     check_folders,
@@ -69,5 +70,5 @@ def run(options: Options) -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / ("scores.md" if options.table == "markdown" else "scores.tex")
-    path.write_text(table, encoding="utf-8")
+    write_whole(path, table)
     print(path)

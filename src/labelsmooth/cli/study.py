@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
+from labelsmooth.extras import needs_extra
 from labelsmooth.report import write_report
 from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
 from labelsmooth.study.placement import is_first_process, make_placement
@@ -86,8 +87,9 @@ def run(options: Options) -> None:
         if is_first_process():
             print(_shown(plan, options.out, jobs))
         return
-    for package in ("jinja2", "scipy", "tqdm"):  # now, and not after the training
-        import_module(package)
+    with needs_extra("study"):  # now, and not after the training
+        for package in ("jinja2", "scipy", "tqdm"):
+            import_module(package)
     try:
         run_study(
             recipe,

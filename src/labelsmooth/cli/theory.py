@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from pathlib import Path
 from labelsmooth import theory
 from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
+from labelsmooth.files import write_whole
 
 HELP = "print what a given smoothing and number of classes ask of the logits"
 DESCRIPTION = (
@@ -100,8 +103,9 @@ def _shown(value: Callable[[str], float], convention: str) -> str:
 
 
 def _draw(options: Options, path: Path) -> None:
-    """One panel for each convention, written whole or not at all."""
-    from matplotlib.figure import Figure
+    """One panel for each convention."""
+    with needs_extra("study"):
+        from matplotlib.figure import Figure
 
     from labelsmooth.plot.gap import plot_gap
 
@@ -113,9 +117,6 @@ def _draw(options: Options, path: Path) -> None:
         curves = theory.gap_curves([*others, options.classes], convention, options.smoothing)
         plot_gap(curves, panel)
         panel.label_outer()
-    unfinished = path.with_name(f".{path.name}.partial")
-    try:
-        figure.savefig(unfinished, format=path.suffix[1:].lower())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    stream = io.BytesIO()
+    figure.savefig(stream, format=path.suffix[1:].lower())
+    write_whole(path, stream.getvalue())

@@ -14,16 +14,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-try:
-    from torchmetrics import Metric
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "labelsmooth.integrations.torchmetrics needs torchmetrics: pip install 'labelsmooth[torchmetrics]'"
-    ) from error
-
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
 from labelsmooth.measure.calibration import Edges, Peer
+
+with needs_extra("torchmetrics"):
+    from torchmetrics import Metric
 
 _Measure: TypeAlias = Calibration | Selective
 

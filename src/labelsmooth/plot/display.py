@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +90,8 @@ class Panels(Display):
         """
         rows, columns, width, height = self._grid()
         if ax is None:
-            import matplotlib.pyplot as plt
+            with needs_extra("study"):
+                import matplotlib.pyplot as plt
 
             _, axes = plt.subplots(
                 rows, columns, figsize=(width, height), squeeze=False, layout="constrained"

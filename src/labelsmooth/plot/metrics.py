@@ -84,9 +84,9 @@ class MetricAgainstEpsDisplay(Panel):
         return {"eps": self.eps, "value": self.value, "low": self.low, "high": self.high}
 
     def _draw(self, ax: Axes | None) -> Axes:
+        ax = axes_or_new(ax, height=2.6)
         from matplotlib.transforms import ScaledTranslation
 
-        ax = axes_or_new(ax, height=2.6)
         cycle_colours(ax)
         # a bootstrap's interval need not hold the value
         below, above = np.maximum(self.value - self.low, 0), np.maximum(self.high - self.value, 0)

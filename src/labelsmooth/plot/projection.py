@@ -52,9 +52,9 @@ def plot_projection(
 
     Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", fig. 1.
     """
+    ax = axes_or_new(ax)
     from matplotlib.lines import Line2D
 
-    ax = axes_or_new(ax)
     colours = COLOURS[:3]
     names = [str(label) if class_names is None else class_names[label] for label in projection.classes]
     names = [name.replace("$", r"\$") for name in names]  # a dollar in a name is no mathematics

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelsmooth.audit import Measured
+from labelsmooth.extras import needs_extra
 from labelsmooth.plot import GapDisplay, RiskCoverageDisplay, plot_projection, plot_reliability
 from labelsmooth.plot.style import COLOURS
 
@@ -95,7 +96,8 @@ def _in_legend(name: str) -> str:
 
 def _new_figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches."""
-    from matplotlib.figure import Figure
+    with needs_extra("audit"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 

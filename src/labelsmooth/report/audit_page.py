@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -15,6 +14,7 @@ import torch
 
 from labelsmooth.audit import Audit, Measured, to_json
 from labelsmooth.errors import InputError
+from labelsmooth.files import write_together
 from labelsmooth.report.audit_figures import gap_svg, projection_svg, reliability_svg, risk_coverage_svg
 from labelsmooth.report.audit_verdict import SCORES, differences, findings, headlines, remarks, with_interval
 from labelsmooth.report.html import data_uri, render
@@ -101,21 +101,9 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
         versions=versions,
     )
     out.mkdir(parents=True, exist_ok=True)
-    _write(out, {"metrics.json": to_json(audit), "report.html": html})
-    return AuditReport(path=out / "report.html", text=_text(audit))
-
-
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """All of them, or where one cannot be written none."""
-    partial = {name: folder / f".partial-{name}" for name in files}
-    try:
-        for name, content in files.items():
-            partial[name].write_text(content, encoding="utf-8", errors="replace")  # a path need not be UTF-8
-        for name, path in partial.items():
-            path.replace(folder / name)
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
+    path = out / "report.html"
+    write_together({out / "metrics.json": to_json(audit), path: html})
+    return AuditReport(path=path, text=_text(audit))
 
 
 def _text(audit: Audit) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from labelsmooth.extras import needs_extra
+
 
 def render(
     template: str, /, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: Any
@@ -20,10 +22,11 @@ def render(
     address, whatever a name from data does to the page.
 
     Raises:
-        ImportError: jinja2 is missing; `labelsmooth[study]` brings it.
+        ImportError: jinja2 is missing; the extras `study` and `audit` bring it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    with needs_extra("study", "audit"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("labelsmooth.report", "."), autoescape=True, undefined=StrictUndefined

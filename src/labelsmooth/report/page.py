@@ -12,6 +12,7 @@ from textwrap import fill
 from typing import Any
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import write_whole
 from labelsmooth.report.figures import Cell, Figure, arm_names, figures, has_plane
 from labelsmooth.report.html import data_block, render
 from labelsmooth.report.methods import facts, paragraph, study_names
@@ -109,9 +110,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     )
     target.mkdir(parents=True, exist_ok=True)
     path = target / "report.html"
-    partial = path.with_name(".partial-report.html")
-    partial.write_text(html, encoding="utf-8", errors="replace")  # a path need not be UTF-8
-    partial.replace(path)
+    write_whole(path, html)
     return Report(
         path=path,
         verdicts=tuple(found for _, found in studies),

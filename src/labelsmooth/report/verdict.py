@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Literal, get_args
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 from labelsmooth.report.words import listed
 from labelsmooth.study import Metrics, Objective, Scores, Study, Trial
 
@@ -142,7 +143,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Mean and half-width of the 95 % t-interval of values over seeds; nan where one of them is."""
     if len(values) < 2 or any(map(math.isnan, values)):
         return Estimate(mean=fmean(values), half_width=math.nan)
-    from scipy.stats import t
+    with needs_extra("study"):
+        from scipy.stats import t
 
     quantile = float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
     return Estimate(mean=fmean(values), half_width=quantile * stdev(values) / math.sqrt(len(values)))

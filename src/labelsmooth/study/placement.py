@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from labelsmooth.extras import needs_extra
+
 T = TypeVar("T")
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -113,6 +115,7 @@ def make_placement(precision: str) -> Placement:
     useful = torch.accelerator.is_available() and importlib.util.find_spec("accelerate") is not None
     if not (needed or useful):
         return Placement()
-    from labelsmooth.study.accelerated import Accelerated
+    with needs_extra("accelerate"):
+        from labelsmooth.study.accelerated import Accelerated
 
     return Accelerated(precision)

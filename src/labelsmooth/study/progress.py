@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from labelsmooth.extras import needs_extra
 from labelsmooth.study.training import TrialResult
 
 
@@ -21,7 +22,8 @@ class Progress:
     """
 
     def __init__(self, *, trials: int, complete: int, epochs: int, silent: bool) -> None:
-        from tqdm import tqdm
+        with needs_extra("study"):
+            from tqdm import tqdm
 
         self._silent = silent
         self._trials = trials

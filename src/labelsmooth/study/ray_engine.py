@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 from labelsmooth.study.data import Data
 from labelsmooth.study.models import MODELS, model_sha256
 from labelsmooth.study.placement import make_placement
@@ -55,7 +56,8 @@ def connected(address: str | None, cores: int, models: Iterable[str]) -> Iterato
         # alone on any system, and nothing else does: where it is given that address, it takes the machine's.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    import ray
+    with needs_extra("ray"):
+        import ray
 
     if ray.is_initialized():
         raise InputError("this process is connected to a Ray cluster already; call ray.shutdown() first")

@@ -13,37 +13,35 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import PARTIAL, sync_folder, write_synced, write_whole
 from labelsmooth.study.data import DataSummary
-from labelsmooth.study.measuring import (
-    Clusters,
-    Curves,
-    Distilled,
-    Metrics,
-    Scores,
-    TrialArrays,
-    undefined,
-)
+from labelsmooth.study.decode import decode
+from labelsmooth.study.measuring import Metrics, TrialArrays, undefined
 from labelsmooth.study.readers.npz import read_npz
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.training import TrialResult, Weights
 from labelsmooth.study.versions import Versions
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
 FORMAT = 3  # of the folder; raised when older folders can no longer be read
-_PARTIAL = ".partial-"
 GROWING = (
     "eps",
     "also",
@@ -53,6 +51,16 @@ GROWING = (
     "beta",
     "plain_student",
 )  # may change: trials are kept or added
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """What study.json holds."""
+
+    format: int
+    recipe: Recipe
+    data: DataSummary
+    plan: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,14 +142,13 @@ def load_study(folder: Path | str) -> Study:
         raise InputError(f"{folder} holds no study: there is no study.json in it")
     try:
         stored = _read_json(path)
-        if stored["format"] != FORMAT:
-            raise InputError(f"its format is {stored['format']!r}, expected {FORMAT}")
-        recipe = Recipe(**_with_tuples(stored["recipe"]))
-        data = DataSummary(**_with_tuples(stored["data"]))
-        plan = tuple(str(name) for name in stored["plan"])
+        if stored.get("format") != FORMAT:
+            raise InputError(f"its format is {stored.get('format')!r}, expected {FORMAT}")
+        header = decode(_Header, stored, path.name)
+        recipe, data, plan = header.recipe, header.data, header.plan
         _check_plan(recipe, plan)
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a study ({_cause(error)})") from error
+    except InputError as error:
+        raise InputError(f"{path} cannot be read as a study ({error})") from error
     folders = [folder / "trials" / name for name in plan]
     trials = tuple(_read_trial(trial) for trial in folders if trial.exists())
     _check_places(recipe, plan, trials)
@@ -155,14 +162,12 @@ def lock_study(out: Path) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
     """
-    import fcntl  # not on Windows, where studies can still be read
-
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process is running a study in {out}") from error
+    try:
+        held = FileLock(out / ".lock").acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(f"another process is running a study in {out}") from error
+    with held:
         yield
 
 
@@ -194,15 +199,11 @@ def begin_study(out: Path, recipe: Recipe, data: DataSummary, configs: Sequence[
     """
     check_folder(out, recipe, data)
     (out / "trials").mkdir(exist_ok=True)
-    for leftover in (out / "trials").glob(f"{_PARTIAL}*"):
+    for leftover in (out / "trials").glob(f"{PARTIAL}*"):
         shutil.rmtree(leftover)
-    stored = {
-        "format": FORMAT,
-        "recipe": asdict(recipe),
-        "data": asdict(data),
-        "plan": [config.id for config in configs],
-    }
-    _replace(out / "study.json", _json(stored))
+    plan = tuple(config.id for config in configs)
+    header = _Header(format=FORMAT, recipe=recipe, data=data, plan=plan)
+    write_whole(out / "study.json", _json(header))
 
 
 def has_trial(out: Path, config: TrialConfig) -> bool:
@@ -236,16 +237,16 @@ def load_weights(out: Path, config: TrialConfig) -> Weights:
 def save_trial(out: Path, result: TrialResult) -> None:
     """Store a finished trial: the folder appears complete and on the disk, or not at all."""
     folder = out / "trials" / result.config.id
-    partial = folder.with_name(_PARTIAL + folder.name)
+    partial = folder.with_name(PARTIAL + folder.name)
     partial.mkdir()
-    _write(partial / "config.json", _json(asdict(result.config)))
-    _write(partial / "metrics.json", _json(asdict(result.metrics)))
-    _write(partial / "versions.json", _json(asdict(result.versions)))
-    _write(partial / "arrays.npz", _npz(vars(result.arrays)))
-    _write(partial / "weights.npz", _npz(result.weights))
-    _sync_folder(partial)
+    write_synced(partial / "config.json", _json(result.config))
+    write_synced(partial / "metrics.json", _json(result.metrics))
+    write_synced(partial / "versions.json", _json(result.versions))
+    write_synced(partial / "arrays.npz", _npz(vars(result.arrays)))
+    write_synced(partial / "weights.npz", _npz(result.weights))
+    sync_folder(partial)
     partial.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def write_results(out: Path) -> Study:
@@ -258,7 +259,7 @@ def write_results(out: Path) -> Study:
         )
         for trial in study.trials
     ]
-    _replace(out / "results.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    write_whole(out / "results.jsonl", "".join(f"{line}\n" for line in lines).encode())
     return study
 
 
@@ -285,45 +286,33 @@ def _check_places(recipe: Recipe, plan: Sequence[str], trials: Sequence[Trial]) 
 
 def _read_trial(folder: Path) -> Trial:
     with _reading_trial(folder):
+        metrics = _read(Metrics, folder / "metrics.json")
+        if missing := undefined(asdict(metrics)):
+            raise InputError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
         return Trial(
             folder=folder,
-            config=TrialConfig(**_with_tuples(_read_json(folder / "config.json"))),
-            metrics=_metrics(_read_json(folder / "metrics.json")),
-            versions=Versions(**_read_json(folder / "versions.json")),
+            config=_read(TrialConfig, folder / "config.json"),
+            metrics=metrics,
+            versions=_read(Versions, folder / "versions.json"),
         )
-
-
-def _metrics(stored: dict[str, Any]) -> Metrics:
-    if missing := undefined(stored):
-        raise InputError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
-    nested = {
-        "test": Scores(**stored["test"]),
-        "test_with_temperature": Scores(**stored["test_with_temperature"]),
-        "train_clusters": Clusters(**stored["train_clusters"]),
-        "validation_clusters": Clusters(**stored["validation_clusters"]),
-        "distilled": None if stored["distilled"] is None else Distilled(**stored["distilled"]),
-        "curves": Curves(**_with_tuples(stored["curves"])),
-    }
-    return Metrics(**{**stored, **nested})
-
-
-def _with_tuples(stored: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists where the dataclasses have tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
 
 
 def _read_arrays(folder: Path) -> TrialArrays:
     with _reading_trial(folder):
-        return TrialArrays(**read_npz(folder / "arrays.npz"))  # type: ignore[arg-type]
+        arrays = read_npz(folder / "arrays.npz")
+        names = [field.name for field in fields(TrialArrays)]
+        if sorted(arrays) != sorted(names):
+            raise InputError(f"arrays.npz must hold {', '.join(names)}, got {', '.join(arrays) or 'none'}")
+        return TrialArrays(**arrays)  # type: ignore[arg-type]
 
 
 @contextmanager
 def _reading_trial(folder: Path) -> Iterator[None]:
-    """Turn whatever a damaged trial makes readers raise into one sentence that says what to do."""
+    """Say of what is refused in a stored trial what to do."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
-        raise _damaged(folder, _cause(error)) from error
+    except (InputError, FileNotFoundError) as error:
+        raise _damaged(folder, str(error)) from error
 
 
 def _damaged(folder: Path, cause: str) -> InputError:
@@ -333,51 +322,25 @@ def _damaged(folder: Path, cause: str) -> InputError:
     )
 
 
-def _cause(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    return " ".join(str(error).split())
+def _read(kind: type[T], path: Path) -> T:
+    return decode(kind, _read_json(path), path.name)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name} is not JSON") from error
     if not isinstance(stored, dict):
         raise InputError(f"{path.name} must hold a JSON object")
     return stored
 
 
-def _json(stored: dict[str, Any]) -> bytes:
-    return (json.dumps(stored, indent=2, allow_nan=False) + "\n").encode()
+def _json(stored: DataclassInstance) -> bytes:
+    return (json.dumps(asdict(stored), indent=2, allow_nan=False) + "\n").encode()
 
 
 def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that readers see either as it was or complete."""
-    partial = path.with_name(_PARTIAL + path.name)
-    _write(partial, content)
-    partial.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

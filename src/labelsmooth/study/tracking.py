@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 from labelsmooth.study.store import Study, Trial
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def check_tracker(name: str) -> None:
     """
     if name not in TRACKERS:
         raise InputError(f"track must be one of {', '.join(TRACKERS)}, got {name!r}")
-    importlib.import_module("accelerate")
+    with needs_extra("accelerate"):
+        importlib.import_module("accelerate")
     if importlib.util.find_spec(name) is None:
         raise InputError(f"tracking with {name} needs the package {name}, which pip install {name} brings")
 

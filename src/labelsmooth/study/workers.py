@@ -7,20 +7,27 @@ one of the cores; two trials beside each other are twice as fast as one, and do 
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Pipe, wait
 from typing import Any, TypeAlias
 
 import torch
 
-from labelsmooth.errors import InputError
+from labelsmooth.errors import REFUSALS, InputError
 from labelsmooth.study.data import load_data
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import TrainedNetwork, TrialResult, train_trial
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    from multiprocessing.connection import Connection
 
 # What a worker sends: None after every epoch, then the trial's result or the exception that ended it.
 Message: TypeAlias = TrialResult | Exception | None
@@ -64,7 +71,7 @@ def train_trials(
 
         def begin(connection: Connection[Any, Any]) -> None:
             busy[connection] = waiting.pop()
-            connection.send((busy[connection], teacher_of(busy[connection])))
+            _send(connection, (busy[connection], teacher_of(busy[connection])))
 
         for worker in workers:
             begin(worker.connection)
@@ -98,15 +105,8 @@ def _started(number: int, first: object) -> Iterator[list[_Worker]]:
         for _ in range(number):
             mine, its = Pipe()
             with its:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _WORK, str(its.fileno())],
-                    pass_fds=[its.fileno()],
-                    # in a group of its own: an interrupt of the terminal is for this process, which ends them
-                    process_group=0,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                )
-            workers.append(_Worker(process, mine))
-            mine.send(first)
+                workers.append(_Worker(_process(its), mine))
+            _send(mine, first)
         yield workers
     finally:
         for worker in workers:
@@ -116,9 +116,37 @@ def _started(number: int, first: object) -> Iterator[list[_Worker]]:
             worker.process.wait()
 
 
-def work(descriptor: int) -> None:
+def _send(connection: Connection[Any, Any], message: object) -> None:
+    with suppress(ConnectionError):  # a process that died is told of where it is listened to
+        connection.send(message)
+
+
+def _process(connection: Connection[Any, Any]) -> subprocess.Popen[bytes]:
+    """A process that works at the other end of a connection, and has nothing else of this one.
+
+    It is in a group of its own: an interrupt of the terminal is for this process, which ends it. That of
+    `multiprocessing` would run the main module again, with the study in it where nothing guards that.
+    """
+    handle = connection.fileno()
+    apart: dict[str, Any]
+    if sys.platform == "win32":
+        os.set_handle_inheritable(handle, True)
+        apart = {
+            "startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]}),
+            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP,
+        }
+    else:
+        apart = {"pass_fds": [handle], "process_group": 0}
+    return subprocess.Popen(
+        [sys.executable, "-c", _WORK, str(handle)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        **apart,
+    )
+
+
+def work(handle: int) -> None:
     """Train what comes through a connection until nothing comes any more."""
-    connection: Connection[Any, Any] = Connection(descriptor)
+    connection: Connection[Any, Any] = Connection(handle)
     name, threads = connection.recv()
     torch.set_num_threads(threads)
     data = None
@@ -135,4 +163,16 @@ def work(descriptor: int) -> None:
         except BrokenPipeError:  # the study is gone
             return
         except Exception as error:  # noqa: BLE001 (it is raised again where the study runs)
-            connection.send(error)
+            connection.send(_told(error))
+
+
+def _told(error: Exception) -> Exception:
+    """The error as another process can raise it: one of the program with the traceback that it has here."""
+    if isinstance(error, REFUSALS):
+        return error
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 (a class may ask for more arguments than it hands on)
+        error = RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
+    error.add_note("In the process that trained:\n" + "".join(traceback.format_exception(error)))
+    return error

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 from labelsmooth.study.readers.images import stack_images
 from labelsmooth.study.readers.source import Array, Source
 
@@ -66,7 +67,8 @@ def _local(name: str) -> Path:
 
 def _load(name: str) -> dict[str, Any]:
     """The splits by name."""
-    import datasets
+    with needs_extra("hf"):
+        import datasets
 
     folder = _local(name)
     if name.startswith(("/", ".", "~")) and not folder.is_dir():

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
 from labelsmooth.study.readers.source import Array, Source
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -78,7 +79,8 @@ def stack_images(images: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
 
 
 def _decode(name: str, content: bytes, shape: tuple[int, ...] | None, first: str) -> NDArray[np.uint8]:
-    from PIL import Image
+    with needs_extra("study"):
+        from PIL import Image
 
     with _reading(name):
         image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))

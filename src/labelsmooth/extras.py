@@ -1,0 +1,34 @@
+"""What is said where a package is missing that only a part of this library needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MissingPackage(ModuleNotFoundError):
+    """A package is not installed that an extra of this one brings: one sentence that names both."""
+
+
+@contextmanager
+def needs_extra(*extras: str) -> Iterator[None]:
+    """Turn a failed import within the block into a sentence that says how to install what is missing.
+
+    Args:
+        extras: of pyproject.toml, any of which brings the packages that the block imports.
+
+    Raises:
+        MissingPackage: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "labelsmooth"):  # an error in this library
+            raise
+        commands = " or ".join(f"'.[{extra}]'" for extra in extras)
+        raise MissingPackage(
+            f"this needs the package {package}, "
+            f"which pip install {commands} in a clone of labelsmooth brings",
+            name=package,
+        ) from error

@@ -1,0 +1,69 @@
+"""Files that are written whole or not at all, and are on the disk once that is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL = ".partial-"  # before the name of what is not yet whole
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that readers see either as it was or complete; see `write_together`."""
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write files that readers see either as they were or complete: all of them, or where one fails none.
+
+    Args:
+        contents: of each file, whose folder exists. Text becomes UTF-8; what has no UTF-8, as the name of a
+            file may, becomes a question mark.
+
+    Raises:
+        OSError: one cannot be written; it names that file.
+    """
+    partial = {path: path.with_name(PARTIAL + path.name) for path in contents}
+    try:
+        for path, content in contents.items():
+            with _naming(path):
+                write_synced(partial[path], content)
+        for path, written in partial.items():
+            with _naming(path):
+                written.replace(path)
+    finally:
+        for written in partial.values():
+            written.unlink(missing_ok=True)
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
+
+
+def write_synced(path: Path, content: str | bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with _naming(path), path.open("wb") as stream:
+        stream.write(content.encode(errors="replace") if isinstance(content, str) else content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; Windows offers nothing to wait for."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system, which names none where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise

@@ -1,0 +1,52 @@
+"""JSON as the dataclasses that it was written from."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from labelsmooth.errors import InputError
+
+T = TypeVar("T")
+
+
+def decode(kind: type[T], stored: object, name: str) -> T:
+    """Make a dataclass of the object that `json.loads` gave, whose every value is checked by its type.
+
+    Args:
+        kind: the dataclass; its fields are str, bool, int, float, `tuple[X, ...]`, `X | None` or dataclasses.
+        stored: any value.
+        name: of the value, for messages.
+
+    Raises:
+        InputError: the value is not such an object, lacks a field or has another, one holds something else
+            than its type, or the dataclass refuses it.
+    """
+    made: T = _value(kind, stored, name)
+    return made
+
+
+def _value(kind: Any, stored: Any, name: str) -> Any:
+    if is_dataclass(kind):
+        if not isinstance(stored, dict):
+            raise InputError(f"{name} must hold a JSON object")
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            if field.default is MISSING and field.name not in stored:
+                raise InputError(f"{name} must hold {field.name}, which is missing")
+        for key in stored:
+            if key not in hints:
+                raise InputError(f"{name} must hold {', '.join(hints)}, got {key!r} too")
+        return kind(**{key: _value(hints[key], value, f"{name}: {key}") for key, value in stored.items()})
+    if get_origin(kind) is types.UnionType:  # X | None
+        inner, _ = get_args(kind)
+        return None if stored is None else _value(inner, stored, name)
+    if get_origin(kind) is tuple:
+        if not isinstance(stored, list):
+            raise InputError(f"{name} must be a list, got {stored!r}")
+        return tuple(_value(get_args(kind)[0], value, name) for value in stored)
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(stored, allowed) or (isinstance(stored, bool) and kind is not bool):
+        raise InputError(f"{name} must be of the type {kind.__name__}, got {stored!r}")
+    return stored

@@ -1,0 +1,61 @@
+"""Files appear whole or not at all, and an error of the system names the file."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from labelsmooth.files import write_together, write_whole
+
+
+def test_text_and_bytes_replace_what_was_there(tmp_path):
+    path = tmp_path / "page.html"
+    write_whole(path, "± und \udcff")  # a name of a file need not be UTF-8
+    assert path.read_bytes() == "± und ?".encode()
+    write_whole(path, b"\x00new")
+    assert path.read_bytes() == b"\x00new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def full_disk(monkeypatch, of: int) -> None:
+    """Let the of-th sync find the disk full, as one can that promised to take what was written."""
+    left = of
+
+    def sync(_: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+@pytest.mark.parametrize("of", [1, 2])
+def test_of_files_that_belong_together_all_or_none_are_written(tmp_path, monkeypatch, of):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_text("old")
+    full_disk(monkeypatch, of)
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_together(dict.fromkeys(paths, "new"))
+    assert raised.value.filename == str(paths[of - 1])
+    assert sorted(tmp_path.iterdir()) == paths
+    assert [path.read_text() for path in paths] == ["old", "old"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_disk_that_is_full_is_named(tmp_path):
+    path = tmp_path / "results"
+    (tmp_path / ".partial-results").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_whole(path, "x" * 10)
+    assert raised.value.filename == str(path)
+    assert not path.exists()
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "missing" / "page.html"
+    with pytest.raises(FileNotFoundError) as raised:
+        write_whole(path, "")
+    assert raised.value.filename == str(path)
