@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -23,6 +23,15 @@ lint: $(READY)
 bench: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/labelsmooth bench --json benchmarks/results/cpu.json --markdown docs/benchmarks.md
+
+# The kernels under AddressSanitizer and UBSan, whose runtime has to be in a process before anything else.
+CALLS := 5000
+sanitize: $(READY)
+	export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	cmake -S . -B build/sanitize -G Ninja -DLABELSMOOTH_SANITIZE=ON && cmake --build build/sanitize
+	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)"; \
+	ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/fuzz_kernels.py \
+	--library build/sanitize/labelsmooth_cpu.so --sanitized --calls $(CALLS)
 
 # Rebuilt when the pins, the project's metadata or the C++ sources change. Without build isolation the pins hold for
 # what builds the library too; where there is a compiler, a library that does not build is an error.

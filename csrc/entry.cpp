@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #endif
 #if defined(__linux__)
+#include <pthread.h>
 #include <sys/mman.h>
 #endif
 
@@ -33,6 +34,10 @@ void advise_huge_pages(char* from, char* to) {
     const uintptr_t end = reinterpret_cast<uintptr_t>(to) / size * size;
     if (end > start) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
 }
+
+// A forked child has OpenMP's record of its threads without the threads, for which GNU's would wait for ever.
+bool forked = false;
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 #else
 void advise_huge_pages(char*, char*) {}
 #endif
@@ -41,6 +46,7 @@ void advise_huge_pages(char*, char*) {}
 
 void parallel(int64_t threads, void (*work)(void*), void* data) {
 #if defined(__linux__)
+    if (forked) return work(data);
     // The OpenMP threads that torch has already started, whichever library they are of: a second pool beside
     // them would wait for the same cores.
     using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
@@ -58,6 +64,9 @@ void parallel(int64_t threads, void (*work)(void*), void* data) {
 EXPORT int64_t labelsmooth_isa() { return best_isa(); }
 
 EXPORT int64_t labelsmooth_call_size() { return sizeof(Call); }
+
+#define LS_NAME(type, name) #name " "
+EXPORT const char* labelsmooth_layout() { return LS_SLOPE(LS_NAME) LS_ROWS(LS_NAME) LS_CALL(LS_NAME); }
 
 // The place of an index that is not in 0..num_classes-1; else -1.
 static int64_t out_of_range(const Call& call) {

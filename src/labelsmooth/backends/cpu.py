@@ -11,6 +11,7 @@ import functools
 import struct
 from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,15 @@ BEST = -1  # the best instruction set that the processor has
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 _SLOPES = "qqd" * 3 + "q" + "qqd" * 3
 _CALL = struct.Struct("=35q" + _SLOPES + "8q")  # `Call` of csrc/row_stats.h
+_LAYOUT = (  # the names of the fields of `Slope`, `Rows` and `Call`
+    "values stride scale "
+    "data inner outer_stride stride step "
+    "isa threads dtype rows columns logits index picks index_stride index_step num_classes first_class "
+    "prior_kind prior prior_stride prior_row prior_row_stride prior_rows finite_support counted counted_stride "
+    "max argmax log_sum at_index seen at_prior prior_mass prior_mass_stride log_sum_sq mean_logit "
+    "of_max of_log_sum of_index of_index_step of_prior of_log_sum_sq of_mean_logit combined total "
+    "shift_free out "
+)
 _NO_SLOPE = (0, 0, 0.0)
 _NO_SLOPES = (*_NO_SLOPE * 3, 0, *_NO_SLOPE * 3)
 _NO_STATS = (0,) * 10
@@ -276,27 +286,36 @@ def _wide(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
+def _load(path: Traversable) -> tuple[ctypes.CDLL | None, str | None]:
     """The kernels, or why there are none."""
-    path = resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so")
     if not path.is_file():
         return None, "the package was installed where there was no C++ compiler"
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return None, f"its library does not load: {error}"
+    if not _has_layout(library):
+        return None, "its library was built from other sources; install the package again"
     for name in ("labelsmooth_forward", "labelsmooth_backward"):
         function = getattr(library, name)
         function.argtypes, function.restype = (ctypes.c_char_p,), ctypes.c_int64
-    library.labelsmooth_isa.restype = library.labelsmooth_call_size.restype = ctypes.c_int64
-    if library.labelsmooth_call_size() != _CALL.size:
-        return None, "its library was built from other sources; install the package again"
+    library.labelsmooth_isa.restype = ctypes.c_int64
     library.labelsmooth_advise.argtypes = (ctypes.c_void_p, ctypes.c_int64)
     library.labelsmooth_advise.restype = None
     return library, None
 
 
-_kernels, _missing = _load()
+def _has_layout(library: ctypes.CDLL) -> bool:
+    """Whether the fields that the library reads are those packed here, in their order."""
+    if not hasattr(library, "labelsmooth_layout"):
+        return False
+    library.labelsmooth_layout.restype = ctypes.c_char_p
+    library.labelsmooth_call_size.restype = ctypes.c_int64
+    size, layout = library.labelsmooth_call_size(), library.labelsmooth_layout()
+    return bool(size == _CALL.size and layout.decode() == _LAYOUT)
+
+
+_kernels, _missing = _load(resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so"))
 # The instruction set that the kernels use on this processor.
 INSTRUCTION_SET = None if _kernels is None else INSTRUCTION_SETS[_kernels.labelsmooth_isa()]
 
