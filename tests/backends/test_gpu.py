@@ -85,10 +85,19 @@ def assert_as_exact(ours, same, exact, eps):
         assert (ours - exact).abs().max() <= (same - exact).abs().nan_to_num(0, INF).max() + slack
 
 
+def forward(logits, request, num_blocks=None):
+    """The statistics, by programs of so many blocks of columns."""
+    if num_blocks is None:
+        return gpu.forward(logits, request)
+    parts, launches = gpu.plan_forward(logits, request, num_blocks)
+    gpu.run(launches, logits)
+    return parts
+
+
 def check(logits, request, grads=None, num_blocks=None):
     """Forward and backward; gives the gradient."""
     before = logits.clone()
-    ours = gpu.forward(logits, request) if num_blocks is None else gpu._forward(logits, request, num_blocks)
+    ours = forward(logits, request, num_blocks)
     same, exact = reference.forward(logits, request), reference.forward(logits.double(), request)
     eps = 2 * torch.finfo(same.max.dtype).eps
     for name, part in ours._asdict().items():
@@ -154,7 +163,7 @@ def test_equal_logits_give_the_first_maximum_at_any_offset(columns):
     request = request_of(logits)
     check(logits, request)
     for num_blocks in (1, 2):
-        assert gpu._forward(logits, request, num_blocks).argmax.tolist() == [0, 3, 0, 0]
+        assert forward(logits, request, num_blocks).argmax.tolist() == [0, 3, 0, 0]
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns", "transposed", "expanded"])
@@ -178,7 +187,7 @@ def test_rows_that_do_not_count_are_not_read(prior, finite, columns, num_blocks)
     request = request_of(logits, 2, prior, counted=counted, finite_support=finite)
     clean = check(logits, request, num_blocks=num_blocks)
     logits[~counted] = NAN
-    stats = gpu._forward(logits, request, num_blocks)
+    stats = forward(logits, request, num_blocks)
     grads = grads_of(stats)
     for grad in grads:
         if grad is not None:

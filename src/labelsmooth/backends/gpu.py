@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from math import gcd
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from labelsmooth.backends.contract import Parts, Request
 _PER_THREAD = 16  # logits
 _PER_WARP = 32 * _PER_THREAD
 _WARPS = 4  # at most
+_LOAD = 16  # bytes, the widest of a thread
+_SPLITS = 64  # pieces of a row, at most
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -33,6 +36,14 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
+class Launch(NamedTuple):
+    """A launch of a kernel."""
+
+    kernel: Any  # of `gpu_kernels`
+    programs: int
+    arguments: dict[str, Any]  # with what is known when it is compiled, and `num_warps`
+
+
 def forward(
     logits: Tensor,  # (N, C)
     request: Request,
@@ -41,13 +52,11 @@ def forward(
 
     Where a row holds NaN, `argmax` is the index of its first NaN.
     """
-    rows, columns = logits.shape
-    tile = _tile(logits)
-    blocks = _ceil(columns, tile.block)
-    # few long rows are split, so that eight programs for each multiprocessor hide the wait for memory
-    programs = 8 * _device(logits).multi_processors
-    splits = min(blocks // 4, programs // max(1, _ceil(rows, tile.rows)))
-    return _forward(logits, request, _ceil(blocks, max(1, splits)))
+    if logits.shape[0] == 0:
+        return reference.forward(logits, request)
+    parts, launches = plan_forward(logits, request)
+    run(launches, logits)
+    return parts
 
 
 def backward(
@@ -60,61 +69,37 @@ def backward(
     shift_free: bool = False,
 ) -> Tensor:
     """The gradient of the logits, by one read of them and one write: 2·N·C·itemsize bytes."""
-    from labelsmooth.backends import gpu_kernels
-
-    rows, columns = logits.shape
     if out is None:
         out = torch.empty_like(logits)
-    if rows == 0:
-        return out
-    assert stats.max is not None
-    tile = _tile(logits)
-    inputs = _inputs(logits, request)
-    upstream: dict[str, Any] = {}
-    for name in ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit"):
-        grad = getattr(grads, name)
-        if grad is not None and grad.numel() == 0:
-            grad = None
-        upstream[f"grad_{name}"] = grad
-        upstream[f"grad_{name}_stride"] = 0 if grad is None else grad.stride(0)
-        if name == "at_index":
-            upstream["grad_at_index_column_stride"] = 0 if grad is None else grad.stride(1)
-    mass = stats.prior_mass
-    with _on(logits):
-        gpu_kernels.backward[(_ceil(rows, tile.rows) * _ceil(columns, tile.block),)](
-            out=out,
-            max_in=stats.max,
-            argmax_in=stats.argmax,
-            log_sum_in=stats.log_sum,
-            prior_mass_in=mass,
-            log_sum_sq_in=stats.log_sum_sq,
-            mean_logit_in=stats.mean_logit,
-            **inputs,
-            **upstream,
-            out_stride=out.stride(0),
-            out_column_stride=out.stride(1),
-            prior_mass_stride=mass.stride(0) if mass is not None and mass.dim() else 0,
-            ROWS=tile.rows,
-            BLOCK=tile.block,
-            SHIFT_FREE=shift_free,
-            EVICT="" if _fits_in_cache(logits) else "evict_first",
-            num_warps=tile.warps,
-        )
+    if logits.shape[0] > 0:
+        run([plan_backward(logits, request, stats, grads, out, shift_free=shift_free)], logits)
     return out
 
 
-def _forward(
+def plan_forward(
     logits: Tensor,  # (N, C)
     request: Request,
-    num_blocks: int,  # of columns, for each program
-) -> Parts:
+    num_blocks: int | None = None,
+) -> tuple[Parts, list[Launch]]:
+    """The statistics, not written yet, and the launches that write them.
+
+    Args:
+        logits: of at least one row.
+        request: what is wanted.
+        num_blocks: of columns for each program; None for as many as keep the device busy. Rows of more blocks
+            are split among programs, and a second kernel merges their pieces.
+    """
     from labelsmooth.backends import gpu_kernels
 
     rows, columns = logits.shape
-    if rows == 0:
-        return reference.forward(logits, request)
     tile = _tile(logits)
-    splits = _ceil(_ceil(columns, tile.block), num_blocks)
+    blocks = tile.blocks(columns)
+    if num_blocks is None:
+        # few long rows are split, so that eight programs for each multiprocessor hide the wait for memory
+        programs = 8 * _multi_processors(logits)
+        num_blocks = _ceil(blocks, max(1, min(blocks // 4, programs // _ceil(rows, tile.rows))))
+    num_blocks = max(num_blocks, _ceil(blocks, _SPLITS))
+    splits = _ceil(blocks, num_blocks)
     acc = torch.float64 if logits.dtype == torch.float64 else torch.float32
     inputs = _inputs(logits, request)
     index = inputs["index"]
@@ -152,53 +137,114 @@ def _forward(
     if index is None:
         outputs["at_index_out"] = outputs["seen_out"] = None
 
-    whole = {name: inputs.pop(name) for name in ("prior", "prior_row", "prior_stride", "prior_column_stride")}
-    settings = {
-        **inputs,
-        "J_BLOCK": 1 if index is None else _power_of_2(index.shape[1]),
-    }
-    launch = {
-        **whole,
+    settings = {**inputs, "J_BLOCK": 1 if index is None else _power_of_2(index.shape[1])}
+    passing = {
+        **settings,
+        **_prior(request, tile),
+        "splits": splits,
         "num_blocks": num_blocks,
         "ROWS": tile.rows,
         "BLOCK": tile.block,
         "REPEATS": tile.repeats,
         "VECTOR": tile.vector,
+        "RAGGED": tile.ragged,
         "STAGES": 3 if columns > tile.block else 1,
-        "EVICT": "evict_last" if _fits_in_cache(logits) else "evict_first",
         "num_warps": tile.warps,
     }
-    grid = (_ceil(rows, tile.rows) * splits,)
-    with _on(logits):
-        if splits == 1:
-            gpu_kernels.forward[grid](**settings, **launch, **outputs, PARTIAL=False)
-            return parts
-        pieces: dict[str, Tensor | None] = {
-            "max": floats(splits, rows),
-            "argmax": logits.new_empty((splits, rows), dtype=torch.int64),
-            "log_sum": floats(splits, rows),
-            "at_prior": None if request.prior is None else floats(splits, rows),
-            "prior_mass": None if request.prior is None else floats(splits, rows),
-            "log_sum_sq": floats(splits, rows) if request.log_sum_sq else None,
-            "mean_logit": floats(splits, rows) if request.mean_logit else None,
-        }
-        gpu_kernels.forward[grid](
-            **(settings | {"index": None}),
-            **launch,
-            **{f"{name}_out": piece for name, piece in pieces.items()},
-            at_index_out=None,
-            seen_out=None,
-            PARTIAL=True,
-        )
-        gpu_kernels.merge[(rows,)](
-            **settings,
-            **{f"{name}_in": piece for name, piece in pieces.items()},
-            **outputs,
-            splits=splits,
-            SPLITS=_power_of_2(splits),
-            num_warps=1,
-        )
-    return parts
+    programs = _ceil(rows, tile.rows) * splits
+    if splits == 1:
+        return parts, [Launch(gpu_kernels.forward, programs, {**passing, **outputs, "PARTIAL": False})]
+    pieces: dict[str, Tensor | None] = {
+        "max": floats(splits, rows),
+        "argmax": logits.new_empty((splits, rows), dtype=torch.int64),
+        "log_sum": floats(splits, rows),
+        "at_prior": None if request.prior is None else floats(splits, rows),
+        "prior_mass": None if request.prior is None else floats(splits, rows),
+        "log_sum_sq": floats(splits, rows) if request.log_sum_sq else None,
+        "mean_logit": floats(splits, rows) if request.mean_logit else None,
+    }
+    partial = {
+        **passing,
+        **{f"{name}_out": piece for name, piece in pieces.items()},
+        "index": None,
+        "at_index_out": None,
+        "seen_out": None,
+        "PARTIAL": True,
+    }
+    merging = {
+        **settings,
+        **{f"{name}_in": piece for name, piece in pieces.items()},
+        **outputs,
+        "splits": splits,
+        "SPLITS": _SPLITS,
+        "num_warps": 1,
+    }
+    return parts, [
+        Launch(gpu_kernels.forward, programs, partial),
+        Launch(gpu_kernels.merge, rows, merging),
+    ]
+
+
+def plan_backward(
+    logits: Tensor,  # (N, C)
+    request: Request,
+    stats: Parts,
+    grads: Parts,
+    out: Tensor,  # (N, C), may be logits
+    *,
+    shift_free: bool = False,
+) -> Launch:
+    """The launch that writes the gradient of at least one row of logits to `out`."""
+    from labelsmooth.backends import gpu_kernels
+
+    rows, columns = logits.shape
+    assert stats.max is not None
+    tile = _tile(logits)
+    blocks = tile.blocks(columns)
+    upstream: dict[str, Any] = {}
+    for name in ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit"):
+        grad = getattr(grads, name)
+        if grad is not None and grad.numel() == 0:
+            grad = None
+        upstream[f"grad_{name}"] = grad
+        upstream[f"grad_{name}_stride"] = 0 if grad is None else grad.stride(0)
+        if name == "at_index":
+            upstream["grad_at_index_column_stride"] = 0 if grad is None else grad.stride(1)
+    mass = stats.prior_mass
+    arguments = {
+        **_inputs(logits, request),
+        **_prior(request, tile),
+        **upstream,
+        "out": out,
+        "max_in": stats.max,
+        "argmax_in": stats.argmax,
+        "log_sum_in": stats.log_sum,
+        "prior_mass_in": mass,
+        "log_sum_sq_in": stats.log_sum_sq,
+        "mean_logit_in": stats.mean_logit,
+        "out_stride": out.stride(0),
+        "out_column_stride": out.stride(1),
+        "prior_mass_stride": mass.stride(0) if mass is not None and mass.dim() else 0,
+        "blocks": blocks,
+        "ROWS": tile.rows,
+        "BLOCK": tile.block,
+        "VECTOR": tile.vector,
+        "OUT_VECTOR": gcd(
+            tile.vector, _vector(out, _start(out) - _start(logits), out.stride(0) - logits.stride(0))
+        ),
+        "RAGGED": tile.ragged,
+        "SHIFT_FREE": shift_free,
+        "num_warps": tile.warps,
+    }
+    return Launch(gpu_kernels.backward, _ceil(rows, tile.rows) * blocks, arguments)
+
+
+def run(launches: list[Launch], logits: Tensor) -> None:
+    # Triton launches on the current device
+    device = torch.cuda.device(logits.device) if logits.is_cuda else nullcontext()
+    with device:
+        for launch in launches:
+            launch.kernel[(launch.programs,)](**launch.arguments)
 
 
 def _inputs(
@@ -208,28 +254,36 @@ def _inputs(
     """What all kernels are told of a call."""
     import triton.language as tl
 
-    index, prior = request.index, request.prior
+    index = request.index
     if index is not None and index.shape[1] == 0:
         index = None
-    table = prior if isinstance(prior, Tensor) else None
     return {
         "logits": logits,
         "index": None if index is None else index.contiguous(),
         "counted": None if request.counted is None else request.counted.contiguous(),
-        "prior": table,
-        "prior_row": None if request.prior_row is None else request.prior_row.contiguous(),
         "row_stride": logits.stride(0),
         "column_stride": logits.stride(1),
-        "prior_stride": 0 if table is None else table.stride(0),
-        "prior_column_stride": 0 if table is None else table.stride(-1),
         "num_rows": logits.shape[0],
         "num_columns": logits.shape[1],
         "num_classes": request.num_classes,
         "first_class": request.first_class,
-        "UNIFORM": prior == "uniform" if isinstance(prior, str) else False,
+        "UNIFORM": isinstance(request.prior, str),
         "FINITE": request.finite_support,
         "J": 0 if index is None else index.shape[1],
         "ACC": tl.float64 if logits.dtype == torch.float64 else tl.float32,
+    }
+
+
+def _prior(request: Request, tile: _Tile) -> dict[str, Any]:
+    """What the kernels are told of the prior beside its kind."""
+    table = request.prior if isinstance(request.prior, Tensor) else None
+    stride = 0 if table is None or table.dim() == 1 else table.stride(0)
+    return {
+        "prior": table,
+        "prior_row": None if request.prior_row is None else request.prior_row.contiguous(),
+        "prior_stride": stride,
+        "prior_column_stride": 0 if table is None else table.stride(-1),
+        "PRIOR_VECTOR": 1 if table is None or tile.ragged else _vector(table, _start(table), stride),
     }
 
 
@@ -238,45 +292,48 @@ class _Tile(NamedTuple):
     block: int  # columns, repeats × lanes × vector
     repeats: int  # vectors of a thread in a block
     vector: int  # neighbouring columns that a thread loads at once
+    ragged: bool  # whether rows begin and end between vectors
     warps: int
+
+    def blocks(self, columns: int) -> int:
+        """How many hold a row, wherever it begins."""
+        return _ceil(columns + (self.vector - 1 if self.ragged else 0), self.block)
 
 
 def _tile(logits: Tensor) -> _Tile:  # (N, C)
     """The logits that a program holds at a time, and how its threads share them.
 
-    A thread holds 16 logits, in loads of 16 bytes where rows are aligned; four warps hold 2048. Eight such
-    programs fit a multiprocessor by their registers. With two blocks each on the way these are 64 KiB of
-    bfloat16 in flight, and 4.8 TB/s over 132 multiprocessors at a latency of 0.7 µs take 25 KiB. Short rows
-    share a warp, 8 logits to a thread, as each has an address of its own.
+    A thread holds 16 logits, in loads of 16 bytes; four warps hold 2048. Eight such programs fit a
+    multiprocessor by their registers. With two blocks each on the way these are 64 KiB of bfloat16 in flight,
+    and 4.8 TB/s over 132 multiprocessors at a latency of 0.7 µs take 25 KiB. Rows of any alignment are ragged.
+    Short rows share a warp, 8 logits to a thread, as each has an address of its own; their loads are as wide
+    as all rows' alignment allows.
     """
-    columns, itemsize = logits.shape[1], logits.element_size()
+    columns = logits.shape[1]
     block = min(_power_of_2(columns), _WARPS * _PER_WARP)
     rows = max(1, _PER_WARP // 2 // block)
-    aligned = logits.stride(1) == 1 and logits.stride(0) % 16 == 0 and columns % 16 == 0
-    vector = min(block, 16 // itemsize) if aligned else 1
-    return _Tile(rows, block, min(block, _PER_THREAD) // vector, vector, max(1, block // _PER_WARP))
+    widest, vector = _vector(logits), _vector(logits, _start(logits), logits.stride(0), columns)
+    ragged = vector < widest and rows == 1
+    if ragged:
+        vector = widest
+        block = min(_power_of_2(columns + widest - 1), _WARPS * _PER_WARP)
+    return _Tile(rows, block, min(block, _PER_THREAD) // vector, vector, ragged, max(1, block // _PER_WARP))
 
 
-class _Device(NamedTuple):
-    multi_processors: int
-    cache: int  # bytes of L2
+def _start(table: Tensor) -> int:
+    """The address, in elements."""
+    return table.data_ptr() // table.element_size()
 
 
-def _device(logits: Tensor) -> _Device:
+def _vector(table: Tensor, *distances: int) -> int:
+    """The most neighbouring elements that a load takes at once, of which all distances are multiples."""
+    return gcd(_LOAD // table.element_size(), *distances) if table.stride(-1) == 1 else 1
+
+
+def _multi_processors(logits: Tensor) -> int:
     if not logits.is_cuda:  # Triton's interpreter
-        return _Device(1, 0)
-    properties = torch.cuda.get_device_properties(logits.device)
-    return _Device(properties.multi_processor_count, properties.L2_cache_size)
-
-
-def _fits_in_cache(logits: Tensor) -> bool:
-    """Whether the logits may still be in the cache, beside as much else, when the backward reads them."""
-    return 2 * logits.numel() * logits.element_size() <= _device(logits).cache
-
-
-def _on(logits: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device."""
-    return torch.cuda.device(logits.device) if logits.is_cuda else nullcontext()
+        return 1
+    return torch.cuda.get_device_properties(logits.device).multi_processor_count
 
 
 def _ceil(a: int, b: int) -> int:

@@ -1,11 +1,30 @@
 """Triton kernels of the row statistics and of their gradient; `gpu` launches them.
 
 A program works on tiles of ROWS × BLOCK logits. Pointers that are None, and flags in capitals, are known when
-a kernel is compiled, so what a call does not ask for costs nothing.
+a kernel is compiled, so what a call does not ask for costs nothing. Of numbers the compiler learns no more
+than whether columns are neighbours, so that no size, stride or address has a kernel of its own.
+
+Logits are read in vectors of VECTOR, at addresses that are multiples of a vector's size. Rows begin and end
+with a vector, but for RAGGED ones (then ROWS is 1): these begin anywhere, and their *places* count from the
+vector that holds their first logit, `lead` places before it. The vectors at both ends are read whole, as an
+aligned vector lies in mapped memory where any byte of it does, and written one logit at a time.
 """
+
+import inspect
 
 import triton
 import triton.language as tl
+
+
+def _kernel(function):
+    """A Triton kernel that is compiled once for all numbers, and once more where columns are neighbours."""
+    names = inspect.signature(function).parameters
+    strides = [name for name in names if name.endswith("column_stride")]
+    return triton.jit(
+        function,
+        do_not_specialize=[name for name in names if name not in strides],
+        do_not_specialize_on_alignment=strides,
+    )
 
 
 @triton.jit
@@ -20,59 +39,94 @@ def _any(flags):
 
 
 @triton.jit
-def _offset(
+def _row_starts(
+    table,  # (…, C)
     row,  # (ROWS,)
-    column,  # (ROWS, BLOCK) or (1, BLOCK)
     row_stride,
-    column_stride,
+    lead,
+    VECTOR: tl.constexpr,
 ):
-    return row.to(tl.int64)[:, None] * row_stride + column.to(tl.int64) * column_stride
+    """The address of each row's first place, a multiple of the size of a vector."""
+    starts = table + (row.to(tl.int64) * row_stride - lead)
+    return tl.multiple_of(starts, VECTOR * table.dtype.element_ty.primitive_bitwidth // 8)
+
+
+@triton.jit
+def _lead(
+    logits,  # (N, C)
+    row,
+    row_stride,
+    VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
+):
+    """How many places of a row come before its first logit."""
+    lead = 0
+    if RAGGED:
+        itemsize: tl.constexpr = logits.dtype.element_ty.primitive_bitwidth // 8
+        address = (logits + row.to(tl.int64) * row_stride).to(tl.int64)
+        lead = (address // itemsize % VECTOR).to(tl.int32)
+    return lead
+
+
+@triton.jit
+def _within(
+    place,  # (…, BLOCK)
+    end,
+    VECTOR: tl.constexpr,
+):
+    """Which places are in vectors that begin before the end."""
+    return place // VECTOR * VECTOR < end
 
 
 @triton.jit
 def _read(
-    logits,  # (N, C)
-    row,  # (ROWS,)
-    column,  # (ROWS, BLOCK) or (1, BLOCK)
-    live,  # (ROWS,)
-    valid,  # (ROWS, BLOCK)
-    row_stride,
+    starts,  # (ROWS,), of the rows
+    place,  # (ROWS, BLOCK) or (1, BLOCK)
+    lead,
+    end,
     column_stride,
+    live,  # (ROWS,)
+    inside,  # (ROWS,)
     SOME_COUNT: tl.constexpr,
-    EVICT: tl.constexpr,
+    VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Logits; −inf beyond the columns, 0 in rows that do not count."""
-    at = _offset(row, column, row_stride, column_stride)
-    mask = valid & live[:, None]
-    z = tl.load(logits + at, mask=mask, other=float("-inf"), eviction_policy=EVICT).to(ACC)
+    """Logits, −inf beyond the row, 0 in rows that do not count; and which places are in the row."""
+    held = _within(place, end, VECTOR)
+    at = starts[:, None] + place.to(tl.int64) * column_stride
+    z = tl.load(at, mask=held & live[:, None], other=float("-inf")).to(ACC)
+    valid = held & inside[:, None]
+    if RAGGED:
+        valid = (place >= lead) & (place < end) & inside[:, None]
+        z = tl.where(valid, z, float("-inf"))
     if SOME_COUNT:
         z = tl.where(valid & (live == 0)[:, None], 0.0, z)
-    return z
+    return z, valid
 
 
 @triton.jit
 def _first_nan(
-    logits,  # (N, C)
-    row,  # (ROWS,)
+    starts,  # (ROWS,), of the rows
     first,
     last,
+    lead,
+    end,
+    column_stride,
     live,  # (ROWS,)
     inside,  # (ROWS,)
-    num_columns,
-    row_stride,
-    column_stride,
     SOME_COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The first of the columns first..last−1 that holds NaN, num_columns without any."""
-    found = tl.zeros_like(row) + num_columns
+    """The first of the places first..last−1 that holds NaN, `end` without any."""
+    found = tl.zeros_like(live).to(tl.int32) + end
     for start in range(first, last, BLOCK):
-        column = (start + tl.arange(0, BLOCK))[None, :]
-        valid = (column < num_columns) & inside[:, None]
-        z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, "", ACC)
-        found = tl.minimum(found, tl.min(tl.where(z != z, column, num_columns), 1))
+        place = (start + tl.arange(0, BLOCK))[None, :]
+        z, _ = _read(starts, place, lead, end, column_stride, live, inside, SOME_COUNT, VECTOR, RAGGED, ACC)
+        found = tl.minimum(found, tl.min(tl.where(z != z, place, end), 1))
     return found
 
 
@@ -89,17 +143,19 @@ def _live(
 
 
 @triton.jit
-def _prior_start(
+def _prior_starts(
+    prior,  # (C,) or (P, C)
     prior_row,  # (N,) or None
     prior_stride,
     row,  # (ROWS,)
     inside,  # (ROWS,)
+    VECTOR: tl.constexpr,
 ):
-    """Where each row's prior begins."""
-    start = tl.zeros_like(row).to(tl.int64)
+    """The address at which each row's prior begins."""
+    which = tl.zeros_like(row)
     if prior_row is not None:
-        start = tl.load(prior_row + row, mask=inside, other=0) * prior_stride
-    return start
+        which = tl.load(prior_row + row, mask=inside, other=0)
+    return _row_starts(prior, which, prior_stride, 0, VECTOR)
 
 
 @triton.jit
@@ -211,7 +267,7 @@ def _finish(
         tl.store(mean_logit_out + row, weighted / tl.where(total == 0, 1.0, total), mask=inside)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_classes", "first_class", "num_blocks"])
+@_kernel
 def forward(
     logits,  # (N, C)
     index,  # (N, J) or None
@@ -235,7 +291,8 @@ def forward(
     num_columns,
     num_classes,
     first_class,
-    num_blocks,  # of columns, for each program
+    splits,  # programs for each row
+    num_blocks,  # of places, for each program
     UNIFORM: tl.constexpr,
     FINITE: tl.constexpr,
     PARTIAL: tl.constexpr,
@@ -245,12 +302,12 @@ def forward(
     BLOCK: tl.constexpr,  # REPEATS × lanes × VECTOR
     REPEATS: tl.constexpr,
     VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
+    PRIOR_VECTOR: tl.constexpr,
     STAGES: tl.constexpr,
-    EVICT: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """One pass over each row: sums relative to the running maximum, rescaled once a block."""
-    splits = tl.cdiv(tl.cdiv(num_columns, BLOCK), num_blocks)
     split = tl.program_id(0) % splits
     row = tl.program_id(0) // splits * ROWS + tl.arange(0, ROWS)
     inside = row < num_rows
@@ -272,11 +329,15 @@ def forward(
             J_BLOCK,
             ACC,
         )
-    prior_start = _prior_start(prior_row, prior_stride, row, inside)
+    if prior is not None:
+        prior_starts = _prior_starts(prior, prior_row, prior_stride, row, inside, PRIOR_VECTOR)
 
     SOME_COUNT: tl.constexpr = counted is not None
+    lead = _lead(logits, tl.program_id(0) // splits, row_stride, VECTOR, RAGGED)
+    starts = _row_starts(logits, row, row_stride, lead, VECTOR)
+    end = num_columns + lead
     first = split * num_blocks * BLOCK  # a multiple of BLOCK to the compiler too, so that loads are wide
-    last = tl.minimum(first + num_blocks * BLOCK, num_columns)
+    last = tl.minimum(first + num_blocks * BLOCK, end)
 
     # Each lane keeps sums of its own, so that threads need not wait for each other before the end of the row.
     LANES: tl.constexpr = BLOCK // (REPEATS * VECTOR)
@@ -287,10 +348,12 @@ def forward(
     weighteds = tl.zeros([ROWS, LANES], ACC)
     at_priors = tl.zeros([ROWS, LANES], ACC)
     masses = tl.zeros([ROWS, LANES], ACC)
+    ahead = _by_lane_sum(tl.reshape((tl.arange(0, BLOCK) < lead).to(ACC), [1, REPEATS, LANES, VECTOR]))
     for start in tl.range(first, last, BLOCK, num_stages=STAGES):
-        column = (start + tl.arange(0, BLOCK))[None, :]
-        valid = (column < num_columns) & inside[:, None]
-        z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, EVICT, ACC)
+        place = (start + tl.arange(0, BLOCK))[None, :]
+        z, valid = _read(
+            starts, place, lead, end, column_stride, live, inside, SOME_COUNT, VECTOR, RAGGED, ACC
+        )
         z = tl.reshape(z, [ROWS, REPEATS, LANES, VECTOR])
         block_tops = tl.max(tl.max(z, 3), 1)
         higher = block_tops > tops
@@ -317,46 +380,47 @@ def forward(
                     masses += _by_lane_sum(covered.to(ACC))
                 else:
                     covered = tl.reshape(valid, [ROWS, REPEATS, LANES, VECTOR])
-                    masses += REPEATS * VECTOR
+                    masses += REPEATS * VECTOR - tl.where(start == 0, ahead, 0.0)
                 at_priors += _by_lane_sum(tl.where(covered, x, 0.0))
             else:
-                at = prior_start[:, None] + column.to(tl.int64) * prior_column_stride
-                pi = tl.load(prior + at, mask=valid, other=0).to(ACC)
+                at = prior_starts[:, None] + (place - lead).to(tl.int64) * prior_column_stride
+                pi = tl.load(at, mask=valid, other=0).to(ACC)
                 pi = tl.reshape(pi, [ROWS, REPEATS, LANES, VECTOR])
                 if FINITE:
                     pi = tl.where(x > float("-inf"), pi, 0.0)
                 masses += _by_lane_sum(pi)
                 at_priors += _by_lane_sum(tl.where(pi == 0, 0.0, pi * x))
-    if UNIFORM and not FINITE:  # the last block may not be full
-        beyond = (last - 1) // BLOCK * BLOCK + tl.arange(0, BLOCK) >= num_columns
+    if UNIFORM and not FINITE and first < last:  # the last block may not be full
+        beyond = (last - 1) // BLOCK * BLOCK + tl.arange(0, BLOCK) >= end
         beyond = tl.reshape(beyond.to(ACC), [1, REPEATS, LANES, VECTOR])
         masses -= _by_lane_sum(beyond)
 
     top, total, total_sq, weighted, at_prior, mass = _combine(
         tops, totals, total_sqs, weighteds, at_priors, masses
     )
-    start = tl.min(tl.where(tops == top[:, None], blocks, num_columns), 1)
-    column = tl.arange(0, BLOCK)[None, :] + start[:, None]
-    valid = (column < num_columns) & inside[:, None]
-    z = _read(logits, row, column, live, valid, row_stride, column_stride, SOME_COUNT, EVICT, ACC)
-    argmax = tl.min(tl.where(z == top[:, None], column, num_columns), 1)
+    start = tl.multiple_of(tl.min(tl.where(tops == top[:, None], blocks, end), 1), BLOCK)
+    place = tl.arange(0, BLOCK)[None, :] + start[:, None]
+    z, _ = _read(starts, place, lead, end, column_stride, live, inside, SOME_COUNT, VECTOR, RAGGED, ACC)
+    found = tl.min(tl.where(z == top[:, None], place, end), 1)
     if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
         nan_at = _first_nan(
-            logits,
-            row,
+            starts,
             first,
             last,
+            lead,
+            end,
+            column_stride,
             live,
             inside,
-            num_columns,
-            row_stride,
-            column_stride,
             SOME_COUNT,
             BLOCK,
+            VECTOR,
+            RAGGED,
             ACC,
         )
-        argmax = tl.where(nan_at < num_columns, nan_at, argmax)
-        top = tl.where(nan_at < num_columns, float("nan"), top)
+        found = tl.where(nan_at < end, nan_at, found)
+        top = tl.where(nan_at < end, float("nan"), top)
+    argmax = found - lead
     if PARTIAL:
         at = split.to(tl.int64) * num_rows + row
         tl.store(max_out + at, top, mask=inside)
@@ -379,7 +443,7 @@ def forward(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_columns", "num_classes", "first_class", "splits"])
+@_kernel
 def merge(
     logits,  # (N, C)
     index,  # (N, J) or None
@@ -437,7 +501,7 @@ def merge(
         )
     piece = tl.arange(0, SPLITS)
     valid = (piece < splits)[None, :] & inside[:, None]
-    at = _offset(row, piece[None, :], 1, num_rows)
+    at = piece[None, :].to(tl.int64) * num_rows + row[:, None]
     tops = tl.load(max_in + at, mask=valid, other=float("-inf"))
     argmaxes = tl.load(argmax_in + at, mask=valid, other=0)
     totals = tl.load(log_sum_in + at, mask=valid, other=0)
@@ -485,21 +549,7 @@ def _row_grad(
     return value
 
 
-@triton.jit(
-    do_not_specialize=[
-        "num_rows",
-        "num_classes",
-        "first_class",
-        "prior_mass_stride",
-        "grad_max_stride",
-        "grad_log_sum_stride",
-        "grad_at_index_stride",
-        "grad_at_index_column_stride",
-        "grad_at_prior_stride",
-        "grad_log_sum_sq_stride",
-        "grad_mean_logit_stride",
-    ]
-)
+@_kernel
 def backward(
     logits,  # (N, C)
     out,  # (N, C), may be logits
@@ -537,25 +587,35 @@ def backward(
     num_columns,
     num_classes,
     first_class,
+    blocks,  # programs for each row
     UNIFORM: tl.constexpr,
     FINITE: tl.constexpr,
     J: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
-    EVICT: tl.constexpr,
+    VECTOR: tl.constexpr,
+    OUT_VECTOR: tl.constexpr,  # of which both tables' places are multiples together
+    RAGGED: tl.constexpr,
+    PRIOR_VECTOR: tl.constexpr,
     SHIFT_FREE: tl.constexpr,
     ACC: tl.constexpr,
 ):
     """Each tile of the gradient from its logits and the statistics of its rows, in any order."""
-    blocks = tl.cdiv(num_columns, BLOCK)
     row = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
-    column = (tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
     inside = row < num_rows
     live = _live(counted, row, inside)
-    valid = (column < num_columns) & inside[:, None]
+    lead = _lead(logits, tl.program_id(0) // blocks, row_stride, VECTOR, RAGGED)
+    end = num_columns + lead
+    start = tl.program_id(0) % blocks * BLOCK
+    place = (start + tl.arange(0, BLOCK))[None, :]
+    column = place - lead
+    held = _within(place, end, VECTOR)
+    valid = held & inside[:, None]
+    if RAGGED:
+        valid = (column >= 0) & (place < end) & inside[:, None]
     z = tl.load(
-        logits + _offset(row, column, row_stride, column_stride),
-        mask=valid & live[:, None],
+        _row_starts(logits, row, row_stride, lead, VECTOR)[:, None] + place.to(tl.int64) * column_stride,
+        mask=held & live[:, None],
         other=0,
         eviction_policy="evict_first",
     ).to(ACC)
@@ -589,8 +649,9 @@ def backward(
         if UNIFORM:
             of_prior = (grad_prior / num_classes)[:, None]
         else:
-            prior_start = _prior_start(prior_row, prior_stride, row, inside)[:, None]
-            pi = tl.load(prior + prior_start + column.to(tl.int64) * prior_column_stride, mask=valid, other=0)
+            prior_starts = _prior_starts(prior, prior_row, prior_stride, row, inside, PRIOR_VECTOR)
+            at = prior_starts[:, None] + column.to(tl.int64) * prior_column_stride
+            pi = tl.load(at, mask=valid, other=0)
             of_prior = grad_prior[:, None] * pi.to(ACC)
         if FINITE:
             of_prior = tl.where(x > float("-inf"), of_prior, 0.0)
@@ -609,9 +670,14 @@ def backward(
         at_top = _row_grad(grad_max, grad_max_stride, row, live, ACC)
         at_top -= tl.where(top == float("-inf"), 0.0, attained)
         grad += tl.where(column == argmax[:, None], at_top[:, None], 0.0)
-    tl.store(
-        out + _offset(row, column, out_stride, out_column_stride),
-        grad.to(out.dtype.element_ty),
-        mask=valid,
-        eviction_policy=EVICT,
-    )
+    grad = grad.to(out.dtype.element_ty)
+    out_starts = _row_starts(out, row, out_stride, lead, OUT_VECTOR)
+    at = out_starts[:, None] + place.to(tl.int64) * out_column_stride
+    if RAGGED:
+        vector = place // OUT_VECTOR * OUT_VECTOR
+        whole = (vector >= lead) & (vector + OUT_VECTOR <= end) & inside[:, None]
+        tl.store(at, grad, mask=whole)
+        if start == 0 or start + BLOCK > num_columns:
+            tl.store(at, grad, mask=valid & (whole == 0))
+    else:
+        tl.store(at, grad, mask=valid)
