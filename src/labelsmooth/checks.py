@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from labelsmooth.errors import InputError, InputTypeError
+
+T = TypeVar("T")
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -64,6 +69,7 @@ def require_factor(value: float | Tensor, name: str) -> None:
 def as_classes(index: Tensor, name: str) -> Tensor:
     """Class indices as int64: a narrower type wraps around what it is compared with."""
     require_tensor(index, name)
+    index = plain(index)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise InputTypeError(f"{name} must hold integer class indices, got {index.dtype}")
     return index.long()
@@ -91,12 +97,31 @@ def can_look(tensor: Tensor) -> bool:
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Whether a graph is being made: compiled code, fake and proxy tensors, alone or under their modes."""
+    """Whether a graph is being made: compiled code, fake and functional tensors, alone or under their modes."""
     return (
         torch.compiler.is_compiling()
-        or type(tensor) not in (Tensor, torch.nn.Parameter)
+        or (
+            type(tensor) not in (Tensor, torch.nn.Parameter)
+            and isinstance(tensor, FakeTensor | FunctionalTensor)
+        )
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def plain(value: T) -> T:
+    """The data of a tensor of a Python subclass as a plain tensor; anything else as it is.
+
+    Such a subclass may have rules of its own for torch's functions, and one that redefines what reaches the
+    dispatcher (distributed, nested, fake tensors) stays as it is: its data need not be those of one tensor.
+    """
+    if (
+        type(value) in (Tensor, torch.nn.Parameter)
+        or not isinstance(value, Tensor)
+        or type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    ):
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.as_subclass(Tensor)  # type: ignore[return-value]
 
 
 def is_batched(tensor: Tensor) -> bool:

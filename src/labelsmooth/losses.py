@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from labelsmooth.checks import (
     as_classes,
     can_look,
     is_traced,
+    plain,
     require,
     require_classes,
     require_factor,
@@ -30,6 +32,11 @@ from labelsmooth.mixture import Mixture, finite_scale, take_rows
 from labelsmooth.row_loss import Reduction, RowLoss, of_logits
 from labelsmooth.row_stats import RowStats, Support, require_support
 from labelsmooth.smoothing import Smoothing, as_smoothing
+
+_log = logging.getLogger(__name__)
+
+# what a module's call runs beside its forward
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 ReductionName = Literal["none", "mean", "sum"]
 Denominator = float | Tensor | Literal["rows", "valid"] | None
@@ -115,7 +122,7 @@ def cross_entropy(
             compiled code.
         backend: "auto", "reference", "cpu" or "gpu". "auto" takes the reference where no kernel can serve:
             under `torch.func` transforms, in forward-mode differentiation, for a prior that needs a
-            gradient, and on other devices.
+            gradient, and on other devices. The logger "labelsmooth" tells so at level DEBUG, and why.
 
     Returns:
         The loss: a scalar, or (N, d1, …) for "none", with 0 for rows that do not count. float64 for float64
@@ -159,7 +166,7 @@ def cross_entropy(
     request = targets.request(rows, num_classes, everything=return_stats)
     row_loss = targets.row_loss(z_loss)
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
-    reduce = targets.reduction(reduction, denominator, row_weight, math.prod(rows))
+    reduce = targets.reduction(reduction, denominator, math.prod(rows))
     if chosen == "reference" or is_traced(logits) or row_loss.needs_grad or reduce.needs_grad:
         stats: Parts | None = op.row_stats(logits, request, chosen)
         assert stats is not None
@@ -171,13 +178,13 @@ def cross_entropy(
     if not return_stats:
         return losses
     assert stats is not None
-    return losses, RowStats(index=request.index, counted=request.counted, **stats._asdict()).detach()
+    return losses, RowStats(index=request.index, mask=request.counted, **stats._asdict()).detach()
 
 
 @overload
 def linear_cross_entropy(
     input: Tensor,
-    linear_weight: Tensor,
+    linear_weight: Tensor | nn.Linear,
     target: Tensor | Mixture,
     *,
     linear_bias: Tensor | None = ...,
@@ -195,7 +202,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     input: Tensor,
-    linear_weight: Tensor,
+    linear_weight: Tensor | nn.Linear,
     target: Tensor | Mixture,
     *,
     linear_bias: Tensor | None = ...,
@@ -212,7 +219,7 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, RowStats]: ...
 def linear_cross_entropy(
     input: Tensor,  # (..., H)
-    linear_weight: Tensor,  # (K, H)
+    linear_weight: Tensor | nn.Linear,  # (K, H)
     target: Tensor | Mixture,  # (...), or dense (..., K)
     *,
     linear_bias: Tensor | None = None,  # (K,)
@@ -231,9 +238,11 @@ def linear_cross_entropy(
 
     Args:
         input: (…, H) features.
-        linear_weight: W, (K, H).
+        linear_weight: W, (K, H); or the layer itself, an `nn.Linear`, which brings its bias along. One whose
+            forward is more than x·Wᵀ + b (a subclass with a forward of its own, an adapter such as LoRA,
+            hooks) is refused.
         target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
-        linear_bias: b, (K,).
+        linear_bias: b, (K,); not beside an `nn.Linear`.
         weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, return_stats,
             backend: as in `cross_entropy`.
         chunk_rows: rows whose logits exist at a time, ≥ 1. None takes 512: with fewer the products lose speed
@@ -243,7 +252,8 @@ def linear_cross_entropy(
         As `cross_entropy`; "none" gives (…).
 
     Raises:
-        TypeError, ValueError: as `cross_entropy`; or shapes or dtypes of the layer that do not fit.
+        TypeError, ValueError: as `cross_entropy`; or shapes or dtypes of the layer that do not fit, or a
+            layer that does more than x·Wᵀ + b.
 
     Cost: the three products of the layer and its backward, all made in the forward, and chunk_rows·K numbers
         beside the gradients; never the full logits. Rows that do not count are dropped first (which makes a
@@ -258,6 +268,9 @@ def linear_cross_entropy(
 
     Source: as `torch.nn.functional.linear_cross_entropy` (2.13), with the class axis always last.
     """
+    linear_weight, linear_bias = _weight_and_bias(linear_weight, linear_bias)
+    require_logits(input, "input")
+    input = plain(input)
     if linear_weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != linear_weight.shape[1]:
         raise InputError(
             "input (…, H) and linear_weight (K, H) must share H, "
@@ -281,12 +294,14 @@ def linear_cross_entropy(
         target, None, batch, num_classes, len(batch), weight, ignore_index, label_smoothing, row_weight, dtype
     ).flat(batch)
     row_loss = targets.row_loss(z_loss)
-    chosen, _ = select(backend, input.device, hindrance(input, targets.mixture.prior))
     num_rows = layer.input.shape[0]
-    flat_weight = None if row_weight is None else row_weight.reshape(-1)
-    reduce = targets.reduction(reduction, denominator, flat_weight, num_rows)
-    alone = not (row_loss.needs_grad or reduce.needs_grad)  # whether the layer alone asks for gradients
-    if not alone or is_traced(input) or hindrance(input, targets.mixture.prior) is not None:
+    reduce = targets.reduction(reduction, denominator, num_rows)
+    why_not = hindrance(input, targets.mixture.prior)
+    if row_loss.needs_grad or reduce.needs_grad:
+        why_not = "more than the layer needs a gradient"
+    if why_not is not None or is_traced(input):
+        if not torch.compiler.is_compiling():
+            _log.debug("linear_cross_entropy makes the full logits: %s", why_not or "a graph is being made")
         class_axis = min(1, len(batch))
         if isinstance(target, Tensor) and target.is_floating_point():
             target = target.movedim(-1, class_axis)
@@ -304,6 +319,7 @@ def linear_cross_entropy(
             backend=backend,
         )
         return result
+    chosen, _ = select(backend, input.device)
     request = targets.request(torch.Size((num_rows,)), num_classes, everything=return_stats)
     losses, stats = linear_losses(
         layer,
@@ -323,7 +339,7 @@ def linear_cross_entropy(
     )
     index = None if request.index is None else request.index.reshape(batch + request.index.shape[1:])
     counted = None if request.counted is None else request.counted.reshape(batch)
-    return losses, RowStats(index=index, counted=counted, **shaped._asdict())
+    return losses, RowStats(index=index, mask=counted, **shaped._asdict())
 
 
 def checked(
@@ -340,6 +356,7 @@ def checked(
     support: Support = "all",
 ) -> tuple[Tensor, Targets]:
     """The logits (N, d1, …, K) and the targets of their rows; raises where `cross_entropy` does."""
+    input = plain(input)
     require_logits(input, "input")
     if input.dim() == 0:
         raise InputError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
@@ -377,13 +394,17 @@ class Targets:
     counted: Tensor | None  # (...)
     labels: Tensor | None  # (...), where the targets were class indices
     weight: Tensor | None  # (K,), class weights
+    row_weight: Tensor | None  # (...)
     support: Support
     dtype: torch.dtype  # to reckon in
 
     def flat(self, batch: torch.Size) -> Targets:
         """The same with one batch dimension in place of those of `batch`."""
-        counted, labels = (None if t is None else t.reshape(-1) for t in (self.counted, self.labels))
-        return replace(self, mixture=self.mixture.flat(batch), counted=counted, labels=labels)
+        counted, labels, row_weight = (
+            None if t is None else t.reshape(-1) for t in (self.counted, self.labels, self.row_weight)
+        )
+        mixture = self.mixture.flat(batch)
+        return replace(self, mixture=mixture, counted=counted, labels=labels, row_weight=row_weight)
 
     def request(self, rows: torch.Size, num_classes: int, *, everything: bool) -> Request:
         index, row = self.mixture.index, self.mixture.prior_row
@@ -406,18 +427,16 @@ class Targets:
 
     def row_loss(self, z_loss: float | Tensor) -> RowLoss:
         if isinstance(z_loss, Tensor):
-            z_loss = z_loss.to(self.dtype)
+            z_loss = plain(z_loss).to(self.dtype)
         whole = self.mixture.prior is None and self.support == "all"
         return RowLoss(self.mixture, z_loss, whole, self.dtype)
 
-    def reduction(
-        self, reduction: str, denominator: Denominator, row_weight: Tensor | None, num_rows: int
-    ) -> Reduction:
+    def reduction(self, reduction: str, denominator: Denominator, num_rows: int) -> Reduction:
         factor: float | Tensor = 1.0
         if reduction == "mean":
             factor = self._share(denominator, num_rows)
-        if row_weight is not None:
-            factor = row_weight.to(self.dtype) * factor
+        if self.row_weight is not None:
+            factor = self.row_weight * factor
         return Reduction(factor, total=reduction != "none")
 
     def _share(self, denominator: Denominator, num_rows: int) -> float | Tensor:
@@ -437,7 +456,7 @@ class Targets:
             denominator = max(num_rows, 1)
         if not isinstance(denominator, Tensor):
             return 1 / denominator
-        denominator = denominator.to(self.dtype)
+        denominator = plain(denominator).to(self.dtype)
         return torch.where(denominator == 0, 0, 1 / torch.where(denominator == 0, 1, denominator))
 
 
@@ -453,6 +472,7 @@ def _targets(
     row_weight: Tensor | None,
     dtype: torch.dtype,
 ) -> Targets:
+    target, weight, row_weight = plain(target), plain(weight), plain(row_weight)
     finite = None if logits is None else logits.detach() > -torch.inf
     support: Support = "all" if logits is None else "finite"
     counted: Tensor | None = None
@@ -492,12 +512,13 @@ def _targets(
             if finite is not None:
                 mixture = _onto_finite(mixture, finite, dtype)
     if row_weight is not None:
-        heavy = row_weight.to(dtype) != 0
+        row_weight = row_weight.to(dtype)
+        heavy = row_weight != 0
         counted = heavy if counted is None else counted & heavy
     if weight is not None:
         weight = weight.to(dtype)
         mixture = mixture.weighted(weight)
-    return Targets(mixture, counted, labels, weight, support, dtype)
+    return Targets(mixture, counted, labels, weight, row_weight, support, dtype)
 
 
 def _as_autocast(layer: Layer) -> Layer:
@@ -514,6 +535,28 @@ def _as_autocast(layer: Layer) -> Layer:
             f"input, linear_weight and linear_bias must have one dtype, got {sorted(map(str, dtypes))}"
         )
     return layer
+
+
+def _weight_and_bias(linear: Tensor | nn.Linear, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The parts of a linear layer that is given as such or by its weight; refuses one that does more."""
+    if isinstance(linear, Tensor):
+        return plain(linear), plain(bias)
+    kind = f"{type(linear).__module__}.{type(linear).__qualname__}"
+    if not isinstance(linear, nn.Linear):
+        raise InputTypeError(f"linear_weight must be a (K, H) tensor or an nn.Linear, got {kind}")
+    if bias is not None:
+        raise InputError("an nn.Linear brings its bias along, got linear_bias as well")
+    more = None
+    if type(linear).forward is not nn.Linear.forward or "forward" in linear.__dict__:
+        more = "a forward of its own"
+    elif any(getattr(linear, hooks) for hooks in _HOOKS):
+        more = "hooks"
+    if more is not None:
+        raise InputError(
+            f"an nn.Linear as linear_weight must be no more than x·Wᵀ + b, got a {kind} with {more}; "
+            "give its logits to cross_entropy"
+        )
+    return linear.weight, linear.bias
 
 
 def _counting(target: Tensor, ignore_index: int, num_classes: int) -> tuple[Tensor, Tensor | None]:
@@ -618,6 +661,7 @@ class _Settings(nn.Module):
         label_smoothing: float | Smoothing,
         z_loss: float | Tensor,
         denominator: Denominator,
+        return_stats: bool,
         backend: Backend,
     ) -> None:
         super().__init__()
@@ -633,21 +677,42 @@ class _Settings(nn.Module):
         self.label_smoothing = label_smoothing
         self.z_loss = z_loss
         self.denominator = denominator
+        self.return_stats = return_stats
         self.backend = backend
 
     def extra_repr(self) -> str:
-        return (
-            f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}, "
-            f"ignore_index={self.ignore_index}"
-        )
+        shown = [
+            f"{name}={getattr(self, name)!r}" for name in ("label_smoothing", "reduction", "ignore_index")
+        ]
+        for name, default in _UNSHOWN.items():
+            value = getattr(self, name, default)
+            if isinstance(value, Tensor):
+                shown.append(f"{name}=tensor{tuple(value.shape)}")
+            elif value != default:
+                shown.append(f"{name}={value!r}")
+        return ", ".join(shown)
 
 
-class CrossEntropyLoss(_Settings):
-    """`cross_entropy` as a module; a drop-in for `torch.nn.CrossEntropyLoss`.
+# The settings that a module's repr shows where they are not these.
+_UNSHOWN = {
+    "weight": None,
+    "z_loss": 0.0,
+    "denominator": None,
+    "support": "all",
+    "chunk_rows": None,
+    "return_stats": False,
+    "backend": "auto",
+}
+
+
+class CrossEntropyLoss(_Settings, nn.CrossEntropyLoss):  # type: ignore[misc]
+    """`cross_entropy` as a module; a drop-in for `torch.nn.CrossEntropyLoss`, and an instance of it.
 
     Args:
         weight, ignore_index, reduction, label_smoothing, z_loss, denominator, support, backend: as in
             `cross_entropy`. `weight` moves with the module and is saved with it.
+        return_stats: whether a call returns (loss, stats). The call's own `return_stats`, where given, goes
+            before it: `criterion(logits, target, return_stats=True)`.
 
     Raises:
         TypeError, ValueError: as `cross_entropy`, already when the module is made.
@@ -668,14 +733,24 @@ class CrossEntropyLoss(_Settings):
         z_loss: float | Tensor = 0.0,
         denominator: Denominator = None,
         support: Support = "all",
+        return_stats: bool = False,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend)
+        super().__init__(
+            weight, ignore_index, reduction, label_smoothing, z_loss, denominator, return_stats, backend
+        )
         require_support(support)
         self.support = support
 
-    def forward(self, input: Tensor, target: Tensor | Mixture, row_weight: Tensor | None = None) -> Tensor:
-        return cross_entropy(
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor,
+        target: Tensor | Mixture,
+        row_weight: Tensor | None = None,
+        *,
+        return_stats: bool | None = None,
+    ) -> Tensor | tuple[Tensor, RowStats]:
+        result: Tensor | tuple[Tensor, RowStats] = cross_entropy(  # type: ignore[call-overload,misc]
             input,
             target,
             self.weight,
@@ -686,14 +761,17 @@ class CrossEntropyLoss(_Settings):
             z_loss=self.z_loss,
             denominator=self.denominator,
             support=self.support,
+            return_stats=self.return_stats if return_stats is None else return_stats,
             backend=self.backend,
         )
+        return result
 
 
 class LinearCrossEntropyLoss(_Settings):
     """`linear_cross_entropy` as a module that owns the layer, as `torch.nn.LinearCrossEntropyLoss` does.
 
     The layer is `.linear`, an `nn.Linear(in_features, num_classes)`; call it for the logits at inference.
+    `from_linear` takes a layer that is there already.
 
     Args:
         in_features: H.
@@ -702,6 +780,7 @@ class LinearCrossEntropyLoss(_Settings):
         device, dtype: of the layer.
         weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend: as in `cross_entropy`.
         chunk_rows: as in `linear_cross_entropy`.
+        return_stats: as in `CrossEntropyLoss`.
 
     Raises:
         TypeError, ValueError: as `cross_entropy`, already when the module is made.
@@ -727,9 +806,12 @@ class LinearCrossEntropyLoss(_Settings):
         z_loss: float | Tensor = 0.0,
         denominator: Denominator = None,
         chunk_rows: int | None = None,
+        return_stats: bool = False,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, label_smoothing, z_loss, denominator, backend)
+        super().__init__(
+            weight, ignore_index, reduction, label_smoothing, z_loss, denominator, return_stats, backend
+        )
         _check_chunk_rows(chunk_rows)
         self.chunk_rows = chunk_rows
         require_num_classes(num_classes)
@@ -737,12 +819,40 @@ class LinearCrossEntropyLoss(_Settings):
         as_smoothing(label_smoothing).check_num_classes(num_classes)
         self.linear = nn.Linear(in_features, num_classes, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, input: Tensor, target: Tensor | Mixture, row_weight: Tensor | None = None) -> Tensor:
-        return linear_cross_entropy(
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, **settings: Any) -> LinearCrossEntropyLoss:
+        """The loss of a layer that is there already, which `.linear` then is: its parameters are shared.
+
+        Args:
+            linear: the layer, e.g. a language model's head, also one whose weight is tied to an embedding.
+            settings: `weight`, `label_smoothing` and the other keywords of the class.
+
+        Raises:
+            TypeError, ValueError: as the class; or a layer that does more than x·Wᵀ + b.
+
+        Example:
+            >>> head = nn.Linear(8, 3)
+            >>> loss = LinearCrossEntropyLoss.from_linear(head, label_smoothing=0.1)
+            >>> loss.linear is head
+            True
+        """
+        _weight_and_bias(linear, None)
+        loss = cls(linear.in_features, linear.out_features, device="meta", **settings)
+        loss.linear = linear
+        return loss
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor | Mixture,
+        row_weight: Tensor | None = None,
+        *,
+        return_stats: bool | None = None,
+    ) -> Tensor | tuple[Tensor, RowStats]:
+        result: Tensor | tuple[Tensor, RowStats] = linear_cross_entropy(  # type: ignore[call-overload,misc]
             input,
-            self.linear.weight,
+            self.linear,
             target,
-            linear_bias=self.linear.bias,
             weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
@@ -751,5 +861,7 @@ class LinearCrossEntropyLoss(_Settings):
             z_loss=self.z_loss,
             denominator=self.denominator,
             chunk_rows=self.chunk_rows,
+            return_stats=self.return_stats if return_stats is None else return_stats,
             backend=self.backend,
         )
+        return result

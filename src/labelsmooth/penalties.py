@@ -78,7 +78,6 @@ def confidence_penalty(
         beta,
         lambda stats: -stats.entropy,
         reduction,
-        row_weight,
         denominator,
         backend,
         mean_logit=True,
@@ -137,9 +136,7 @@ def max_suppression(
         assert stats.at_prior is not None
         return -stats.at_prior
 
-    return _penalised(
-        logits, targets, eps, top_over_mean, reduction, row_weight, denominator, backend, prior=True
-    )
+    return _penalised(logits, targets, eps, top_over_mean, reduction, denominator, backend, prior=True)
 
 
 def margin_smoothing(
@@ -199,7 +196,7 @@ def margin_smoothing(
         # the difference first: it is exact at any offset
         return torch.relu(stats.max.unsqueeze(-1) - z - margin).mean(-1)
 
-    return _penalised(logits, targets, lam, beyond_margin, reduction, row_weight, denominator, backend)
+    return _penalised(logits, targets, lam, beyond_margin, reduction, denominator, backend)
 
 
 def _penalised(
@@ -208,7 +205,6 @@ def _penalised(
     factor: float | Tensor,
     penalty: Callable[[RowStats], Tensor],  # of rows, (...)
     reduction: ReductionName,
-    row_weight: Tensor | None,
     denominator: Denominator,
     backend: Backend,
     *,
@@ -222,10 +218,10 @@ def _penalised(
         request = replace(request, prior="uniform")
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
     parts = op.row_stats(logits, request, chosen)
-    stats = RowStats(index=request.index, counted=request.counted, **parts._asdict())
+    stats = RowStats(index=request.index, mask=request.counted, **parts._asdict())
     # class weights are of the cross-entropy, so each of the two is averaged as if it were alone
     of_entropy, of_penalty = (
-        each.reduction(reduction, denominator, row_weight, math.prod(rows))
+        each.reduction(reduction, denominator, math.prod(rows))
         for each in (targets, replace(targets, weight=None))
     )
     entropy = of_entropy(targets.row_loss(0.0).of(parts), targets.counted)

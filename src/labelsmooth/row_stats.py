@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,19 +12,34 @@ from torch.utils import _pytree
 from labelsmooth.backends import op
 from labelsmooth.backends.contract import Request
 from labelsmooth.backends.select import Backend, hindrance, select
-from labelsmooth.checks import as_classes, require_classes, require_logits, require_num_classes
+from labelsmooth.checks import as_classes, plain, require_classes, require_logits, require_num_classes
 from labelsmooth.errors import InputError
 
 Support = Literal["all", "finite"]
+MeanName = Literal[
+    "nll",
+    "correct",
+    "brier",
+    "entropy",
+    "confidence",
+    "sum_sq",
+    "log_probability",
+    "lse",
+    "max",
+    "log_sum",
+    "log_sum_sq",
+    "mean_logit",
+    "at_prior",
+]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class RowStats:
     """Statistics of rows of logits z, all relative to the row maximum m, and so exact at any offset.
 
     Where every logit of a row is −inf they are relative to 0. Rows that do not count (`counted` False) hold
-    the statistics of a row of zeros. Shapes are those of the rows (…); floating-point values are float64 for
-    float64 logits, else float32.
+    the statistics of a row of zeros; `accuracy` and `mean` leave them out. Shapes are those of the rows (…);
+    floating-point values are float64 for float64 logits, else float32.
 
     Attributes:
         max: m = max z.
@@ -37,7 +52,16 @@ class RowStats:
         prior_mass: Σ_k π_k over the columns that `at_prior` covers; 0-d or (…).
         log_sum_sq: log Σ exp 2(z−m); None unless asked for.
         mean_logit: Σ_k p_k (z_k − m); None unless asked for.
-        counted: whether the row counts, bool; None where all do.
+        mask: True where the row counts, bool; None where all do. `counted` is the same as a tensor always.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
+        >>> label, counted = torch.tensor([[0], [2], [0]]), torch.tensor([True, True, False])
+        >>> stats = row_stats(logits, label, counted=counted)
+        >>> stats
+        RowStats(shape=(3,), dtype=torch.float32, device=cpu, with max, argmax, log_sum, index, at_index, mask)
+        >>> stats.accuracy, stats.mean("nll")
+        (tensor(0.5000), tensor(0.8955))
     """
 
     max: Tensor
@@ -50,7 +74,52 @@ class RowStats:
     prior_mass: Tensor | None = None
     log_sum_sq: Tensor | None = None
     mean_logit: Tensor | None = None
-    counted: Tensor | None = None
+    mask: Tensor | None = None
+
+    def __repr__(self) -> str:
+        present = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return (
+            f"RowStats(shape={tuple(self.max.shape)}, dtype={self.max.dtype}, device={self.max.device}, "
+            f"with {', '.join(present)})"
+        )
+
+    @property
+    def counted(self) -> Tensor:
+        """Whether the row counts, bool; where all rows do, one True expanded to (…)."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones((), dtype=torch.bool, device=self.max.device).expand(self.max.shape)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """The share of the rows that count whose label has the largest logit, 0-d; NaN where no row counts."""
+        return self.mean("correct")
+
+    def mean(self, name: MeanName) -> Tensor:
+        """The mean of a statistic over the rows that count, differentiable where the statistics are.
+
+        Args:
+            name: of an attribute with one number a row: "nll", "correct", "brier", "entropy", "confidence",
+                "sum_sq", "log_probability", "lse", "max", "log_sum", "log_sum_sq", "mean_logit" or
+                "at_prior".
+
+        Returns:
+            0-d, in the dtype of `log_sum`; NaN where no row counts.
+
+        Raises:
+            ValueError: another name, or one that these statistics were made without.
+
+        Cost: a pass over one number a row, and no wait for a device.
+        """
+        if name not in get_args(MeanName):
+            raise InputError(f"name must be one of {', '.join(get_args(MeanName))}, got {name!r}")
+        values: Tensor | None = getattr(self, name)
+        if values is None:
+            raise InputError(f"these row statistics were made without {name}")
+        values = values.to(self.log_sum.dtype)
+        if self.mask is None:
+            return values.mean()
+        return torch.where(self.mask, values, 0).sum() / self.mask.sum()
 
     @property
     def lse(self) -> Tensor:
@@ -85,7 +154,7 @@ class RowStats:
     def correct(self) -> Tensor:
         """Whether the label has the largest logit, bool; False for rows that do not count."""
         correct = self.argmax == self.label
-        return correct if self.counted is None else correct & self.counted
+        return correct if self.mask is None else correct & self.mask
 
     @property
     def sum_sq(self) -> Tensor:
@@ -110,7 +179,7 @@ class RowStats:
         return self.log_sum - self.mean_logit
 
     def _counting(self, values: Tensor) -> Tensor:
-        return values if self.counted is None else torch.where(self.counted, values, 0)
+        return values if self.mask is None else torch.where(self.mask, values, 0)
 
     def detach(self) -> RowStats:
         """The same statistics, cut off from the graph that made them."""
@@ -185,7 +254,7 @@ class RowStats:
             prior_mass=prior_mass,
             log_sum_sq=log_sum_sq,
             mean_logit=mean_logit,
-            counted=self.counted,
+            mask=self.mask,
         )
 
 
@@ -237,6 +306,7 @@ def row_stats(
         >>> stats.nll, stats.confidence, stats.correct
         (tensor([0.2395]), tensor([0.7870]), tensor([True]))
     """
+    logits, prior, counted = plain(logits), plain(prior), plain(counted)
     require_logits(logits, "logits")
     if logits.dim() == 0 or logits.shape[-1] == 0:
         raise InputError(f"logits must have shape (…, K), got {tuple(logits.shape)}")
@@ -292,7 +362,7 @@ def row_stats(
         log_sum_sq,
         mean_logit,
     )
-    return RowStats(index=index, counted=counted, **op.row_stats(logits, request, chosen)._asdict())
+    return RowStats(index=index, mask=counted, **op.row_stats(logits, request, chosen)._asdict())
 
 
 def require_support(support: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from labelsmooth.backends import cpu, gpu
 from labelsmooth.errors import InputError
 
 Backend = Literal["auto", "reference", "cpu", "gpu"]
+
+_log = logging.getLogger(__name__)
 
 
 def select(
@@ -24,6 +27,8 @@ def select(
         device: of the logits. Every backend serves every dtype.
         hindrance: why the call itself is one for the reference alone, as `hindrance` says; None where not.
 
+    The reason is logged at level DEBUG where "auto" takes the reference, unless a graph is being compiled.
+
     Raises:
         ValueError: an unknown backend, or one that cannot serve.
     """
@@ -35,7 +40,10 @@ def select(
     if why_not is None:
         return wanted, f"C++ kernels, {cpu.INSTRUCTION_SET}" if wanted == "cpu" else "Triton kernels"
     if backend == "auto":
-        return "reference", f"{wanted} cannot serve: {why_not}"
+        reason = f"{wanted} cannot serve: {why_not}"
+        if not torch.compiler.is_compiling():
+            _log.debug("the reference serves this call: %s", reason)
+        return "reference", reason
     raise InputError(f"backend {wanted!r} cannot serve this call: {why_not}")
 
 
