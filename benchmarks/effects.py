@@ -1,6 +1,7 @@
 """Looks in finished studies for what the papers report: `python benchmarks/effects.py STUDY…`.
 
-Prints one Markdown table for each study: means ± 95 % t-intervals over its seeds, differences paired by seed.
+Prints one Markdown table for each study: means ± 95 % intervals over its seeds and rows, differences paired by
+both; of features, of the mutual information and of γ, whose rows are not stored, over its seeds alone.
 An effect came out, "yes", where the interval of its difference lies on the side that the papers say; "no"
 where it lies on the other; "within noise" where it contains 0.
 """
@@ -9,17 +10,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from statistics import fmean, stdev
+from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from labelsmooth.measure import ece
-from labelsmooth.report.verdict import Estimate, estimate, show_number
+from labelsmooth.measure.crossed import Crossed
+from labelsmooth.report.estimate import Estimate, estimate, show_number
+from labelsmooth.report.numbers import Networks
 from labelsmooth.study import Objective, Study, Trial, load_study
 
-Arm: TypeAlias = Sequence[Trial]
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
 
 _DRAWS = 100  # of labels
@@ -46,7 +49,7 @@ def main() -> None:
 
 
 def lines(study: Study) -> Iterator[Line]:
-    arms = study.arms()
+    arms = {name: Networks(trials) for name, trials in study.arms().items()}
     hard = arms["hard"]
     smoothed = {eps: arms[str(Objective.uniform(eps))] for eps in sorted(study.recipe.eps) if eps}
     usual = 0.1 if 0.1 in smoothed else max(smoothed)  # the ε of most papers
@@ -63,39 +66,38 @@ def lines(study: Study) -> Iterator[Line]:
         yield from distillation(study)
 
 
-def accuracy(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
+def accuracy(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Line]:
     for eps, arm in smoothed.items():
-        gain = difference(arm, hard, "test.accuracy")
-        error = stdev(gain) / math.sqrt(len(gain))
+        gain = estimate(arm["test.accuracy"] - hard["test.accuracy"])
         yield (
-            f"accuracy at ε = {eps:g} is not below that of hard by more than 2 standard errors",
-            "yes" if fmean(gain) >= -2 * error else "no",
-            f"{100 * fmean(gain):+.2f} points, standard error {100 * error:.2f}",
+            f"accuracy at ε = {eps:g} is not below that of hard",
+            "no" if came_out(gain) == "no" else "yes",
+            f"{100 * gain.mean:+.2f} ± {100 * gain.half_width:.2f} points",
         )
 
 
-def calibration(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
+def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Line]:
     arms = {0.0: hard, **smoothed}
-    tuned = min(arms, key=lambda eps: fmean(map(validation_ece, arms[eps])))
+    tuned = min(arms, key=lambda eps: fmean(map(validation_ece, arms[eps].trials)))
     yield (
         "hard labels leave the network over-confident",
-        came_out(estimate(of(hard, "test.over_confidence"))),
+        came_out(estimate(hard["test.over_confidence"])),
         f"by {percents(hard, 'test.over_confidence')} %, T = {numbers(hard, 'temperature')}",
     )
     yield (
         "ECE of as many rows whose labels are drawn from the probabilities with that temperature",
         "",
-        f"{percent(estimate(list(map(ece_of_chance, hard))))} %: what chance leaves of a calibrated network",
+        f"{percent(estimate(list(map(ece_of_chance, hard.trials))))} %: what chance leaves of a calibrated network",
     )
     for name, field in (("ECE", "ece"), ("smooth ECE", "smece")):
-        before, scaled = of(hard, f"test.{field}"), of(hard, f"test_with_temperature.{field}")
+        before, scaled = hard[f"test.{field}"], hard[f"test_with_temperature.{field}"]
         yield (
             f"a temperature cuts the {name} of hard labels by 60 %",
             cut_by(0.6, before, scaled),
             f"by {cut(before, scaled)} %, {percents(hard, f'test.{field}')} → "
             f"{percents(hard, f'test_with_temperature.{field}')} %",
         )
-        after = of(arms[tuned], f"test.{field}")
+        after = arms[tuned][f"test.{field}"]
         yield (
             f"the ε of the lowest validation ECE cuts the {name} by 50 %",
             cut_by(0.5, before, after),
@@ -105,10 +107,10 @@ def calibration(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
     arm = smoothed[largest]
     yield (
         f"ε = {largest:g} leaves the network under-confident, T < 1",
-        came_out(estimate([1 - temperature for temperature in of(arm, "temperature")])),
+        came_out(estimate(Crossed(np.ones(len(arm.trials))) - arm["temperature"])),
         f"T = {numbers(arm, 'temperature')}",
     )
-    rise = estimate(difference(arm, hard, "test.ece"))
+    rise = estimate(arm["test.ece"] - hard["test.ece"])
     yield (
         f"ε = {largest:g} has a larger ECE than hard labels",
         came_out(rise),
@@ -116,37 +118,36 @@ def calibration(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
     )
 
 
-def geometry(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
+def geometry(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
     for field, (words, sign) in GEOMETRY.items():
-        if hard[0].metrics.train_clusters.triangle_error is None and field == "triangle_error":
+        if hard.trials[0].metrics.train_clusters.triangle_error is None and field == "triangle_error":
             continue  # of two classes
         for rows in ("train", "validation"):
             name = f"{rows}_clusters.{field}"
             yield (
                 f"{words} {'rises' if sign > 0 else 'falls'} at ε = {eps:g}, {rows} rows",
-                came_out(estimate([sign * change for change in difference(arm, hard, name)])),
+                came_out(estimate(float(sign) * (arm[name] - hard[name]))),
                 f"{numbers(hard, name)} → {numbers(arm, name)}",
             )
 
 
-def selection(hard: Arm, smoothed: dict[float, Arm]) -> Iterator[Line]:
+def selection(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Line]:
     repaired = "test_aurc_with_pnorm"
     for eps, arm in smoothed.items():
         yield (
             f"AURC is worse at ε = {eps:g} than of hard labels",
-            came_out(estimate(difference(arm, hard, "test.aurc"))),
+            came_out(estimate(arm["test.aurc"] - hard["test.aurc"])),
             f"{numbers(hard, 'test.aurc')} → {numbers(arm, 'test.aurc')}",
         )
-        gain = [a - b for a, b in zip(of(arm, "test.aurc"), of(arm, repaired), strict=True)]
         yield (
             f"a p-norm repairs the AURC at ε = {eps:g}",
-            came_out(estimate(gain)),
+            came_out(estimate(arm["test.aurc"] - arm[repaired])),
             f"{numbers(arm, 'test.aurc')} → {numbers(arm, repaired)}; hard with a p-norm "
             f"{numbers(hard, repaired)}",
         )
 
 
-def noise(arms: dict[str, Arm], most: float) -> Iterator[Line]:
+def noise(arms: Mapping[str, Networks], most: float) -> Iterator[Line]:
     smoothed = str(Objective.uniform(most))
     pairs = [("hard", name) for name in arms if name != "hard"]
     pairs += [(smoothed, name) for name in arms if Objective.parse(name).kind == "generalised"]
@@ -154,13 +155,13 @@ def noise(arms: dict[str, Arm], most: float) -> Iterator[Line]:
         names = [Objective.parse(name).name for name in (other, one)]
         yield (
             f"{' is more accurate than '.join(names)} under label noise",
-            came_out(estimate(difference(arms[other], arms[one], "test.accuracy"))),
+            came_out(estimate(arms[other]["test.accuracy"] - arms[one]["test.accuracy"])),
             f"{percents(arms[one], 'test.accuracy')} → {percents(arms[other], 'test.accuracy')} %",
         )
 
 
-def information(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
-    curves = [[trial.metrics.curves.information for trial in trials] for trials in (hard, arm)]
+def information(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
+    curves = [[trial.metrics.curves.information for trial in trials] for trials in (hard.trials, arm.trials)]
     last = [[curve[-1] for curve in of_arm] for of_arm in curves]
     lower = estimate([a - b for a, b in zip(*last, strict=True)])
     yield (
@@ -168,7 +169,7 @@ def information(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
         came_out(lower),
         f"{show_number(estimate(last[0]))} → {show_number(estimate(last[1]))} nats, log 2 {math.log(2):.2f}",
     )
-    epochs = hard[0].metrics.curves.information_epochs
+    epochs = hard.trials[0].metrics.curves.information_epochs
     third = len(epochs) // 3  # a moment fixed beforehand: the last is below the highest by noise alone
     if not third:
         return
@@ -182,35 +183,36 @@ def information(hard: Arm, arm: Arm, eps: float) -> Iterator[Line]:
 
 
 def distillation(study: Study) -> Iterator[Line]:
-    teachers, alone = study.arms(), study.students_alone()
-    for name, arm in alone.items():
-        yield f"student alone, {Objective.parse(name).name}", "", f"{percents(arm, 'test.accuracy')} %"
-    for name in teachers:
+    teachers = {name: Networks(trials) for name, trials in study.arms().items()}
+    for name, alone in study.students_alone().items():
+        words = Objective.parse(name).name
+        yield f"student alone, {words}", "", f"{percents(Networks(alone), 'test.accuracy')} %"
+    for name, teacher in teachers.items():
         if name == "hard":
             continue
         words = Objective.parse(name).name
         yield (
             f"the teacher {words} is more accurate than the hard one",
-            came_out(estimate(difference(teachers[name], teachers["hard"], "test.accuracy"))),
-            f"{percents(teachers['hard'], 'test.accuracy')} → {percents(teachers[name], 'test.accuracy')} %",
+            came_out(estimate(teacher["test.accuracy"] - teachers["hard"]["test.accuracy"])),
+            f"{percents(teachers['hard'], 'test.accuracy')} → {percents(teacher, 'test.accuracy')} %",
         )
-        gains: dict[float, list[float]] = {}
+        gains: dict[float, Crossed] = {}
         for temperature in study.recipe.temperatures:
-            students = study.students(temperature)
-            gains[temperature] = difference(students[name], students["hard"], "test.accuracy")
+            hard, smoothed = (
+                Networks(study.students(temperature)[of], teachers[of].trials) for of in ("hard", name)
+            )
+            gains[temperature] = smoothed["test.accuracy"] - hard["test.accuracy"]
             yield (
                 f"at T = {temperature:g} the student of {words} is less accurate than that of hard",
-                came_out(estimate([-gain for gain in gains[temperature]])),
-                f"{percents(students['hard'], 'test.accuracy')} → "
-                f"{percents(students[name], 'test.accuracy')} %; "
-                f"γ {numbers(students['hard'], 'distilled.equivalent_smoothing')} → "
-                f"{numbers(students[name], 'distilled.equivalent_smoothing')}; agreement "
-                f"{percents(students['hard'], 'distilled.agreement')} → "
-                f"{percents(students[name], 'distilled.agreement')} %",
+                came_out(estimate(-1.0 * gains[temperature])),
+                f"{percents(hard, 'test.accuracy')} → {percents(smoothed, 'test.accuracy')} %; "
+                f"γ {numbers(hard, 'distilled.equivalent_smoothing')} → "
+                f"{numbers(smoothed, 'distilled.equivalent_smoothing')}; agreement "
+                f"{percents(hard, 'distilled.agreement')} → {percents(smoothed, 'distilled.agreement')} %",
             )
         for temperature, gain in gains.items():
             if temperature > 1 and 1.0 in gains:
-                more = estimate([a - b for a, b in zip(gains[1.0], gain, strict=True)])
+                more = estimate(gains[1.0] - gain)
                 yield (
                     f"the gain by the teacher {words} is larger at T = 1 than at T = {temperature:g}",
                     came_out(more),
@@ -218,31 +220,14 @@ def distillation(study: Study) -> Iterator[Line]:
                 )
 
 
-def difference(arm: Arm, other: Arm, field: str) -> list[float]:
-    """Of a field of the metrics, seed by seed."""
-    return [a - b for a, b in zip(of(arm, field), of(other, field), strict=True)]
+def cut_by(share: float, before: Crossed, after: Crossed) -> str:
+    """Whether a number fell by at least this share of its mean, paired by seed and row."""
+    return came_out(estimate((1 - share) * before - after))
 
 
-def cut_by(share: float, before: list[float], after: list[float]) -> str:
-    """Whether values fell by at least this share of their mean, paired by seed."""
-    return came_out(estimate([(1 - share) * a - b for a, b in zip(before, after, strict=True)]))
-
-
-def cut(before: list[float], after: list[float]) -> str:
+def cut(before: Crossed, after: Crossed) -> str:
     """By how many percent the mean fell."""
-    return f"{100 * (1 - fmean(after) / fmean(before)):.0f}"
-
-
-def of(arm: Arm, field: str) -> list[float]:
-    """A dotted field of the metrics, of each trial of an arm."""
-    values = []
-    for trial in arm:
-        value: object = trial.metrics
-        for part in field.split("."):
-            value = getattr(value, part)
-        assert isinstance(value, float)
-        values.append(value)
-    return values
+    return f"{100 * (1 - after.mean / before.mean):.0f}"
 
 
 def ece_of_chance(trial: Trial) -> float:
@@ -263,12 +248,12 @@ def came_out(difference: Estimate) -> str:
     return "yes" if difference.mean > 0 else "no"
 
 
-def numbers(arm: Arm, field: str) -> str:
-    return show_number(estimate(of(arm, field)))
+def numbers(arm: Networks, field: str) -> str:
+    return show_number(estimate(arm[field]))
 
 
-def percents(arm: Arm, field: str) -> str:
-    return percent(estimate(of(arm, field)))
+def percents(arm: Networks, field: str) -> str:
+    return percent(estimate(arm[field]))
 
 
 def percent(value: Estimate) -> str:

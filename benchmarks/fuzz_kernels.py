@@ -9,7 +9,6 @@ with `--first NUMBER --calls 1`. Memory is laid out so that what lies beyond the
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import subprocess
 import sys
@@ -38,7 +37,9 @@ class Draw(random.Random):
         torch.manual_seed(self.getrandbits(32))
         self.rows = self.choice((0, 1, 2, 3, self.randint(4, 40), self.randint(41, 700)))
         most = 200_000 // max(1, self.rows) if self.flip(0.1) else 4000 // max(1, self.rows)
-        self.columns = min(self.choice((1, 2, 3, 10, self.randint(4, 300), self.randint(4000, 9000))), max(1, most))
+        self.columns = min(
+            self.choice((1, 2, 3, 10, self.randint(4, 300), self.randint(4000, 9000))), max(1, most)
+        )
         self.dtype = self.choice(DTYPES)
 
     def flip(self, chance: float = 0.5) -> bool:
@@ -87,7 +88,12 @@ def statistics(draw: Draw) -> None:
     num_classes = columns + (first + draw.choice((0, 3)) if first else 0)
     kind = draw.choice(("none", "uniform", "vector", "table"))
     table = draw.randint(1, 5)
-    prior = {"none": None, "uniform": "uniform", "vector": draw.prior(columns), "table": draw.prior(table, columns)}
+    prior = {
+        "none": None,
+        "uniform": "uniform",
+        "vector": draw.prior(columns),
+        "table": draw.prior(table, columns),
+    }
     picks = draw.choice((None, 0, 1, 2, 9, 20))
     request = Request(
         index=None if picks is None else draw.layout(torch.randint(num_classes, (rows, picks))),
@@ -178,7 +184,9 @@ def loss(draw: Draw) -> None:
     (value, gradient), (exact, expected) = answers
     compare(draw, logits.movedim(1, -1) if image else logits, options, value, exact)
     axis = 1 if image else -1
-    defined = expected.movedim(axis, -1).isfinite().all(-1) & logits.movedim(axis, -1).nan_to_num(0, INF).lt(INF).all(-1)
+    defined = expected.movedim(axis, -1).isfinite().all(-1) & logits.movedim(axis, -1).nan_to_num(0, INF).lt(
+        INF
+    ).all(-1)
     if exact.isfinite().all():
         scale = 100 * max(1.0, largest(expected))
         close(gradient.movedim(axis, -1)[defined], expected.movedim(axis, -1)[defined], scale, "gradient")
@@ -203,11 +211,17 @@ def linear_loss(draw: Draw) -> None:
     (value, *gradients), (exact, *expected) = answers
     compare(draw, torch.full((1,), 30.0), options, value, exact)
     for gradient, other, name in zip(gradients, expected, ("input", "weight", "bias"), strict=False):
-        close(gradient, other.double(), largest(other) * 8 * torch.finfo(dtype).eps / rounding(dtype) + 1, name)
+        close(
+            gradient, other.double(), largest(other) * 8 * torch.finfo(dtype).eps / rounding(dtype) + 1, name
+        )
 
 
 def compare(draw: Draw, logits: Tensor, options: dict[str, Any], value: Tensor, exact: Tensor) -> None:
-    scale = 10 * (1 + largest(logits)) * (max(1, value.numel(), draw.rows * 3) if options["reduction"] == "sum" else 1)
+    scale = (
+        10
+        * (1 + largest(logits))
+        * (max(1, value.numel(), draw.rows * 3) if options["reduction"] == "sum" else 1)
+    )
     close(value, exact.double(), scale, "loss")
 
 
@@ -248,12 +262,16 @@ def read_beyond_the_end() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--calls", type=int, default=5000)
     parser.add_argument("--first", type=int, default=0, help="number of the first call")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--library", type=Path, help="a build of the kernels, instead of the one installed")
-    parser.add_argument("--sanitized", action="store_true", help="see first that an access out of bounds is stopped")
+    parser.add_argument(
+        "--sanitized", action="store_true", help="see first that an access out of bounds is stopped"
+    )
     parser.add_argument("--read-beyond-the-end", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.library is not None:

@@ -117,7 +117,7 @@ class Comparison:
         a, b = joined(self._a), joined(self._b)
         if len(a) == 0:
             raise InputError("a comparison needs at least one row, got none")
-        differences = PairedDifferences(_influences(a), _influences(b))
+        differences = PairedDifferences(influences(a), influences(b))
         differences.update(a, b)
         return differences.intervals(level)
 
@@ -153,7 +153,8 @@ def compare(
     return comparison.compute(level)
 
 
-def _influences(rows: RowNumbers) -> Influences:
+def influences(rows: RowNumbers) -> Influences:
+    """What tells the influence of each of these rows on the numbers that all of them have."""
     edges = np.linspace(0, 1, NUM_BINS + 1)
     bin_of_row = np.searchsorted(edges[1:-1], rows.confidence, "left")
     totals = np.bincount(bin_of_row, rows.confidence - rows.correct, NUM_BINS)

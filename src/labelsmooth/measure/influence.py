@@ -86,6 +86,25 @@ class AurcInfluence:
         return influence
 
 
+def log_temperature_influence(
+    logits: Floats,  # (N, K), finite, that it was fitted on
+    labels: npt.NDArray[np.int64],  # (N,)
+    temperature: float,
+) -> Floats:
+    """The influence of each row on the logarithm of a fitted temperature, of mean 0.
+
+    At the T of the lowest mean NLL, with p = softmax(z/T), φ_i = −T·(z_y − Σ p·z)/mean Var_p(z).
+    """
+    shifted = logits - logits.max(-1, keepdims=True)
+    p = np.exp(shifted / temperature)
+    p /= p.sum(-1, keepdims=True)
+    mean = (p * shifted).sum(-1)
+    variance = (p * np.square(shifted)).sum(-1) - np.square(mean)
+    excess = np.take_along_axis(shifted, labels[:, None], -1)[:, 0] - mean
+    influence: Floats = -temperature * (excess - excess.mean()) / variance.mean()
+    return influence
+
+
 class Influences:
     """The influences of rows on the numbers that all of them have, those of `Comparison`.
 

@@ -117,6 +117,35 @@ def smooth_ece_interval(
     return shrinking_interval(value, waves, noise, error, level, statistic=statistic)
 
 
+def smooth_ece_influence(confidence: Floats, correct: npt.NDArray[np.bool_], smece: float) -> Floats:
+    """The influence of each row on the smooth calibration error of all of them, which is their mean.
+
+    With s(t) the sign of the smoothed residuals, a row moves smECE_σ by (c − y)·∫ s(t)·K_σ(t, c) dt, and the
+    width at which smECE_σ = σ by 1/(1 − d smECE_σ/dσ) of that.
+
+    Args:
+        confidence: (N,), in 0..1.
+        correct: (N,).
+        smece: of these rows, or near it; then the mean is better by one step of Newton's.
+
+    Returns:
+        (N,) floats.
+
+    Cost: four Fourier transforms of 16,384 numbers.
+    """
+    points = 2 * INTERVALS
+    waves = _cosine_sums(moments_of_rows(confidence, correct))
+    width, step = np.array(smece), 1e-3 * max(smece, 1e-3)
+    narrow, wide = np.maximum(width - step, 0.0), width + step
+    slope = (_smooth_ece_at(waves, wide, points) - _smooth_ece_at(waves, narrow, points)) / (wide - narrow)
+    sign = np.sign(_smoothed(waves, width, points))
+    seen = _smoothed(_waves(sign).real / points, width, points)
+    middles = (np.arange(points) + 0.5) / points
+    moved: Floats = (confidence - correct) * np.interp(confidence, middles, seen)
+    influence: Floats = width + (moved - width) / (1 - slope)
+    return influence
+
+
 def _fixed_width(waves: Floats, points: int, halvings: int) -> Floats:
     """The σ at which Σ|field smoothed with σ|/points = σ, of fields (…, M) given by their cosine sums."""
     low, high = np.zeros(waves.shape[:-1]), np.ones(waves.shape[:-1])
@@ -129,13 +158,18 @@ def _fixed_width(waves: Floats, points: int, halvings: int) -> Floats:
 
 def _smooth_ece_at(waves: Floats, width: Floats, points: int) -> Floats:
     """∫₀¹ |field smoothed with the width| dt, as a sum over the middles of `points` intervals."""
+    mean: Floats = np.abs(_smoothed(waves, width, points)).mean(-1)
+    return mean
+
+
+def _smoothed(waves: Floats, width: Floats, points: int) -> Floats:
+    """A field given by its cosine sums, smoothed with the width, at the middles of `points` intervals."""
     k = np.arange(waves.shape[-1])
     damped = waves * np.exp(-0.5 * np.square(np.pi * k * width[..., None]))
     # Re Σ_k damped_k·exp(iπkt) at t = (m + ½)/points, which one inverse transform of 2·points numbers gives
     turned = damped * np.exp(0.5j * np.pi * k / points)
-    field = 2 * points * np.fft.irfft(turned, 2 * points)[..., :points]
-    mean: Floats = np.abs(field).mean(-1)
-    return mean
+    field: Floats = 2 * points * np.fft.irfft(turned, 2 * points)[..., :points]
+    return field
 
 
 def _cosine_sums(moments: ResidualMoments) -> Floats:

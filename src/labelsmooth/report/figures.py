@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from labelsmooth.measure import Calibration, PlaneProjection, PNorm, Selective, plane_projection
-from labelsmooth.report.verdict import PERCENT, SCORES, Repair, Verdict
+from labelsmooth.report.estimate import PERCENT
+from labelsmooth.report.verdict import SCORES, Repair, Verdict
 from labelsmooth.study import Study, Trial
 from labelsmooth.study.measuring import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
@@ -64,20 +65,20 @@ def scores(study: Study, found: Verdict) -> Figure:
     metrics = [metric for metric, _ in SCORES]
     places = {objective: place for place, objective in enumerate(study.recipe.objectives)}
     rows = [
-        (places[arm.objective], seed, arm.repair, *(_short(getattr(score, metric)) for metric in metrics))
+        (places[arm.objective], seed, arm.repair, *(_short(value) for value in values))
         for arm in found.arms
-        for seed, score in enumerate(arm.scores)
+        for seed, values in enumerate(zip(*(arm.scores[metric].values for metric in metrics), strict=True))
     ]
     estimates = [
         {
             "arm": places[arm.objective],
             "repair": arm.repair,
             "metric": metric,
-            "mean": _short(arm.estimate(metric).mean),
-            "half_width": _short(arm.estimate(metric).half_width),
+            "mean": _short(estimated.mean),
+            "half_width": _short(estimated.half_width),
         }
         for arm in found.arms
-        for metric in metrics
+        for metric, estimated in ((metric, arm.estimate(metric)) for metric in metrics)
     ]
     return Figure(
         name="scores",

@@ -59,6 +59,7 @@ def paragraph(study: Study) -> str:
     recipe, data = study.recipe, study.data
     arms = listed([objective.phrase for objective in recipe.objectives])
     uniform = any(objective.eps for objective in recipe.objectives)
+    candidates = len(recipe.objectives) - 1
     noise, images, taught = _noise(study), _images(study), _students(study)
     sentences = [
         f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {len(data.class_names)} classes; "
@@ -73,9 +74,14 @@ def paragraph(study: Study) -> str:
         "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
         "The expected calibration error (ECE) has 15 bins of equal width, and the negative log-likelihood "
         "(NLL) is of the unsmoothed labels, in nats.",
-        "Values are means over seeds with 95 % t-intervals." if recipe.seeds > 1 else "",
-        "The arm that stands beside hard labels was chosen by its NLL on the validation rows."
-        if len(recipe.objectives) > 2
+        "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test rows "
+        "(Satterthwaite's degrees of freedom), to which the validation rows are added for what depends on a "
+        "fitted temperature; differences are paired by seed and row."
+        if recipe.seeds > 1
+        else "",
+        "The arm that stands beside hard labels was chosen by its NLL on the validation rows, and the "
+        f"intervals of its differences are simultaneous over {candidates} candidates (Bonferroni)."
+        if candidates > 1
         else "",
         f"We used labelsmooth {_versions(study)}, on {_machine(study)}.",
     ]

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from labelsmooth.errors import InputError
 from labelsmooth.files import write_whole
+from labelsmooth.report.estimate import estimate, show, show_number
 from labelsmooth.report.figures import Cell, Figure, arm_names, figures, has_plane
 from labelsmooth.report.html import data_block, render
 from labelsmooth.report.methods import facts, paragraph, study_names
+from labelsmooth.report.numbers import Networks
 from labelsmooth.report.students import Students, students
 from labelsmooth.report.table import TABLE_FORMATS, scores_table
-from labelsmooth.report.verdict import SCORES, Verdict, estimate, show, show_number, verdict
-from labelsmooth.study import Clusters, Study, Trial, load_study
+from labelsmooth.report.verdict import SCORES, Verdict, verdict
+from labelsmooth.study import Study, Trial, load_study
 from labelsmooth.theory import optimal_gap
 
 _WIDTH = 100  # of the text for a terminal
 _SCRIPTS = ("page/chart.js", "page/figures.js", "page/explorer.js", "page/report.js")
 # arms that the figures show at first: more would make them hard to read, and the boxes bring them
 _SHOWN = 4
+_CLUSTERS = {  # the fields of `Clusters`, in words
+    "spread": "spread",
+    "spread that the logits see": "spread_in_span",
+    "class separation R²": "class_separation",
+    "NC1": "nc1",
+    "NC2 of the class means": "frame_error",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,51 +212,38 @@ def _packed(values: Sequence[Cell]) -> Any:
 
 
 def _measures(study: Study) -> tuple[Measure, ...]:
-    rows: list[tuple[str, Callable[[Trial], float]]] = [
-        ("temperature", lambda trial: trial.metrics.temperature),
-        ("logit gap, training rows", lambda trial: trial.metrics.train_gap),
-        ("logit gap, validation rows", lambda trial: trial.metrics.validation_gap),
-        ("p of the p-norm, 0 for none", lambda trial: trial.metrics.pnorm),
-        ("information of the wrong classes (nats)", lambda trial: trial.metrics.wrong_information),
-    ]
-    for words, clusters in (
-        ("training rows", lambda trial: trial.metrics.train_clusters),
-        ("validation rows", lambda trial: trial.metrics.validation_clusters),
-    ):
-        rows += [
-            (f"{name}, {words}", partial(_cluster_measure, clusters, field))
-            for name, field in (
-                ("spread", "spread"),
-                ("spread that the logits see", "spread_in_span"),
-                ("class separation R²", "class_separation"),
-                ("NC1", "nc1"),
-                ("NC2 of the class means", "frame_error"),
-                *([("distance from a triangle", "triangle_error")] if has_plane(study) else []),
-            )
-        ]
+    arms = [Networks(trials) for trials in study.arms().values()]
+    rows = {
+        "temperature": "temperature",
+        "logit gap, training rows": "train_gap",
+        "logit gap, validation rows": "validation_gap",
+        "information of the wrong classes (nats)": "wrong_information",
+    }
+    for words, clusters in (("training rows", "train_clusters"), ("validation rows", "validation_clusters")):
+        rows |= {f"{name}, {words}": f"{clusters}.{field}" for name, field in _CLUSTERS.items()}
+        if has_plane(study):
+            rows[f"distance from a triangle, {words}"] = f"{clusters}.triangle_error"
     measures = [
         Measure(
-            name=name,
-            values=tuple(
-                show_number(estimate([of(trial) for trial in trials])) for trials in study.arms().values()
-            ),
+            name=name if arms[0][field].influences else f"{name} †",
+            values=tuple(show_number(estimate(networks[field])) for networks in arms),
         )
-        for name, of in rows
+        for name, field in rows.items()
     ]
     gaps = [
         math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
         for objective in study.recipe.objectives
     ]
-    measures.insert(
-        1,
-        Measure(name="optimal logit gap", values=tuple(_shown_gap(gap) for gap in gaps)),
-    )
+    measures.insert(1, Measure(name="optimal logit gap", values=tuple(_shown_gap(gap) for gap in gaps)))
+    powers = tuple(_shown_powers(trials) for trials in study.arms().values())
+    measures.insert(4, Measure(name="p of the p-norm, 0 for none", values=powers))
     return tuple(measures)
 
 
-def _cluster_measure(clusters: Callable[[Trial], Clusters], field: str, trial: Trial) -> float:
-    value: float = getattr(clusters(trial), field)
-    return value
+def _shown_powers(trials: Sequence[Trial]) -> str:
+    """Each p with the number of networks that it was chosen for."""
+    found = Counter(trial.metrics.pnorm for trial in trials)
+    return ", ".join(f"{p} ({times}×)" for p, times in sorted(found.items()))
 
 
 def _shown_gap(gap: float) -> str:
@@ -258,7 +254,7 @@ def _text(found: Verdict, name: str | None) -> str:
     lines = [] if name is None else [name, "=" * len(name), ""]
     lines += [fill(found.headline, _WIDTH), ""]
     lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
-    lines += ["", "Test rows, mean ± 95 % interval over seeds; * is the recommended arm:", ""]
+    lines += ["", "Test rows, mean ± 95 % interval over seeds and rows; * is the recommended arm:", ""]
     table = [["", *(title for _, title in SCORES)]]
     for arm in found.arms:
         mark = " *" if arm == found.recommended else ""

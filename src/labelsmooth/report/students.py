@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
-from labelsmooth.report.verdict import Estimate, estimate
-from labelsmooth.study import Study, Trial
-
-_accuracy: Callable[[Trial], float] = attrgetter("metrics.test.accuracy")
+from labelsmooth.report.estimate import Estimate, estimate
+from labelsmooth.report.numbers import Networks
+from labelsmooth.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +16,10 @@ class Taught:
     teacher: str
     temperature: float
     accuracy: Estimate
-    gain: Estimate | None  # less the accuracy of a hard teacher's student, paired by seed; None for that one
-    equivalent_smoothing: Estimate  # γ of the teacher
+    gain: (
+        Estimate | None
+    )  # less the accuracy of a hard teacher's student, paired by seed and row; None for that one
+    equivalent_smoothing: Estimate  # γ of the teacher, over seeds alone: training rows are not stored
     agreement: Estimate
     kl: Estimate
 
@@ -52,37 +51,34 @@ def students(study: Study) -> Students | None:
     if recipe.student is None:
         return None
     names = {str(objective): objective.name for objective in recipe.objectives}
+    arms = study.arms()
     taught = []
     for temperature in recipe.temperatures:
-        by_teacher = study.students(temperature)
-        for objective, trials in by_teacher.items():
-            differences = [
-                _accuracy(one) - _accuracy(other)
-                for one, other in zip(trials, by_teacher["hard"], strict=True)
-            ]
+        by_teacher = {
+            objective: Networks(trials, arms[objective])
+            for objective, trials in study.students(temperature).items()
+        }
+        for objective, networks in by_teacher.items():
+            gain = networks["test.accuracy"] - by_teacher["hard"]["test.accuracy"]
             taught.append(
                 Taught(
                     teacher=names[objective],
                     temperature=temperature,
-                    accuracy=_over(trials, _accuracy),
-                    gain=None if objective == "hard" else estimate(differences),
-                    equivalent_smoothing=_over(trials, attrgetter("metrics.distilled.equivalent_smoothing")),
-                    agreement=_over(trials, attrgetter("metrics.distilled.agreement")),
-                    kl=_over(trials, attrgetter("metrics.distilled.kl")),
+                    accuracy=estimate(networks["test.accuracy"]),
+                    gain=None if objective == "hard" else estimate(gain),
+                    equivalent_smoothing=estimate(networks["distilled.equivalent_smoothing"]),
+                    agreement=estimate(networks["distilled.agreement"]),
+                    kl=estimate(networks["distilled.kl"]),
                 )
             )
     return Students(
         teachers=tuple(
-            Untaught(name=names[objective], accuracy=_over(trials, _accuracy))
-            for objective, trials in study.arms().items()
+            Untaught(name=names[objective], accuracy=estimate(Networks(trials)["test.accuracy"]))
+            for objective, trials in arms.items()
         ),
         alone=tuple(
-            Untaught(name=names[objective], accuracy=_over(trials, _accuracy))
+            Untaught(name=names[objective], accuracy=estimate(Networks(trials)["test.accuracy"]))
             for objective, trials in study.students_alone().items()
         ),
         taught=tuple(taught),
     )
-
-
-def _over(trials: Sequence[Trial], of: Callable[[Trial], float]) -> Estimate:
-    return estimate([of(trial) for trial in trials])

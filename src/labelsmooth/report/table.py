@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labelsmooth.errors import InputError
+from labelsmooth.report.estimate import show
 from labelsmooth.report.methods import study_names
-from labelsmooth.report.verdict import SCORES, Arm, Verdict, show
+from labelsmooth.report.verdict import SCORES, Arm, Verdict
 from labelsmooth.study import Study
 
 TABLE_FORMATS = ("markdown", "latex")
@@ -38,7 +39,7 @@ _MARKDOWN = {
 
 
 def scores_table(studies: Sequence[tuple[Study, Verdict]], style: str) -> str:
-    """The test scores of every arm of every study, mean ± 95 % interval over seeds, recommended arms in bold.
+    """The test scores of every arm, mean ± 95 % interval over seeds and rows, recommended arms in bold.
 
     Args:
         studies: with their verdicts, at least one.

@@ -1,0 +1,110 @@
+"""Every number of a study's networks with the influence of each row on it, from the stored logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from labelsmooth.measure import PNorm, Selective, logit_gaps
+from labelsmooth.measure.compare import influences
+from labelsmooth.measure.crossed import Crossed
+from labelsmooth.measure.influence import AurcInfluence, log_temperature_influence
+from labelsmooth.measure.rows import of_logits
+from labelsmooth.measure.smooth import smooth_ece_influence
+from labelsmooth.study import Trial
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Influence: TypeAlias = Mapping[str, Floats]  # by the set of rows, (N,)
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The networks of one arm, one for each seed, with their teachers where they had any."""
+
+    trials: Sequence[Trial]
+    teachers: Sequence[Trial] = ()
+
+    def __getitem__(self, field: str) -> Crossed:
+        """A number of each network by its dotted name in `Metrics`, as in test.nll.
+
+        Test and validation rows are counted in what is measured on them, and validation rows also in what
+        depends on the temperature that was fitted on them. In all else only the seeds vary: of features only
+        some are stored, and how a p-norm's p hangs on the rows is not known.
+        """
+        values = np.array([float(attrgetter(field)(trial.metrics)) for trial in self.trials])
+        known = [influence.get(field, {}) for influence in self._influences]
+        return Crossed(values, {rows: np.stack([each[rows] for each in known]) for rows in known[0]})
+
+    @cached_property
+    def _influences(self) -> list[dict[str, Influence]]:
+        found = [_influences_of(trial) for trial in self.trials]
+        for student, teacher, known in zip(self.trials, self.teachers, found, strict=False):
+            known |= _of_student(student, teacher)
+        return found
+
+
+def _influences_of(trial: Trial) -> dict[str, Influence]:
+    """The influence of rows on the numbers of one network, by the number's name in `Metrics`."""
+    arrays, metrics = trial.arrays, trial.metrics
+    test, validation = arrays.test_logits.astype(np.float64), arrays.validation_logits.astype(np.float64)
+    labels = arrays.validation_labels
+    temperature, scaled_smece = metrics.temperature, metrics.test_with_temperature.smece
+    plain = score_influences(test, arrays.test_labels, metrics.test.smece)
+    scaled = score_influences(test / temperature, arrays.test_labels, scaled_smece)
+    known: dict[str, Influence] = {f"test.{name}": {"test": moved} for name, moved in plain.items()}
+    if metrics.temperature_at_boundary:  # no temperature was fitted
+        of_log = np.zeros(len(labels))
+    else:
+        of_log = log_temperature_influence(validation, labels, temperature)
+    known["temperature"] = {"validation": temperature * of_log}
+    # how the scores move with log T, over its standard error to each side
+    step = float(of_log.std() / np.sqrt(len(of_log)))
+    lower, upper = (
+        score_influences(test / (temperature * np.exp(way)), arrays.test_labels, scaled_smece)
+        for way in (-step, step)
+    )
+    for name, moved in scaled.items():
+        slope = float((upper[name] - lower[name]).mean()) / (2 * step) if step else 0.0
+        known[f"test_with_temperature.{name}"] = {"test": moved, "validation": slope * of_log}
+    pnorm = PNorm()
+    pnorm.p = metrics.pnorm or None
+    known["test_aurc_with_pnorm"] = {
+        "test": _aurc_influence(pnorm.confidence(test), test.argmax(-1) == arrays.test_labels)
+    }
+    known["test_gap"] = {"test": logit_gaps(test, arrays.test_labels)}
+    known["validation_gap"] = {"validation": logit_gaps(validation, labels)}
+    return known
+
+
+def score_influences(logits: Floats, labels: npt.NDArray[np.int64], smece: float) -> dict[str, Floats]:
+    """The influence of each row on each of the scores, which is their mean; the smECE is known or nearly."""
+    rows = of_logits(torch.from_numpy(logits), torch.from_numpy(labels))
+    return {
+        **influences(rows).of(rows),
+        "smece": smooth_ece_influence(rows.confidence, rows.correct, smece),
+    }
+
+
+def _aurc_influence(confidence: Floats, correct: npt.NDArray[np.bool_]) -> Floats:
+    selective = Selective(len(correct))  # each confidence by itself
+    selective.update_scores(confidence, correct)
+    return AurcInfluence(selective.compute()).of(confidence, correct)
+
+
+def _of_student(student: Trial, teacher: Trial) -> dict[str, Influence]:
+    """The influence of test rows on how near a student is to its teacher, of each row its own value."""
+    temperature = student.config.temperature
+    own, its = student.arrays.test_logits.astype(np.float64), teacher.arrays.test_logits.astype(np.float64)
+    log_p, log_q = (torch.from_numpy(z / temperature).log_softmax(-1) for z in (its, own))
+    kl = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+    return {
+        "distilled.agreement": {"test": (own.argmax(-1) == its.argmax(-1)).astype(np.float64)},
+        "distilled.kl": {"test": kl.numpy()},
+    }

@@ -1,0 +1,42 @@
+"""Influences of rows against what leaving a row out does."""
+
+import numpy as np
+import pytest
+
+from labelsmooth.measure import TemperatureScaling, smece_of_scores
+from labelsmooth.measure.influence import log_temperature_influence
+from labelsmooth.measure.smooth import smooth_ece_influence
+
+
+def without(rows, at):
+    return np.delete(rows, at, axis=0)
+
+
+def test_the_influence_on_the_smooth_error_is_that_of_leaving_a_row_out():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, 500)
+    correct = rng.uniform(size=500) < confidence**2  # over-confident
+    smece = smece_of_scores(confidence, correct)
+    influence = smooth_ece_influence(confidence, correct, smece)
+    assert influence.mean() == pytest.approx(smece, abs=1e-7)
+    for at in range(0, 500, 50):
+        moved = smece_of_scores(without(confidence, at), without(correct, at))
+        assert influence[at] - smece == pytest.approx(499 * (smece - moved), abs=0.02)
+    # one step of Newton's from a smooth error nearby
+    assert smooth_ece_influence(confidence, correct, smece + 0.002).mean() == pytest.approx(smece, abs=1e-4)
+
+
+def test_a_perfect_prediction_has_no_influence_on_the_smooth_error():
+    assert not smooth_ece_influence(np.ones(4), np.ones(4, dtype=bool), 0.0).any()
+
+
+def test_the_influence_on_the_temperature_is_that_of_leaving_a_row_out():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(400, 5)) * 3
+    labels = (logits / 2 + rng.gumbel(size=logits.shape)).argmax(-1)
+    temperature = TemperatureScaling().fit(logits, labels).temperature
+    influence = log_temperature_influence(logits, labels, temperature)
+    assert influence.mean() == pytest.approx(0, abs=1e-12)
+    for at in range(0, 400, 40):
+        moved = TemperatureScaling().fit(without(logits, at), without(labels, at)).temperature
+        assert influence[at] == pytest.approx(399 * np.log(temperature / moved), abs=0.03)
