@@ -1,10 +1,14 @@
-# `make demo` and `make test` set up whatever is missing, then do their work.
+# Each target sets up whatever is missing, then does its work.
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench sanitize clean
+# what the rest stands on: the tests beside its modules, but for what torch.compile needs minutes for
+CORE := $(addprefix tests/test_,smoothing.py row_stats.py losses_peers.py penalties.py theory.py provenance.py) \
+	tests/backends/test_cpu_few_classes.py
+
+.PHONY: demo test test-alone check lint bench sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -12,7 +16,15 @@ demo: $(READY)
 
 test: $(READY)
 	tools/chromium
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
+
+# Each file by itself, one after the other.
+test-alone: $(READY)
+	tools/chromium
+	tools/test-alone
+
+check: lint
+	$(BIN)/pytest -n 2 --dist worksteal $(CORE)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

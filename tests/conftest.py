@@ -37,28 +37,25 @@ def process_state() -> dict[str, object]:
     """What one test could change under the next."""
     matplotlib = sys.modules.get("matplotlib")
     return {
-        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        **(matplotlib.rcParams if matplotlib else {}),
         "working directory": Path.cwd(),
         "sys.path": list(sys.path),
         "dtype": torch.get_default_dtype(),
         "gradients": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "rcParams": dict(matplotlib.rcParams) if matplotlib else None,
     }
 
 
 @pytest.fixture(autouse=True)
 def _process_stays_as_it_was():
+    """Fail the test that changes any of it, but for variables that a library adds when it is first imported."""
     before = process_state()
     yield
     after = process_state()
-    changed = {
-        name: (value, after[name])
-        for name, value in before.items()
-        if value is not None and value != after[name]
-    }
-    assert not changed
+    changed = {name: (value, after.get(name)) for name, value in before.items() if value != after.get(name)}
+    assert not changed, changed
 
 
 @pytest.fixture(scope="session")
