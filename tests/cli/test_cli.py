@@ -1,7 +1,9 @@
 """The command line: its options, its table, and one sentence for everything that is wrong."""
 
 import argparse
+import errno
 import math
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +13,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from labelsmooth import __version__, theory
 from labelsmooth.cli import main
@@ -133,13 +134,12 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
     path = tmp_path / "gap.png"
     path.write_bytes(b"old")
 
-    def fill_the_disk(_, file, **__):
-        Path(file).write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(file))
+    def full_disk(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     assert main([*THEORY, "--plot", str(path)]) == 2
-    assert capsys.readouterr().err.endswith("No space left on device\n")
+    assert capsys.readouterr().err == f"labelsmooth: error: {path}: No space left on device\n"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
