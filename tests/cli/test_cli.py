@@ -1,7 +1,9 @@
 """The command line: its options, its table, and one sentence for everything that is wrong."""
 
 import argparse
+import errno
 import math
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +13,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from labelsmooth import __version__, theory
 from labelsmooth.cli import main
@@ -133,13 +134,12 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
     path = tmp_path / "gap.png"
     path.write_bytes(b"old")
 
-    def fill_the_disk(_, file, **__):
-        Path(file).write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(file))
+    def full_disk(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Figure, "savefig", fill_the_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     assert main([*THEORY, "--plot", str(path)]) == 2
-    assert capsys.readouterr().err.endswith("No space left on device\n")
+    assert capsys.readouterr().err == f"labelsmooth: error: {path}: No space left on device\n"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -167,6 +167,9 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
             [*THEORY, "--plot", "/nonexistent/x.png"],
             "plot must lie in a folder that exists, got '/nonexistent/x.png'",
         ),
+        (["theory", "--classes", "9" * 400], "there must be at most 9,007,199,254,740,992 classes, got 9"),
+        (["bench", "--threads", "9" * 20], "threads must lie in 1..1024, got 9"),
+        (["bench", "--json", "."], "json must be a file, got the folder '.'"),
         ([*THEORY, "--plot", "x.xyz"], "plot must end in .png, .svg, .pdf, got 'x.xyz'"),
         (
             ["theory", "--classes", "2", "--convention", "opennmt"],

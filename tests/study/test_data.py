@@ -268,6 +268,27 @@ def test_npz_with_its_own_test_set(mnist, save_npz):
     assert data.test.labels.tolist() == labels[500:].tolist()
 
 
+def test_each_column_of_a_table_is_standardised(mnist, save_npz):
+    """So that noise in the millions does not hide columns that name the class."""
+    labels = mnist[1]
+    chance = np.random.default_rng(0)
+    columns = np.eye(10)[labels] + chance.normal(size=(len(labels), 10)) * 0.05
+    table = np.c_[columns, chance.normal(size=len(labels)) * 1e6, np.full(len(labels), 0.1)]
+    data = load_data(save_npz(x=table, y=labels))
+    mean, deviation = data.train.images.mean(0), data.train.images.std(0, correction=0)
+    assert mean.abs().max() < 1e-5
+    assert torch.allclose(deviation, torch.tensor([*[1.0] * 11, 0.0]), atol=1e-5)
+    assert data.zero.shape == (12,)
+
+
+def test_a_column_that_is_constant_in_training_only_is_finite(mnist, save_npz):
+    images, labels = mnist
+    table = np.c_[images[:, 14, 10:18], np.full(len(labels), 0.1)]
+    other = np.c_[images[:90, 14, 10:18], np.full(90, 7.1)]
+    data = load_data(save_npz(x=table, y=labels, x_test=other, y_test=labels[:90]))
+    assert torch.allclose(data.test.images[:, -1], torch.tensor(7.0))
+
+
 def test_a_constant_channel_is_kept(mnist, save_npz):
     images, labels = mnist
     opaque = np.stack([images, np.full_like(images, 255)], axis=-1)

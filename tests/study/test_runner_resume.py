@@ -152,6 +152,10 @@ def test_a_second_process_is_refused(kills, recipe, tmp_path, capsys):
         ("--data folder:.", ". must hold a folder of images for every class, got none"),
         ("--data cifar:.", "there is neither data_batch_1.bin nor train.bin in ."),
         ("--data hf:./nowhere", "there is no folder nowhere"),
+        ("--data npz:~nobody-at-all/x.npz", "there is no home folder for ~nobody-at-all/x.npz"),
+        ("--data hf:~nobody-at-all/x", "there is no home folder for ~nobody-at-all/x"),
+        ("--data digits --model exits:make", "the module of the model exits:make raised SystemExit: 4"),
+        (f"--data digits --seeds {10**20}", "seeds must be at most 10,000, got 100,000,000"),
         ("--data npz:broken.npz", "broken.npz is not an .npz archive"),
         ("--data npz:vectors.npz --model cnn", "the model cnn needs images"),
         ("--data digits --model resnet", "module:factory of your own, got 'resnet'"),
@@ -181,6 +185,7 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, a
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.npz").write_bytes(b"PK")
     (tmp_path / "here_nets.py").write_text("")
+    (tmp_path / "exits.py").write_text("raise SystemExit(4)")
     vectors = np.random.default_rng(0).normal(size=(60, 5))
     np.savez(tmp_path / "vectors.npz", x=vectors, y=np.arange(60) % 3)
     before = sorted(tmp_path.iterdir())

@@ -19,11 +19,13 @@ import torch
 from torch import nn
 
 import labelsmooth.study.runner as runner
+import labelsmooth.study.store as store
+from labelsmooth.errors import InputError
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import load_data
 from labelsmooth.study.store import load_weights, lock_study
-from labelsmooth.study.training import TrialResult, new_network, train_trial
+from labelsmooth.study.training import TrialResult, batch_sizes, new_network, train_trial
 from labelsmooth.theory import optimal_gap
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), seeds=1, epochs=2)
@@ -404,6 +406,101 @@ def test_a_stop_at_any_write_leaves_a_study_that_resumes(finished, data, tmp_pat
         run_study(TINY, out)
         assert (out / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
     assert before > 2 * 5  # files of two trials
+
+
+class Normed(nn.Module):
+    """What decides on the batches of a network: whether any layer of it normalises over them."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(2, 2), layer])
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "layer", "expected"),
+    [
+        (36, 7, nn.BatchNorm1d(2), [7, 7, 7, 7, 8]),
+        (36, 7, nn.Sequential(nn.BatchNorm2d(2)), [7, 7, 7, 7, 8]),
+        (36, 7, nn.SyncBatchNorm(2), [7, 7, 7, 7, 8]),
+        (8, 7, nn.BatchNorm1d(2), [8]),
+        (37, 7, nn.BatchNorm1d(2), [7, 7, 7, 7, 7, 2]),
+        (35, 7, nn.BatchNorm1d(2), [7, 7, 7, 7, 7]),
+        (5, 7, nn.BatchNorm1d(2), [5]),
+        (36, 7, nn.LayerNorm(2), [7, 7, 7, 7, 7, 1]),  # of its rows each is normalised for itself
+        (36, 7, nn.Dropout(), [7, 7, 7, 7, 7, 1]),
+        (3, 1, nn.Identity(), [1, 1, 1]),
+    ],
+)
+def test_a_last_batch_of_one_row_joins_another_under_batch_normalisation(data, rows, size, layer, expected):
+    config = replace(TINY, batch_size=size).trials(data.summary.sha256)[0]
+    assert batch_sizes(rows, config, Normed(layer)) == expected
+
+
+@pytest.mark.parametrize("size", [7, 1])
+def test_a_network_with_batch_normalisation_meets_no_batch_of_one_row(tmp_path, monkeypatch, size):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "normed_net.py").write_text(
+        "from torch import nn\n"
+        "def net(shape, k):\n"
+        "    return nn.Sequential(nn.Linear(shape[0], 4), nn.BatchNorm1d(4), nn.Linear(4, k))\n"
+    )
+    labels = np.arange(60) % 3
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).normal(size=(60, 8)), y=labels)
+    recipe = Recipe(
+        data=f"npz:{tmp_path}/rows.npz", model="normed_net:net", eps=(0,), seeds=1, epochs=1, batch_size=size
+    )  # 36 rows are for training
+    if size == 1:
+        with pytest.raises(InputError, match="batch_size must be at least 2 for the batch normalisation of"):
+            run_study(recipe, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    else:
+        assert len(run_study(recipe, tmp_path / "out").trials) == 1
+
+
+@pytest.mark.parametrize("read", [load_study, lambda out: run_study(TINY, out)])
+def test_a_bug_in_a_reader_is_no_damage(copied, monkeypatch, read):
+    def bug(_):
+        raise KeyError("bug")
+
+    monkeypatch.setattr(store, "undefined", bug)
+    with pytest.raises(KeyError, match="bug"):
+        read(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("study.json", {"recipe": {"seeds": 0}}, "seeds must be a whole number of at least 1, got 0"),
+        ("study.json", {"recipe": {"eps": "abc"}}, "study.json: recipe: eps must be a list, got 'abc'"),
+        ("study.json", {"recipe": {"label_noise": "x"}}, "label_noise must be of the type float, got 'x'"),
+        ("study.json", {"recipe": {"seeds": True}}, "seeds must be of the type int, got True"),
+        ("study.json", {"recipe": {"speed": 1}}, "got 'speed' too"),
+        ("study.json", {"plan": 3}, "study.json: plan must be a list, got 3"),
+        ("study.json", {"data": []}, "study.json: data must hold a JSON object"),
+        (
+            "metrics.json",
+            {"test": {"ece": None}},
+            "metrics.json: test: ece must be of the type float, got None",
+        ),
+        (
+            "metrics.json",
+            {"curves": {"train_loss": 1}},
+            "metrics.json: curves: train_loss must be a list, got 1",
+        ),
+        ("versions.json", {"processes": "1"}, "versions.json: processes must be of the type int, got '1'"),
+    ],
+)
+def test_values_of_other_types_are_named(copied, name, changes, says):
+    path = copied / name
+    if name != "study.json":
+        path = copied / "trials" / load_study(copied).plan[0] / name
+    stored = json.loads(path.read_text())
+    for key, change in changes.items():
+        stored[key] = {**stored[key], **change} if isinstance(change, dict) else change
+    path.write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=re.escape(says)) as raised:
+        load_study(copied)
+    assert str(path if name == "study.json" else path.parent) in str(raised.value)
 
 
 @pytest.mark.parametrize(

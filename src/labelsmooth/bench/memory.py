@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.bench.timing import Call
+from labelsmooth.errors import InputError
 
 STATUS = Path("/proc/self/status")
 
@@ -34,6 +34,10 @@ def extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: i
 
     Cost: a fresh process, which imports torch.
     """
+    if sys.platform == "win32":
+        raise InputError("the extra memory of a call cannot be measured on Windows, which keeps no such mark")
+    import signal
+
     # a fork would inherit the parent's memory and its high-water mark
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as child:

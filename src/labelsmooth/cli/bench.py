@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -25,12 +25,13 @@ from labelsmooth.bench.document import (
     to_json,
 )
 from labelsmooth.bench.hardware import machine
-from labelsmooth.cli.options import flag
+from labelsmooth.cli.options import check_file, flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import write_whole
 
+_MOST_THREADS = 1024
 HELP = "time the losses against torch's on this machine"
 DESCRIPTION = (
     "Measure the time, the memory and the accuracy of the losses beside those of torch, in turns within one "
@@ -77,35 +78,34 @@ class Options:
                 raise InputError(f"there is no group {group!r}, expected one of {', '.join(GROUPS)}")
         if self.repetitions < 1:
             raise InputError(f"repetitions must be at least 1, got {self.repetitions}")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads must be at least 1, got {self.threads}")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise InputError(f"threads must lie in 1..{_MOST_THREADS}, got {self.threads}")
         if not 0 < self.scale <= 1:
             raise InputError(f"scale must lie in (0, 1], got {self.scale}")
         for name, path in (("json", self.json), ("markdown", self.markdown)):
-            if path is not None and not path.parent.is_dir():
-                raise InputError(f"{name} must lie in a folder that exists, got {str(path)!r}")
+            if path is not None:
+                check_file(name, path)
 
 
 def run(options: Options) -> None:
     with _threads(options.threads):
-        where = machine()
-        rows: list[Row] = []
-        complete = False
+        result = Result(
+            command=_command(options),
+            repetitions=options.repetitions,
+            scale=options.scale,
+            complete=False,
+            machine=machine(),
+            rows=(),
+        )
         try:
             for row in _measured(options):
-                rows.append(row)
-            complete = True
-        finally:  # what was measured outlives an interrupt and an error
-            result = Result(
-                command=_command(options),
-                repetitions=options.repetitions,
-                scale=options.scale,
-                complete=complete,
-                machine=where,
-                rows=tuple(rows),
-            )
-            if rows:
-                _hand_over(result, options)
+                result = replace(result, rows=(*result.rows, row))
+                _write(result, options)  # what was measured outlives a kill
+            result = replace(result, complete=True)
+        finally:  # and is shown after an interrupt and an error
+            if result.rows:
+                _write(result, options)
+                _show(result)
 
 
 def _measured(options: Options) -> Iterator[Row]:
@@ -127,13 +127,15 @@ def _measured(options: Options) -> Iterator[Row]:
             bar.update()
 
 
-def _hand_over(result: Result, options: Options) -> None:
-    """The files, and the table on stdout."""
+def _write(result: Result, options: Options) -> None:
     text = to_json(result)
     if options.json is not None:
         write_whole(options.json, text)
     if options.markdown is not None:
         write_whole(options.markdown, markdown(from_json(text)))
+
+
+def _show(result: Result) -> None:
     table = [header(result.scale), *(cells(row, result.scale) for row in result.rows)]
     print(aligned(table))
     for reason in missing(result.rows):

@@ -14,6 +14,8 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from labelsmooth.errors import InputError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -74,6 +76,18 @@ def from_namespace(options: type[T], namespace: argparse.Namespace) -> T:
 def flag(field: Field[Any]) -> str:
     """How the field is written on the command line."""
     return "--" + field.name.replace("_", "-")
+
+
+def check_file(option: str, path: Path) -> None:
+    """Check that a file can be written at a path, before there is anything to write.
+
+    Raises:
+        InputError: it is a folder, or its folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{option} must lie in a folder that exists, got {str(path)!r}")
+    if path.is_dir():
+        raise InputError(f"{option} must be a file, got the folder {str(path)!r}")
 
 
 def is_positional(field: Field[Any]) -> bool:

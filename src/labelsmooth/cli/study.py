@@ -126,7 +126,7 @@ def _shown(plan: Plan, out: Path, jobs: int) -> str:
         ["", f"of shape {data.shape} and {len(data.class_names)} classes"],
         *(["parameters", f"{number:,} of {model}"] for model, number in plan.parameters.items()),
         ["trials", f"{len(plan.trials)}, {len(plan.trials) - len(left)} of them complete in {out}"],
-        ["steps", f"{plan.steps:,} a trial"],
+        *(["steps", f"{number:,} a trial of {model}"] for model, number in plan.steps.items()),
         [
             "time",
             f"about {duration(sum(plan.seconds.values()) / len(plan.trials))} a trial and "

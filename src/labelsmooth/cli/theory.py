@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labelsmooth import theory
+from labelsmooth.cli.options import check_file
 from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
@@ -22,6 +23,7 @@ DESCRIPTION = (
 )
 
 _SUFFIXES = (".png", ".svg", ".pdf")
+_MOST_CLASSES = 2**53  # up to which a float64 is a whole number
 _DECADES = (10, 100, 1000, 10_000)
 
 
@@ -54,13 +56,14 @@ class Options:
     )
 
     def __post_init__(self) -> None:
+        if self.classes > _MOST_CLASSES:
+            raise InputError(f"there must be at most {_MOST_CLASSES:,} classes, got {self.classes:,}")
         for convention in self.convention:
             theory.target(self.smoothing, self.classes, convention)
         if self.plot is not None:
             if self.plot.suffix.lower() not in _SUFFIXES:
                 raise InputError(f"plot must end in {', '.join(_SUFFIXES)}, got {str(self.plot)!r}")
-            if not self.plot.parent.is_dir():
-                raise InputError(f"plot must lie in a folder that exists, got {str(self.plot)!r}")
+            check_file("plot", self.plot)
 
 
 def run(options: Options) -> None:

@@ -42,6 +42,7 @@ def facts(study: Study) -> dict[str, str]:
         "Data": f"{recipe.data}: {_rows(study)}, {len(data.class_names)} classes",
         "Label noise": _noise(study),
         "Model": recipe.model,
+        "Inputs": f"standardised {_scaling(study)}",
         "Training": _training(study),
         "Images": f"in training, at random: {_images(study)}" if _images(study) else "",
         "Arms": "; ".join(objective.name for objective in recipe.objectives),
@@ -66,6 +67,7 @@ def paragraph(study: Study) -> str:
         f"SHA-256 of the rows {data.sha256[:16]}…) with {arms}.",
         "The target of label smoothing is (1−ε)·onehot + ε/K over all K classes." if uniform else "",
         f"The training labels had {noise}." if noise else "",
+        f"Inputs were standardised {_scaling(study)}.",
         f"Training took {_training(study)}.",
         f"In training, images were at random {images}." if images else "",
         f"Students were {taught}." if taught else "",
@@ -93,6 +95,11 @@ def _rows(study: Study) -> str:
     return (
         f"{data.train_rows:,} training, {data.validation_rows:,} validation and {data.test_rows:,} test rows"
     )
+
+
+def _scaling(study: Study) -> str:
+    part = "channel" if len(study.data.shape) == 3 else "column"
+    return f"{part} by {part} with the mean and the standard deviation of the training rows"
 
 
 def _training(study: Study) -> str:

@@ -16,6 +16,7 @@ from labelsmooth.study.readers.source import Array, Source
 
 # Fixed, and apart from the seeds of the trials: every trial of every study sees the same rows.
 SPLIT_SEED = 0
+_LARGEST = 1e38  # of the values, so that float32 holds their differences
 HELD_OUT = 0.2  # of the rows of every class for validation, and as many for the test
 
 
@@ -23,7 +24,7 @@ HELD_OUT = 0.2  # of the rows of every class for validation, and as many for the
 class Rows:
     """Images with their labels."""
 
-    images: Tensor  # (N, C, H, W) or (N, D), float32, standardised with the training rows
+    images: Tensor  # (N, C, H, W) or (N, D), float32, standardised by channel or column of the training rows
     labels: Tensor  # (N,), int64
 
 
@@ -46,7 +47,7 @@ class Data:
     train: Rows
     validation: Rows
     test: Rows
-    zero: Tensor  # (C, 1, 1), or () for rows without channels: what the value 0 became, which is black
+    zero: Tensor  # (C, 1, 1), or (D,) of tables: what the value 0 became, which is black
     summary: DataSummary
 
 
@@ -54,7 +55,8 @@ def load_data(name: str) -> Data:
     """Read a data set by name and split it into training, validation and test rows.
 
     The validation rows, and the test rows where the data has no test set of its own, are a fixed fifth of
-    every class. Images are standardised per channel with the mean and deviation of the training rows.
+    every class. The mean and deviation of the training rows standardise each channel of images, and each
+    column of a table, whose columns may be in different units.
 
     Args:
         name: `mnist5k`, `digits`, or
@@ -115,7 +117,11 @@ def _prepare(source: Source, name: str) -> Data:
         test=rows(test_images, test_labels),
         zero=torch.from_numpy(-mean / scale).squeeze(0),
         summary=DataSummary(
-            sha256=_sha256(images, labels, train, validation, test, test_images, test_labels),
+            sha256=_sha256(
+                *(images, labels, train, validation, test, test_images, test_labels),
+                # trials on a table that was standardised as a whole are others
+                *((mean, scale) if images.ndim == 2 else ()),
+            ),
             shape=images.shape[1:],
             class_names=class_names,
             train_rows=len(train),
@@ -138,7 +144,7 @@ def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
         raise InputError(f"{what} must have their channels last, (N, H, W, C), got {images.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is rejected
         values = images.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
+    if not (values.min() >= -_LARGEST and values.max() <= _LARGEST):  # nor is NaN
         raise InputError(f"{what} must be finite, got NaN or an infinite or too large value")
     if values.ndim == 2:
         return values
@@ -196,13 +202,14 @@ def _stratified(labels: NDArray[np.int64], name: str, parts: int) -> list[NDArra
 
 
 def _mean_and_scale(train: NDArray[np.float32], name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Per channel, and one pair for rows without channels; a scale of the pixels cancels here."""
-    axes = (0, 2, 3) if train.ndim == 4 else None
+    """Per channel of images and per column of a table; a scale of the pixels cancels here."""
+    axes = (0, 2, 3) if train.ndim == 4 else 0
     mean = train.mean(axis=axes, dtype=np.float64, keepdims=True)
     deviation = train.std(axis=axes, dtype=np.float64, keepdims=True)
-    if not deviation.any():
+    varies = train.max(axis=axes, keepdims=True) > train.min(axis=axes, keepdims=True)
+    if not varies.any():
         raise InputError(f"the training images of {name} must differ, got one value in every pixel")
-    scale = np.where(deviation > 0, deviation, 1)  # a channel may be constant
+    scale = np.where(varies, deviation, 1)  # a channel may be constant
     return mean.astype(np.float32), scale.astype(np.float32)
 
 

@@ -28,7 +28,7 @@ def decode(kind: type[T], stored: object, name: str) -> T:
 
 
 def _value(kind: Any, stored: Any, name: str) -> Any:
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(stored, dict):
             raise InputError(f"{name} must hold a JSON object")
         hints = get_type_hints(kind)

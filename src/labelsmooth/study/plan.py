@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from labelsmooth.study.data import DataSummary, load_data
 from labelsmooth.study.measuring import INFORMATION_DRAWS, INFORMATION_ROWS
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.timing import threads_of_a_trial, time_training, torch_threads
-from labelsmooth.study.training import new_network
+from labelsmooth.study.training import batch_sizes, new_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,7 @@ class Plan:
     data: DataSummary
     trials: tuple[TrialConfig, ...]
     parameters: dict[str, int]  # of each network, by its model
-    steps: int  # of a trial
+    steps: dict[str, int]  # of a trial of each network, by its model
     seconds: dict[str, float]  # of each trial, by its id: an estimate from a few steps on this machine
 
 
@@ -42,6 +41,12 @@ def plan_study(recipe: Recipe) -> Plan:
     data = load_data(recipe.data)
     trials = recipe.trials(data.summary.sha256)
     by_id = {trial.id: trial for trial in trials}
+    any_of = {trial.model: trial for trial in trials}
+    networks = {model: new_network(trial, data.summary) for model, trial in any_of.items()}
+    steps = {
+        model: recipe.epochs * len(batch_sizes(data.summary.train_rows, any_of[model], network))
+        for model, network in networks.items()
+    }
     seconds: dict[tuple[str, bool, int], float] = {}
     with torch_threads(threads_of_a_trial(len(trials))):
         for trial in trials:
@@ -49,16 +54,15 @@ def plan_study(recipe: Recipe) -> Plan:
             if kind not in seconds:
                 step, row = time_training(trial, data, by_id.get(trial.teacher))
                 looked_at = _rows_looked_at(trial, data.summary)
-                seconds[kind] = _steps(recipe, data.summary) * step + looked_at * row
+                seconds[kind] = steps[trial.model] * step + looked_at * row
     return Plan(
         recipe=recipe,
         data=data.summary,
         trials=trials,
         parameters={
-            trial.model: sum(p.numel() for p in new_network(trial, data.summary).parameters())
-            for trial in {trial.model: trial for trial in trials}.values()
+            model: sum(p.numel() for p in network.parameters()) for model, network in networks.items()
         },
-        steps=_steps(recipe, data.summary),
+        steps=steps,
         seconds={trial.id: seconds[_kind(trial)] for trial in trials},
     )
 
@@ -66,10 +70,6 @@ def plan_study(recipe: Recipe) -> Plan:
 def _kind(trial: TrialConfig) -> tuple[str, bool, int]:
     """What the time of a trial depends on."""
     return trial.model, bool(trial.teacher), trial.information
-
-
-def _steps(recipe: Recipe, data: DataSummary) -> int:
-    return recipe.epochs * math.ceil(data.train_rows / recipe.batch_size)
 
 
 def _rows_looked_at(trial: TrialConfig, data: DataSummary) -> int:

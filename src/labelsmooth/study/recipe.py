@@ -14,6 +14,7 @@ from labelsmooth.study.placement import PRECISIONS
 
 OPTIMIZERS = ("sgd", "nesterov")
 SCHEDULES = ("cosine", "linear", "steps")
+MOST_SEEDS = 10_000  # each is a trial of every objective, all of which are planned before the first
 LARGEST = 3.4028234663852886e38  # of float32, in which the optimizer reckons
 
 
@@ -77,8 +78,8 @@ class Recipe:
     data: str = field(
         default="mnist5k",
         metadata={
-            "help": "real images to train on: mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, cifar:DIR or "
-            "hf:NAME",
+            "help": "real images, or a table, to train on: mnist5k, digits, idx:DIR, npz:FILE, folder:DIR, "
+            "cifar:DIR or hf:NAME; standardised channel by channel, or column by column",
             "metavar": "DATA",
         },
     )
@@ -123,7 +124,14 @@ class Recipe:
         metadata={"help": "number of repetitions of every arm, with the seeds 0 .. N-1", "metavar": "N"},
     )
     epochs: int = field(default=30, metadata={"help": "passes over the training rows", "metavar": "N"})
-    batch_size: int = field(default=128, metadata={"help": "rows in a training step", "metavar": "N"})
+    batch_size: int = field(
+        default=128,
+        metadata={
+            "help": "rows in a training step; a last step of one row joins the one before it where the "
+            "network has batch normalisation",
+            "metavar": "N",
+        },
+    )
     learning_rate: float = field(
         default=0.1,
         metadata={"help": "first learning rate", "metavar": "X"},
@@ -254,6 +262,8 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.seeds > MOST_SEEDS:
+            raise InputError(f"seeds must be at most {MOST_SEEDS:,}, got {self.seeds:,}")
         if not 0 < self.learning_rate <= LARGEST:
             raise InputError(f"learning_rate must be above 0 and finite, got {self.learning_rate:g}")
         if not 0 <= self.momentum < 1:

@@ -26,7 +26,7 @@ from labelsmooth.study.store import (
 )
 from labelsmooth.study.timing import threads_of_a_trial, torch_threads, trials_at_a_time
 from labelsmooth.study.tracking import check_tracker, track_trials
-from labelsmooth.study.training import TrainedNetwork, TrialResult, new_network, train_trial
+from labelsmooth.study.training import TrainedNetwork, TrialResult, batch_sizes, new_network, train_trial
 from labelsmooth.study.workers import train_trials
 
 ENGINES = ("local", "ray")
@@ -87,7 +87,8 @@ def run_study(
     data = load_data(recipe.data)
     configs = recipe.trials(data.summary.sha256)
     for config in {config.model: config for config in configs}.values():
-        new_network(config, data.summary)  # one that cannot take these images says so before all else
+        # one that cannot take these images, or batches of them, says so before all else
+        batch_sizes(data.summary.train_rows, config, new_network(config, data.summary))
     threads = threads_of_a_trial(len(configs))
     cluster = (
         connected(address, min(at_a_time, len(configs)) * threads, {config.model for config in configs})

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
 
 from labelsmooth.errors import InputError
@@ -142,6 +143,28 @@ def new_network(config: TrialConfig, data: DataSummary) -> Network:
     return build_network(config.model, seen_shape(config, data.shape), len(data.class_names), config.seed)
 
 
+def batch_sizes(rows: int, config: TrialConfig, network: Network) -> list[int]:
+    """Rows of the batches of an epoch: all of the config's size, and the rest in a last one.
+
+    A last batch of one row joins the one before it where the network normalises over batches, since one row
+    has no deviation.
+
+    Raises:
+        InputError: the config asks for batches of one row for such a network.
+    """
+    sizes = [config.batch_size] * (rows // config.batch_size)
+    if rest := rows % config.batch_size:
+        sizes.append(rest)
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        if config.batch_size == 1:
+            raise InputError(
+                f"batch_size must be at least 2 for the batch normalisation of {config.model}, got 1"
+            )
+        if sizes[-1] == 1:
+            sizes[-2:] = [config.batch_size + 1]
+    return sizes
+
+
 class Training:
     """A network with all that its training needs, step by step.
 
@@ -161,7 +184,8 @@ class Training:
         self._data = data
         self._placement = placement
         self._rows = len(data.train.labels)
-        self._steps = config.epochs * math.ceil(self._rows / config.batch_size)
+        self._batches = batch_sizes(self._rows, config, self.network)
+        self._steps = config.epochs * len(self._batches)
         optimizer = _optimizer(self.network, config)
         self._schedule = _schedule(optimizer, config, self._steps)
         self._trained, self._optimizer = placement.prepare(self.network, optimizer)
@@ -212,7 +236,7 @@ class Training:
         self.network.train()
         order = torch.randperm(self._rows, generator=self._chance)
         losses, correct, lengths = [], [], []
-        for batch in torch.split(order, self._config.batch_size):
+        for batch in torch.split(order, self._batches):
             loss, right = self.step(batch)
             self._schedule.step()
             losses.append(loss)
@@ -270,10 +294,10 @@ class Training:
 
 def _moments(config: TrialConfig) -> tuple[int, ...]:
     """The epochs after which the information is measured: from the first to the last, evenly spread."""
-    last = config.information - 1
-    if last < 1:
-        return (config.epochs,) * config.information
-    return tuple(sorted({1 + round((config.epochs - 1) * moment / last) for moment in range(last + 1)}))
+    moments = min(config.information, config.epochs)
+    if moments < 2:
+        return (config.epochs,) * moments
+    return tuple(1 + round((config.epochs - 1) * moment / (moments - 1)) for moment in range(moments))
 
 
 def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from labelsmooth.errors import InputError
 from labelsmooth.study.readers.cifar import read_cifar
 from labelsmooth.study.readers.hf import read_hf
@@ -11,7 +9,7 @@ from labelsmooth.study.readers.idx import read_idx
 from labelsmooth.study.readers.images import read_folder
 from labelsmooth.study.readers.npz import read_rows
 from labelsmooth.study.readers.packaged import read_digits, read_mnist5k
-from labelsmooth.study.readers.source import Source
+from labelsmooth.study.readers.source import Source, local_path
 
 _PACKAGED = {"mnist5k": read_mnist5k, "digits": read_digits}
 _ON_DISK = {"idx": read_idx, "npz": read_rows, "folder": read_folder, "cifar": read_cifar}
@@ -24,7 +22,7 @@ def read_source(name: str) -> Source:
         return _PACKAGED[name]()
     kind, _, place = name.partition(":")
     if kind in _ON_DISK and place:
-        return _ON_DISK[kind](Path(place).expanduser())  # behind a colon no shell expands the ~
+        return _ON_DISK[kind](local_path(place))
     if kind == "hf" and place:
         return read_hf(place)
     raise InputError(f"there is no data {name!r}; known are {KNOWN_DATA}")

@@ -12,7 +12,7 @@ import numpy as np
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.study.readers.images import stack_images
-from labelsmooth.study.readers.source import Array, Source
+from labelsmooth.study.readers.source import Array, Source, local_path
 
 # What `datasets` raises, beside its own, for folders that are damaged or of another kind.
 _UNREADABLE = (
@@ -40,7 +40,7 @@ def read_hf(place: str) -> Source:
         ImportError: datasets is missing; `labelsmooth[hf]` brings it.
     """
     name, label = place, ""
-    if not _local(place).is_dir() and ":" in place:
+    if not local_path(place).is_dir() and ":" in place:
         name, _, label = place.rpartition(":")
     splits = _load(name)
     if "train" not in splits:
@@ -61,16 +61,12 @@ def read_hf(place: str) -> Source:
     )
 
 
-def _local(name: str) -> Path:
-    return Path(name).expanduser()  # behind a colon no shell expands the ~
-
-
 def _load(name: str) -> dict[str, Any]:
     """The splits by name."""
     with needs_extra("hf"):
         import datasets
 
-    folder = _local(name)
+    folder = local_path(name)
     if name.startswith(("/", ".", "~")) and not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
