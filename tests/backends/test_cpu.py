@@ -16,7 +16,12 @@ LIBRARY = resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so")
 
 @pytest.mark.parametrize(
     ("here", "there"),
-    [("max argmax", "argmax max"), ("rows columns", "columns rows"), ("values stride", "stride values"), ("total", "sum")],
+    [
+        ("max argmax", "argmax max"),
+        ("rows columns", "columns rows"),
+        ("values stride", "stride values"),
+        ("total", "sum"),
+    ],
 )
 def test_a_library_with_other_fields_is_refused(monkeypatch, here, there):
     """Of as many bytes, so that only their names tell."""
@@ -103,7 +108,9 @@ print("loader", int(batch != loss(z, y)))
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere no child inherits OpenMP's threads")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="elsewhere no child inherits OpenMP's threads"
+)
 def test_a_child_forked_after_use_has_the_same_bits():
     """Where GNU's OpenMP would wait for threads that only the parent has."""
     run = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=False)
