@@ -16,6 +16,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import labelsmooth as ls
+from labelsmooth.backends import cpu
 
 SMOOTHINGS = {
     "hard": lambda K: ls.uniform(0.0),
@@ -536,6 +537,175 @@ def test_modules_move_save_and_describe_themselves():
     assert "class" not in repr(ls.uniform(torch.tensor([0.1, 0.2])))
 
 
+def test_the_repr_of_a_module_shows_what_differs_from_the_defaults():
+    assert repr(ls.CrossEntropyLoss(torch.ones(3), reduction="sum", z_loss=0.1)) == (
+        "CrossEntropyLoss(label_smoothing=0.0, reduction='sum', ignore_index=-100, weight=tensor(3,), z_loss=0.1)"
+    )
+
+
+def test_the_module_is_one_of_torchs():
+    ours, theirs = ls.CrossEntropyLoss(torch.ones(3)), torch.nn.CrossEntropyLoss(torch.arange(3.0))
+    assert isinstance(ours, torch.nn.CrossEntropyLoss)
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours.weight, theirs.weight)
+    theirs.load_state_dict(ours.state_dict())
+    assert ours.reduction == theirs.reduction == "mean"
+
+
+@pytest.mark.parametrize("kind", ["logits", "linear"])
+def test_modules_return_statistics(kind):
+    x, target = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, -100])
+    make = (
+        ls.CrossEntropyLoss
+        if kind == "logits"
+        else lambda **settings: ls.LinearCrossEntropyLoss(3, 3, **settings)
+    )
+    criterion = make(label_smoothing=0.1)
+    loss = criterion(x, target)
+    assert isinstance(loss, Tensor)
+    logits = x if kind == "logits" else criterion.linear(x)
+    with_stats = make(label_smoothing=0.1, return_stats=True)
+    with_stats.load_state_dict(criterion.state_dict())
+    for same, stats in (criterion(x, target, return_stats=True), with_stats(x, target)):
+        torch.testing.assert_close(same, loss)
+        torch.testing.assert_close(stats.mean("nll"), F.cross_entropy(logits, target))
+        torch.testing.assert_close(stats.accuracy, (logits.argmax(-1) == target)[:5].float().mean())
+    assert isinstance(with_stats(x, target, return_stats=False), Tensor)
+
+
+class LinearOfItsOwn(torch.nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class SameLinear(torch.nn.Linear):
+    """A subclass that multiplies as its parent does."""
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [torch.nn.Linear, SameLinear])
+def test_the_linear_loss_takes_a_layer(kind, bias):
+    layer, x = kind(3, 5, bias=bias), torch.randn(7, 3)
+    torch.nn.utils.parametrizations.weight_norm(layer)  # whose weight is made anew when it is asked for
+    target = torch.randint(5, (7,))
+    expected = F.cross_entropy(layer(x), target, label_smoothing=0.1)
+    ours = ls.linear_cross_entropy(x, layer, target, label_smoothing=0.1)
+    torch.testing.assert_close(ours, expected)
+    for mine, its in zip(
+        *(torch.autograd.grad(v, list(layer.parameters())) for v in (ours, expected)), strict=True
+    ):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-6)
+    criterion = ls.LinearCrossEntropyLoss.from_linear(layer, label_smoothing=0.1)
+    assert criterion.linear is layer
+    torch.testing.assert_close(criterion(x, target), expected)
+
+
+def test_the_linear_loss_of_a_tied_layer():
+    embedding, head = torch.nn.Embedding(5, 3), torch.nn.Linear(3, 5, bias=False)
+    head.weight = embedding.weight
+    criterion = ls.LinearCrossEntropyLoss.from_linear(head)
+    assert [p.data_ptr() for p in criterion.parameters()] == [embedding.weight.data_ptr()]
+    assert criterion.linear.bias is None
+    criterion(embedding(torch.tensor([1, 2])), torch.tensor([2, 3])).backward()
+    assert embedding.weight.grad is not None
+
+
+def hooked(register):
+    layer = torch.nn.Linear(4, 4)
+    getattr(layer, register)(lambda *_: None)
+    return layer
+
+
+def patched():
+    layer = torch.nn.Linear(4, 4)
+    layer.forward = lambda x: x
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: LinearOfItsOwn(4, 4), ValueError, "LinearOfItsOwn with a forward of its own"),
+        (patched, ValueError, "a forward of its own"),
+        (lambda: hooked("register_forward_hook"), ValueError, "with hooks"),
+        (lambda: hooked("register_forward_pre_hook"), ValueError, "with hooks"),
+        (lambda: hooked("register_full_backward_hook"), ValueError, "with hooks"),
+        (
+            lambda: torch.nn.Sequential(torch.nn.Linear(4, 4)),
+            TypeError,
+            "got torch.nn.modules.container.Sequential",
+        ),
+    ],
+)
+def test_layers_that_do_more_than_multiply_are_refused(make, error, says):
+    with pytest.raises(error, match=says):
+        ls.linear_cross_entropy(torch.zeros(3, 4), make(), LABELS)
+    with pytest.raises(error, match=says):
+        ls.LinearCrossEntropyLoss.from_linear(make())
+    criterion = ls.LinearCrossEntropyLoss(4, 4)
+    criterion.linear = make()  # as those do who put an adapter in a layer's place
+    with pytest.raises(error, match=says):
+        criterion(torch.zeros(3, 4), LABELS)
+
+
+class Stubborn(torch.Tensor):
+    """A subclass that takes no other tensor beside its own, as those of frameworks do in part."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        assert all(kind in (cls, Tensor, torch.nn.Parameter) for kind in types)
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+class AlsoStubborn(Stubborn):
+    pass
+
+
+def test_tensors_of_a_subclass_are_checked_and_served_as_plain_ones():
+    logits, target = torch.randn(3, 4, requires_grad=True), LABELS
+    wrapped, labels = logits.as_subclass(Stubborn), target.as_subclass(AlsoStubborn)
+    for backend in ["auto", *(["cpu"] if cpu.INSTRUCTION_SET else [])]:
+        loss, stats = ls.cross_entropy(
+            wrapped, labels, logits[0].detach().abs().as_subclass(AlsoStubborn), label_smoothing=0.1,
+            row_weight=torch.ones(3).as_subclass(AlsoStubborn), denominator=(labels >= 0).sum(),
+            return_stats=True, backend=backend,
+        )  # fmt: skip
+        expected = ls.cross_entropy(
+            logits, target, logits[0].detach().abs(), label_smoothing=0.1, denominator=3
+        )
+        torch.testing.assert_close(loss, expected)
+        assert type(loss) is type(stats.nll) is Tensor
+        ours, theirs = (torch.autograd.grad(value, logits)[0] for value in (loss, expected))
+        torch.testing.assert_close(ours, theirs)
+    eps = torch.tensor([0.1, 0.1, 1.7]).as_subclass(Stubborn)
+    for call, says in (
+        (lambda: ls.uniform(eps), "eps must be in"),
+        (lambda: ls.mixup(target, target, eps), "lam must be in"),
+        (lambda: ls.cross_entropy(wrapped, labels + 2), "target must lie in 0..3, got 4"),
+        (lambda: ls.row_stats(wrapped, (labels + 2)[:, None]), "index must lie in 0..3, got 4"),
+        (
+            lambda: ls.cross_entropy(
+                logits, target, torch.tensor([1, 1, 1, float("nan")]).as_subclass(Stubborn)
+            ),
+            "NaN",
+        ),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 4, 2)])
+def test_labels_that_hold_together_are_warned_of(shape):
+    logits = torch.randn(shape)
+    several = torch.zeros(shape)
+    several.movedim(min(1, len(shape) - 1), 0)[:2] = 1
+    with pytest.warns(UserWarning, match="several ones in a row"):
+        loss = ls.cross_entropy(logits, several)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, several))  # torch's, all the same
+    for distribution in (several / 2, several * 0.9, several * 0):
+        ls.cross_entropy(logits, distribution)  # warnings are errors here
+
+
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64]
 
 
@@ -797,6 +967,10 @@ LABELS = torch.tensor([0, 1, 2])
         (lambda: ls.cross_entropy(ROWS, LABELS, backend="tpu"), ValueError, "backend must be"),
         (lambda: ls.cross_entropy(ROWS, LABELS, z_loss=-1), ValueError, "z_loss must be at least 0"),
         (lambda: ls.CrossEntropyLoss(label_smoothing=2.0), ValueError, "got 2.0"),
+        (lambda: ls.linear_cross_entropy(ROWS, torch.nn.Linear(4, 4), LABELS, linear_bias=ROWS[0]), ValueError, "linear_bias as well"),
+        (lambda: ls.linear_cross_entropy(ROWS, [1.0], LABELS), TypeError, "got builtins.list"),
+        (lambda: ls.linear_cross_entropy(ROWS.long(), ROWS, LABELS), TypeError, "input must be"),
+        (lambda: ls.cross_entropy(ROWS, ls.uniform(0.1)(LABELS, 4), label_smoothing=ROWS[:, 0]), ValueError, "smoothed already"),
         (lambda: ls.LinearCrossEntropyLoss(4, 1), ValueError, "at least 2 classes"),
         (lambda: ls.linear_cross_entropy(ROWS, ROWS[:, :2], LABELS), ValueError, "must share H"),
         (
@@ -820,12 +994,12 @@ LABELS = torch.tensor([0, 1, 2])
         (lambda: ls.convention("torch", 0.1, pad=1), ValueError, "no padding class"),
         (lambda: ls.others(0.1).exclude([7])(LABELS, 4), ValueError, "got 7"),
         (lambda: ls.others(0.1).exclude([0, 1, 2])(LABELS, 4), ValueError, "must stay"),
-        (lambda: ls.mixup(LABELS, LABELS, 1.2), ValueError, "lam must lie in [0, 1], got 1.2"),
+        (lambda: ls.mixup(LABELS, LABELS, 1.2), ValueError, "lam must be in [0, 1], got 1.2"),
         (lambda: ls.mixup(LABELS, LABELS, 0.5, ls.others(0.1)), ValueError, "needs num_classes"),
         (lambda: ls.Mixture(index=LABELS[:, None]), ValueError, "together"),
         (lambda: ls.Mixture(), ValueError, "neither"),
         (lambda: ls.label_dropout(LABELS, 2, 0.1), ValueError, "must lie in 0..1, got 2"),
-        (lambda: ls.label_dropout(LABELS, 4, torch.full((3, 1), 0.1)), ValueError, "one value per row (3,)"),
+        (lambda: ls.label_dropout(LABELS, 4, torch.full((1, 3), 0.1)), ValueError, "one value per row (3,)"),
         (lambda: ls.mixup(LABELS, LABELS, torch.tensor([0.5, 0.5, 1.5])), ValueError, "got 1.5"),
         (lambda: ls.mixup(LABELS, LABELS, torch.tensor([0.5])), ValueError, "one value per row (3,)"),
         (lambda: ls.mixup(ROWS, ROWS, 0.5, num_classes=4), TypeError, "integer class indices"),

@@ -131,6 +131,34 @@ def test_merged_blocks_are_the_loss_of_a_sharded_vocabulary():
     )
 
 
+@pytest.mark.parametrize("ignored", [0, 3, 8])
+def test_means_leave_out_the_rows_that_do_not_count(ignored):
+    z = torch.randn(8, 5, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(5, (8,))
+    counted = torch.arange(8) >= ignored
+    stats = everything(z, target[:, None], "uniform", counted=counted if ignored else None)
+    assert stats.counted.dtype == torch.bool
+    assert torch.equal(stats.counted, counted)
+    kept, label = z[counted], target[counted]
+    p = kept.softmax(-1)
+    expected = {
+        "nll": F.cross_entropy(kept, label),
+        "correct": (kept.argmax(-1) == label).double().mean(),
+        "brier": (p - F.one_hot(label, 5)).square().sum(-1).mean(),
+        "entropy": torch.special.entr(p).sum(-1).mean(),
+        "confidence": p.max(-1).values.mean() if len(kept) else kept.sum(-1).mean(),
+        "lse": kept.logsumexp(-1).mean(),
+    }
+    for name, value in expected.items():
+        mean = stats.mean(name)
+        torch.testing.assert_close(mean, value, rtol=1e-12, atol=1e-12, equal_nan=True)
+        if name != "correct" and len(kept):
+            ours, theirs = (torch.autograd.grad(v, z, retain_graph=True)[0] for v in (mean, value))
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(stats.accuracy, expected["correct"], equal_nan=True)
+    assert len(repr(stats)) < 200
+
+
 def test_rows_of_minus_infinity_are_neutral():
     z = torch.tensor([[-torch.inf, -torch.inf]])
     stats = ls.row_stats(z, prior=torch.tensor([0.0, 0.0]))
@@ -160,6 +188,22 @@ def test_the_backend_is_chosen_aloud(monkeypatch):
     assert ls.row_stats(z).lse.shape == (2,)
 
 
+def test_a_call_that_the_reference_serves_says_why(caplog):
+    z, prior = torch.zeros(2, 3), torch.full((3,), 1 / 3, requires_grad=True)
+    y = torch.tensor([0, 1])
+    with caplog.at_level("DEBUG", logger="labelsmooth"):
+        ls.cross_entropy(z, y, label_smoothing=ls.prior(0.1, prior))
+        assert "the prior needs a gradient" in caplog.text
+        caplog.clear()
+        eps = torch.tensor(0.1, requires_grad=True)
+        ls.linear_cross_entropy(z, torch.zeros(3, 3), y, label_smoothing=ls.uniform(eps))
+        assert "full logits: more than the layer needs a gradient" in caplog.text
+        caplog.clear()
+        if cpu.INSTRUCTION_SET is not None:
+            ls.cross_entropy(z, y, label_smoothing=0.1)
+            assert not caplog.records
+
+
 def test_reasons_and_errors():
     z = torch.zeros(2, 3)
     for call, says in (
@@ -181,6 +225,9 @@ def test_reasons_and_errors():
         ),
         (lambda: ls.row_stats(z).nll, "no label"),
         (lambda: ls.row_stats(z).entropy, "mean_logit=True"),
+        (lambda: ls.row_stats(z).accuracy, "no label"),
+        (lambda: ls.row_stats(z).mean("at_prior"), "made without at_prior"),
+        (lambda: ls.row_stats(z).mean("loss"), "got 'loss'"),
         (lambda: ls.row_stats(z).sum_sq, "log_sum_sq=True"),
     ):
         with pytest.raises(ValueError, match=says.replace("(", r"\(")):

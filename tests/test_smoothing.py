@@ -1,5 +1,8 @@
 """Smoothings and mixtures against the targets their conventions publish."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labelsmooth as ls
+from labelsmooth.conventions import as_markdown
 
 # on the class / on each other class, as functions of ε and K
 PUBLISHED = {
@@ -31,6 +35,13 @@ NAMES = {name: family for family, names in FAMILIES.items() for name in names.sp
 def test_the_list_of_conventions():
     assert set(ls.conventions()) == set(NAMES)
     assert {name for name, c in ls.conventions().items() if c.needs_pad} == set(FAMILIES["opennmt"].split())
+
+
+def test_the_page_of_conventions():
+    """Written by `python -c "from labelsmooth.conventions import as_markdown as m; print(m(), end='')"`."""
+    page = Path(__file__).parents[1] / "docs" / "conventions.md"
+    assert page.read_text(encoding="utf-8") == as_markdown()
+    assert all(f"`{name}`" in page.read_text(encoding="utf-8") for name in NAMES)
 
 
 @given(
@@ -168,6 +179,57 @@ def test_smoothings_and_mixtures_are_frozen():
     for value in (ls.uniform(0.1), ls.others(0.1), ls.uniform(0.1)(torch.tensor([0]), 3)):
         with pytest.raises(AttributeError):
             value.eps = 0.2
+
+
+PER_ROW = [0.25, 0.5, 1.0]
+GIVEN = {
+    "list": PER_ROW,
+    "tuple": tuple(PER_ROW),
+    "numpy": np.array(PER_ROW),
+    "half": np.array(PER_ROW, dtype=np.float16),
+    "column": torch.tensor(PER_ROW)[:, None],
+    "image": np.array(PER_ROW).reshape(3, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("given_as", GIVEN)
+def test_a_value_per_row_as_any_kind_of_numbers(given_as):
+    value, target, partner = GIVEN[given_as], torch.tensor([0, 1, 2]), torch.tensor([1, 1, 0])
+    share = torch.tensor(PER_ROW, dtype=torch.float64)[:, None]
+    one, other = (F.one_hot(labels, 3).double() for labels in (target, partner))
+    close = {"rtol": 1e-6, "atol": 1e-6, "check_dtype": False}
+    torch.testing.assert_close(
+        ls.mixup(target, partner, value).dense(3), share * one + (1 - share) * other, **close
+    )
+    for smoothed in (ls.uniform(value)(target, 3), ls.uniform(value)(one, 3)):
+        torch.testing.assert_close(smoothed.dense(3), (1 - share) * one + share / 3, **close)
+    assert torch.equal(ls.label_dropout(target, 3, np.zeros((3, 1))), target)
+
+
+@pytest.mark.parametrize("scalar", [np.float32(0.25), np.float64(0.25), np.array(0.25), torch.tensor(0.25)])
+def test_one_value_as_any_kind_of_number(scalar):
+    target, partner = torch.tensor([0, 1]), torch.tensor([1, 1])
+    mixed = ls.mixup(target, partner, scalar).dense(2)
+    torch.testing.assert_close(mixed, torch.tensor([[0.25, 0.75], [0, 1]]), check_dtype=False)
+    assert torch.equal(ls.uniform(scalar)(target, 2).dense(2), ls.uniform(0.25)(target, 2).dense(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda y: ls.mixup(F.one_hot(y, 3).float(), y, 0.5), TypeError, "mixup takes integer class indices"),
+        (lambda y: ls.mixup(y, F.one_hot(y, 3).float(), 0.5), TypeError, "got a torch.float32 partner"),
+        (lambda y: ls.mixup(y, y, "0.5"), TypeError, "lam must be a number or a tensor, got str"),
+        (lambda y: ls.mixup(y, y, ["a"]), TypeError, "lam must be a number or a tensor, got list"),
+        (lambda y: ls.mixup(y, y, [[0.1], [0.2, 0.3]]), TypeError, "got list"),
+        (lambda y: ls.mixup(y, y, [0.1, 1.2, 0.3]), ValueError, "lam must be in"),
+        (lambda y: ls.mixup(y, y, np.zeros((1, 3))), ValueError, "one value per row"),
+        (lambda y: ls.uniform(np.zeros((3, 2)))(y, 3), ValueError, "one value per row"),
+    ],
+)
+def test_values_that_are_none_per_row_are_refused(call, error, says):
+    with pytest.raises(error, match=says):
+        call(torch.tensor([0, 1, 2]))
 
 
 def test_device_of_the_parts_follows_the_target():

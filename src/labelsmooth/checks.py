@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
@@ -14,6 +15,9 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from labelsmooth.errors import InputError, InputTypeError
 
 T = TypeVar("T")
+
+# one value, or one for each row
+PerRow = float | Tensor | np.ndarray[Any, Any] | Sequence[float]
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -66,6 +70,16 @@ def require_factor(value: float | Tensor, name: str) -> None:
         raise InputError(f"{name} must be at least 0, got {value}")
 
 
+def as_values(value: object) -> object:
+    """A NumPy array or a list as the tensor that it is; anything else as it is."""
+    if isinstance(value, (np.ndarray, list, tuple)):
+        try:
+            return torch.tensor(np.asarray(value))
+        except (TypeError, ValueError, RuntimeError):  # text, objects, lists of unequal length
+            return value
+    return plain(value)
+
+
 def as_classes(index: Tensor, name: str) -> Tensor:
     """Class indices as int64: a narrower type wraps around what it is compared with."""
     require_tensor(index, name)
@@ -97,7 +111,7 @@ def can_look(tensor: Tensor) -> bool:
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Whether a graph is being made: compiled code, fake and functional tensors, alone or under their modes."""
+    """Whether a graph is being made: compiled code, fake or functional tensors, a mode of dispatch."""
     return (
         torch.compiler.is_compiling()
         or (

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import Tensor
-
+from labelsmooth.checks import PerRow
 from labelsmooth.errors import InputError
 from labelsmooth.smoothing import OntoOthers, Smoothing, as_eps, others, uniform
 
@@ -24,21 +23,21 @@ class Convention:
     needs_pad: bool = False
 
 
-def _classy_vision(eps: float | Tensor) -> Smoothing:
-    eps = as_eps(eps)
-    return uniform(eps / (1 + eps))
+def _classy_vision(eps: PerRow) -> Smoothing:
+    checked = as_eps(eps)
+    return uniform(checked / (1 + checked))
 
 
-def _coincheung(eps: float | Tensor) -> Smoothing:
+def _coincheung(eps: PerRow) -> Smoothing:
     return OntoOthers(eps=as_eps(eps), kind="coincheung")
 
 
-def _leaky(eps: float | Tensor) -> Smoothing:
+def _leaky(eps: PerRow) -> Smoothing:
     return OntoOthers(eps=as_eps(eps), kind="leaky")
 
 
 # (names, on the class, on each other class, sum, the maker, whether the pad id is needed)
-_TABLE: tuple[tuple[str, str, str, str, Callable[[float | Tensor], Smoothing], bool], ...] = (
+_TABLE: tuple[tuple[str, str, str, str, Callable[[PerRow], Smoothing], bool], ...] = (
     (
         "torch timm fastai hf keras tensorflow optax paddle liger apex flash_attn",
         "1-ε+ε/K",
@@ -82,12 +81,29 @@ def conventions() -> Mapping[str, Convention]:
     return _CONVENTIONS
 
 
-def convention(name: str, eps: float | Tensor, pad: int | None = None) -> Smoothing:
+def as_markdown() -> str:
+    """The page docs/conventions.md: a row for each way of smoothing, with all names that smooth so."""
+    lines = [
+        "# Conventions",
+        "",
+        "What an ε means in the implementations that `ls.convention(name, eps)` knows: the target on the class, of K,",
+        "and on each other class, and its sum. Names in one row smooth alike.",
+        "",
+        "| names | on the class | on each other class | sum | needs `pad` |",
+        "|---|---|---|---|---|",
+    ]
+    for names, on, other, mass, _, pad in _TABLE:
+        shown = ", ".join(f"`{name}`" for name in names.split())
+        lines.append(f"| {shown} | {on} | {other} | {mass} | {'yes' if pad else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+def convention(name: str, eps: PerRow, pad: int | None = None) -> Smoothing:
     """The smoothing that a published implementation applies at its ε.
 
     Args:
         name: one of `conventions()`.
-        eps: ε in [0, 1] as that implementation takes it; a number, or a tensor of one value per row.
+        eps: ε in [0, 1] as that implementation takes it; a number, or one per row as for `uniform`.
         pad: the padding class, for those that keep it free of smoothing mass (`needs_pad`). It keeps its
             logit in the softmax; pass it as the loss's `ignore_index` too, to drop the rows it labels.
 

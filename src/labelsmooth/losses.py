@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
@@ -31,7 +32,7 @@ from labelsmooth.feeds.linear import CHUNK_ROWS, Layer, linear_losses
 from labelsmooth.mixture import Mixture, finite_scale, take_rows
 from labelsmooth.row_loss import Reduction, RowLoss, of_logits
 from labelsmooth.row_stats import RowStats, Support, require_support
-from labelsmooth.smoothing import Smoothing, as_smoothing
+from labelsmooth.smoothing import Smoothing, as_eps, as_smoothing
 
 _log = logging.getLogger(__name__)
 
@@ -478,7 +479,11 @@ def _targets(
     counted: Tensor | None = None
     labels: Tensor | None = None
     if isinstance(target, Mixture):
-        if isinstance(label_smoothing, Smoothing) or label_smoothing != 0:
+        if (
+            isinstance(label_smoothing, Smoothing)
+            or isinstance(as_eps(label_smoothing), Tensor)
+            or label_smoothing != 0
+        ):
             raise InputError("a Mixture target is smoothed already, got label_smoothing as well")
         target.check(num_classes)
         if target.batch_shape not in (rows, torch.Size()):
@@ -501,6 +506,7 @@ def _targets(
                     f"dense targets must have shape {tuple(shape)}, as the logits, got {tuple(target.shape)}"
                 )
             smoothing.check_num_classes(num_classes)
+            _warn_if_multi_label(target, class_axis)
             mixture = smoothing.of_rows(target.movedim(class_axis, -1), num_classes, finite)
             support = "all"  # what is in the table now is target, of which −inf classes get their share
         else:
@@ -519,6 +525,20 @@ def _targets(
         weight = weight.to(dtype)
         mixture = mixture.weighted(weight)
     return Targets(mixture, counted, labels, weight, row_weight, support, dtype)
+
+
+def _warn_if_multi_label(target: Tensor, class_axis: int) -> None:
+    """Warn of rows of zeros and several ones: labels that hold together, which no softmax tells apart."""
+    if not can_look(target):
+        return
+    target = target.detach()
+    if bool((target.sum(class_axis) > 1.5).any()) and bool(((target == 0) | (target == 1)).all()):
+        warnings.warn(
+            "dense targets with several ones in a row are taken for one distribution of classes that exclude "
+            "each other; for labels that hold together use binary_cross_entropy_with_logits of "
+            "torch.nn.functional, else let rows sum to 1 or give a labelsmooth.Mixture",
+            stacklevel=5,
+        )
 
 
 def _as_autocast(layer: Layer) -> Layer:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from labelsmooth.checks import require_classes, require_no_nan, require_tensor
 from labelsmooth.errors import InputError, InputTypeError
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Mixture:
     """Targets of a batch of rows, q = Σ_j w_j·δ(k_j) + β·π, without the (…, K) table.
 
     The mass M = Σ_j w_j + β·Σ_k π_k need not be 1. Weights may be numbers, or tensors that broadcast to the
     shapes below. Rows share one prior, or each names its row in a table of priors: class-conditional
     smoothing is a table indexed by the label, a dense target is a table with one row per sample.
+
+    It travels in batches as a tensor does: `.to`, `.pin_memory`, `mixture[rows]`, `len`, and `stack`, which a
+    `DataLoader` collates mixtures with.
 
     Args:
         index: (…, J) int64 in 0..K−1; None for no such part.
@@ -82,6 +89,16 @@ class Mixture:
         if self.index is not None and self.index.shape[:-1] != shape:
             raise InputError(f"Mixture index must have shape {(*shape, 'J')}, got {tuple(self.index.shape)}")
 
+    def __repr__(self) -> str:
+        parts = [f"{name}={_show(value)}" for name, value in vars(self).items() if value is not None]
+        return f"Mixture({', '.join(parts)})"
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where its tensors are; None where it is made of numbers alone."""
+        parts = (self.index, self.prior_row, self.prior, self.weight, self.prior_weight)
+        return next((part.device for part in parts if isinstance(part, Tensor)), None)
+
     @property
     def batch_shape(self) -> torch.Size:
         """The shape (…) of the rows; () where every row has the same target."""
@@ -93,6 +110,89 @@ class Mixture:
         if self.prior_row is not None:
             shapes.append(self.prior_row.shape)
         return _broadcast(*shapes)
+
+    def __len__(self) -> int:
+        if not self.batch_shape:
+            raise InputTypeError("a Mixture of a single row has no length")
+        return self.batch_shape[0]
+
+    def __getitem__(self, rows: Any) -> Mixture:
+        """Some of the rows: whatever indexes a tensor of the batch shape (…).
+
+        Example:
+            >>> mixture = Mixture(index=torch.tensor([[2], [0], [1]]), weight=0.9, prior_weight=0.1)
+            >>> mixture[1:].batch_shape, mixture[torch.tensor([True, False, False])].dense(3)
+            (torch.Size([2]), tensor([[0.0333, 0.0333, 0.9333]]))
+        """
+        shape = self.batch_shape
+        if not shape:
+            raise IndexError("a Mixture of a single row cannot be indexed")
+        positions = torch.arange(shape.numel(), device=self.device).reshape(shape)
+        return self.flat(shape).rows(positions[rows])
+
+    def to(self, *args: Any, **kwargs: Any) -> Mixture:
+        """The mixture with its tensors on another device, its floating-point ones in another dtype.
+
+        Takes what `torch.nn.Module.to` takes: `device`, `dtype`, `non_blocking`, or a tensor.
+
+        Example:
+            >>> Mixture(index=torch.tensor([[2]]), weight=torch.tensor([[1.0]])).to(torch.float64)
+            Mixture(index=int64(1, 1), weight=float64(1, 1))
+        """
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        return self._map(
+            lambda part: part.to(device, dtype if part.is_floating_point() else None, non_blocking)
+        )
+
+    def pin_memory(self) -> Mixture:
+        """The mixture with its tensors in pinned memory, for a `DataLoader`."""
+        return self._map(lambda part: part.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
+        """The mixture with each of its tensors changed."""
+        changed: Mixture = _pytree.tree_map(change, self)
+        return changed
+
+    @staticmethod
+    def stack(mixtures: Sequence[Mixture]) -> Mixture:
+        """The mixtures of several rows, or batches of equal shape (…), as one of shape (N, …).
+
+        Args:
+            mixtures: N ≥ 1, each with the same parts and the same J. One prior that all of them share stays
+                one, else the priors become a table.
+
+        Raises:
+            ValueError: none given, or mixtures of different shapes or parts.
+
+        Cost: the tensors of rows, and a comparison of the priors.
+
+        Example:
+            >>> rows = [Mixture(index=torch.tensor([k]), weight=0.9, prior_weight=0.1) for k in (2, 0)]
+            >>> Mixture.stack(rows)
+            Mixture(index=int64(2, 1), weight=0.9, prior_weight=0.1)
+        """
+        if not mixtures:
+            raise InputError("there must be at least one Mixture to stack, got none")
+        first = mixtures[0]
+        for other in mixtures:
+            if _layout(other) != _layout(first):
+                raise InputError(
+                    f"mixtures to stack must have equal parts and shapes, got {first} and {other}"
+                )
+        shape = first.batch_shape
+        picks = shape if first.index is None else first.index.shape
+        prior, prior_row = _stacked_priors(
+            [m.prior for m in mixtures], [m.prior_row for m in mixtures], shape
+        )
+        return Mixture(
+            index=None
+            if first.index is None
+            else torch.stack([m.index for m in mixtures if m.index is not None]),
+            weight=_stacked_weights([m.weight for m in mixtures], picks, first.device),
+            prior=prior,
+            prior_weight=_stacked_weights([m.prior_weight for m in mixtures], shape, first.device),
+            prior_row=prior_row,
+        )
 
     def check(self, num_classes: int) -> None:
         """Raise `ValueError` unless the mixture is one over `num_classes` classes."""
@@ -166,8 +266,7 @@ class Mixture:
             dtype = torch.get_default_dtype() if not parts else parts[0].dtype
             for part in parts:
                 dtype = torch.promote_types(dtype, part.dtype)
-        where = self.index if self.index is not None else self.prior_row
-        device = where.device if where is not None else (parts[0].device if parts else None)
+        device = self.device
         q = torch.zeros((*self.batch_shape, num_classes), dtype=dtype, device=device)
         if self.index is not None:
             weight = torch.as_tensor(self.weight, dtype=dtype, device=device).expand(self.index.shape)
@@ -209,3 +308,67 @@ def _broadcast(*shapes: torch.Size) -> torch.Size:
         return shapes[0] if shapes else torch.Size()
     shape: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     return shape
+
+
+def _show(part: Tensor | float) -> str:
+    if not isinstance(part, Tensor):
+        return f"{part:g}"
+    return f"{str(part.dtype).removeprefix('torch.')}{tuple(part.shape)}"
+
+
+def _layout(mixture: Mixture) -> tuple[Any, ...]:
+    """What has to be equal in mixtures that stack: the parts there are, and the shapes of rows."""
+    picks = None if mixture.index is None else mixture.index.shape
+    return mixture.batch_shape, picks, [name for name, value in vars(mixture).items() if value is not None]
+
+
+def _stacked_weights(
+    values: list[Tensor | float | None], shape: torch.Size, device: torch.device | None
+) -> Tensor | float | None:
+    """Weights as one tensor (N, *shape), or as the number that all of them are."""
+    first = values[0]
+    if all(not isinstance(value, Tensor) and value == first for value in values):
+        return first
+    dtype = next((value.dtype for value in values if isinstance(value, Tensor)), torch.float64)
+    return torch.stack([torch.as_tensor(v, dtype=dtype, device=device).expand(shape) for v in values])
+
+
+def _stacked_priors(
+    priors: list[Tensor | None], rows: list[Tensor | None], shape: torch.Size
+) -> tuple[Tensor | None, Tensor | None]:
+    """The prior that all share, or a table of all of them, and each row's row in a table."""
+    given = [prior for prior in priors if prior is not None]
+    if not given:
+        return None, None
+    first = given[0]
+    if all(prior is first or torch.equal(prior, first) for prior in given):
+        return first, None if first.dim() == 1 else torch.stack([row for row in rows if row is not None])
+    tables = [prior.reshape(-1, prior.shape[-1]) for prior in given]
+    starts = accumulate((len(table) for table in tables[:-1]), initial=0)
+    zero = torch.zeros(shape, dtype=torch.int64, device=first.device)
+    return torch.cat(tables), torch.stack(
+        [start + (zero if row is None else row) for start, row in zip(starts, rows, strict=True)]
+    )
+
+
+# Mixtures go in and out of torch.func transforms and compiled functions, and to other devices, as their
+# tensors do; their numbers stay numbers.
+def _flatten(mixture: Mixture) -> tuple[list[Tensor], Any]:
+    tensors = {name: value for name, value in vars(mixture).items() if isinstance(value, Tensor)}
+    numbers = {name: value for name, value in vars(mixture).items() if name not in tensors}
+    return list(tensors.values()), (tuple(tensors), tuple(numbers.items()))
+
+
+def _unflatten(leaves: Any, context: Any) -> Mixture:
+    names, numbers = context
+    mixture = object.__new__(Mixture)  # no checks: the leaves may be anything
+    vars(mixture).update(zip(names, leaves, strict=True), **dict(numbers))
+    return mixture
+
+
+def _collate(mixtures: list[Mixture], *, collate_fn_map: object = None) -> Mixture:  # noqa: ARG001
+    return Mixture.stack(mixtures)
+
+
+_pytree.register_pytree_node(Mixture, _flatten, _unflatten, serialized_type_name="labelsmooth.Mixture")
+default_collate_fn_map[Mixture] = _collate

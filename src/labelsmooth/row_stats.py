@@ -33,7 +33,7 @@ MeanName = Literal[
 ]
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class RowStats:
     """Statistics of rows of logits z, all relative to the row maximum m, and so exact at any offset.
 
@@ -59,7 +59,7 @@ class RowStats:
         >>> label, counted = torch.tensor([[0], [2], [0]]), torch.tensor([True, True, False])
         >>> stats = row_stats(logits, label, counted=counted)
         >>> stats
-        RowStats(shape=(3,), dtype=torch.float32, device=cpu, with max, argmax, log_sum, index, at_index, mask)
+        RowStats((3,), torch.float32, cpu, with max, argmax, log_sum, index, at_index, mask)
         >>> stats.accuracy, stats.mean("nll")
         (tensor(0.5000), tensor(0.8955))
     """
@@ -79,7 +79,7 @@ class RowStats:
     def __repr__(self) -> str:
         present = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return (
-            f"RowStats(shape={tuple(self.max.shape)}, dtype={self.max.dtype}, device={self.max.device}, "
+            f"RowStats({tuple(self.max.shape)}, {self.max.dtype}, {self.max.device}, "
             f"with {', '.join(present)})"
         )
 
@@ -92,7 +92,7 @@ class RowStats:
 
     @property
     def accuracy(self) -> Tensor:
-        """The share of the rows that count whose label has the largest logit, 0-d; NaN where no row counts."""
+        """The share of correct rows among those that count, 0-d; NaN where no row counts."""
         return self.mean("correct")
 
     def mean(self, name: MeanName) -> Tensor:

@@ -12,7 +12,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labelsmooth.checks import as_classes, require, require_classes, require_num_classes, require_tensor
+from labelsmooth.checks import (
+    PerRow,
+    as_classes,
+    as_values,
+    plain,
+    require,
+    require_classes,
+    require_num_classes,
+    require_tensor,
+)
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.mixture import Mixture, finite_scale, take_rows
 
@@ -53,17 +62,15 @@ class Smoothing(ABC):
     def of_classes(self, target: Tensor, num_classes: int) -> Mixture:
         """The smoothed targets of int64 class indices (…,) that were checked already."""
         self.check_num_classes(num_classes)
-        self._check_eps_shape(target.shape)
-        return self._mixture(target, num_classes)
+        return self._fitting(target.shape)._mixture(target, num_classes)
 
     def of_rows(self, target: Tensor, num_classes: int, finite: Tensor | None = None) -> Mixture:
         """The smoothed targets of dense rows (…, K), with the smoothing mass on the `finite` classes only."""
         if target.dim() == 0 or target.shape[-1] != num_classes:
             raise InputError(f"dense targets must have shape (…, {num_classes}), got {tuple(target.shape)}")
         rows = target.shape[:-1]
-        self._check_eps_shape(rows)
-        target = _at_least_float32(target)
-        kept, spread = self._smooth_rows(target, num_classes)
+        target = _at_least_float32(plain(target))
+        kept, spread = self._fitting(rows)._smooth_rows(target, num_classes)
         if finite is not None:
             spread = spread.expand(target.shape)
             scale = finite_scale(spread, finite, target.dtype).unsqueeze(-1)
@@ -113,11 +120,12 @@ class Smoothing(ABC):
     def check_num_classes(self, num_classes: int) -> None:
         """Raise `ValueError` where the rule itself does not fit K classes."""
 
-    def _check_eps_shape(self, rows: torch.Size) -> None:
-        if isinstance(self.eps, Tensor) and self.eps.dim() > 0 and self.eps.shape != rows:
-            raise InputError(
-                f"a tensor eps must hold one value per row {tuple(rows)}, got {tuple(self.eps.shape)}"
-            )
+    def _fitting(self, rows: torch.Size) -> Smoothing:
+        """The same smoothing with its ε in the shape of the rows; `ValueError` where it does not fit."""
+        if not isinstance(self.eps, Tensor):
+            return self
+        eps = _of_rows(self.eps, rows, "eps")
+        return self if eps is self.eps else replace(self, eps=eps)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -268,13 +276,13 @@ class OntoOthers(Smoothing):
         return min(eps, 1.0)
 
 
-def uniform(eps: float | Tensor, *, signed: bool = False) -> Smoothing:
+def uniform(eps: PerRow, *, signed: bool = False) -> Smoothing:
     """Smoothing towards the uniform distribution, q = (1−ε)·δ + ε/K on every class.
 
     What a plain `label_smoothing=eps` means here and in torch.
 
     Args:
-        eps: ε in [0, 1], a number, or a tensor of one value per row.
+        eps: ε in [0, 1], a number, or a tensor, array or list of one value per row, (…) or (…, 1).
         signed: allow ε < 0, generalised label smoothing, whose targets lie beyond the one-hot label. The loss
             then has no floor and no optimum, so `theory` has nothing on it; its paper trains with ε = 0 for
             some epochs first where labels are very noisy.
@@ -296,13 +304,13 @@ def uniform(eps: float | Tensor, *, signed: bool = False) -> Smoothing:
     return TowardsPrior(eps=as_eps(eps, signed=signed))
 
 
-def others(eps: float | Tensor) -> Smoothing:
+def others(eps: PerRow) -> Smoothing:
     """Smoothing over the other classes, q = 1−ε on the class and ε/(K−1) on each other class.
 
     The convention of fairseq, tensor2tensor and *Bag of Tricks*; equal to `uniform(ε·K/(K−1))`.
 
     Args:
-        eps: ε in [0, 1], a number, or a tensor of one value per row.
+        eps: ε in [0, 1], a number, or one per row as for `uniform`.
 
     Returns:
         A `Smoothing` whose targets sum to 1.
@@ -319,11 +327,11 @@ def others(eps: float | Tensor) -> Smoothing:
     return OntoOthers(eps=as_eps(eps), kind="others")
 
 
-def prior(eps: float | Tensor, p: Tensor) -> Smoothing:
+def prior(eps: PerRow, p: Tensor) -> Smoothing:
     """Smoothing towards a given distribution over the classes, q = (1−ε)·δ + ε·p.
 
     Args:
-        eps: ε in [0, 1], a number, or a tensor of one value per row.
+        eps: ε in [0, 1], a number, or one per row as for `uniform`.
         p: (K,) non-negative, summing to 1, e.g. `unigram(counts)`.
 
     Returns:
@@ -342,11 +350,11 @@ def prior(eps: float | Tensor, p: Tensor) -> Smoothing:
     return TowardsPrior(eps=as_eps(eps), prior=_as_distributions(p, dim=1, name="prior"))
 
 
-def class_conditional(eps: float | Tensor, table: Tensor) -> Smoothing:
+def class_conditional(eps: PerRow, table: Tensor) -> Smoothing:
     """Smoothing towards a distribution of each label's own, q = (1−ε)·δ_y + ε·S[y].
 
     Args:
-        eps: ε in [0, 1], a number, or a tensor of one value per row.
+        eps: ε in [0, 1], a number, or one per row as for `uniform`.
         table: S, (K, K) non-negative; row y, summing to 1, is where the mass of label y goes.
 
     Returns:
@@ -399,7 +407,7 @@ def unigram(counts: Tensor) -> Tensor:
 def mixup(
     target: Tensor,
     partner: Tensor,
-    lam: float | Tensor,
+    lam: PerRow,
     label_smoothing: float | Smoothing = 0.0,
     num_classes: int | None = None,
 ) -> Mixture:
@@ -408,7 +416,7 @@ def mixup(
     Args:
         target: (…,) class indices.
         partner: (…,) class indices of what each input was mixed with.
-        lam: λ in [0, 1], the share of `target`; a number, or a tensor of one value per row.
+        lam: λ in [0, 1], the share of `target`; a number, or one per row as for `uniform`.
         label_smoothing: ε of `uniform`, or a `Smoothing`, applied to both labels.
         num_classes: K, needed only where the smoothing depends on it (all but `uniform` and `prior`).
 
@@ -416,7 +424,7 @@ def mixup(
         A `Mixture` of batch shape (…) with J = 2.
 
     Raises:
-        TypeError: labels that are not integers.
+        TypeError: labels that are not integers, such as soft targets, which are mixed as they are.
         ValueError: different shapes, λ outside [0, 1], `num_classes` missing, or a class-conditional
             smoothing, whose two priors a row one mixture cannot hold.
 
@@ -427,22 +435,23 @@ def mixup(
     Source: Zhang et al. 2018, mixup; Yun et al. 2019, CutMix.
     """
     smoothing = as_smoothing(label_smoothing)
+    for name, labels in (("target", target), ("partner", partner)):
+        if isinstance(labels, Tensor) and labels.is_floating_point():
+            raise InputTypeError(
+                f"mixup takes integer class indices, got a {labels.dtype} {name}; mix soft targets by "
+                "lam * target + (1 - lam) * partner and give them to the loss as they are"
+            )
     target, partner = as_classes(target, "target"), as_classes(partner, "partner")
     if target.shape != partner.shape:
         raise InputError(
             "target and partner must have the same shape, "
             f"got {tuple(target.shape)} and {tuple(partner.shape)}"
         )
-    if isinstance(lam, Tensor):
-        if lam.dim() > 0 and lam.shape != target.shape:
-            raise InputError(f"lam must hold one value per row {tuple(target.shape)}, got {tuple(lam.shape)}")
-        inside = (lam >= 0) & (lam <= 1)
-        require(inside, lambda: f"lam must lie in [0, 1], got {_first(lam[~inside])}")
-        share = _at_least_float32(lam.to(target.device)).expand(target.shape)
+    share = _as_share(lam, "lam")
+    if isinstance(share, Tensor):
+        share = _of_rows(share.to(target.device), target.shape, "lam").expand(target.shape)
     else:
-        if not 0 <= lam <= 1:
-            raise InputError(f"lam must lie in [0, 1], got {lam}")
-        share = torch.full(target.shape, float(lam), dtype=_widest_float(target.device), device=target.device)
+        share = torch.full(target.shape, share, dtype=_widest_float(target.device), device=target.device)
     needs_classes = not isinstance(smoothing, TowardsPrior) or bool(smoothing.excluded)
     if num_classes is None:
         if needs_classes:
@@ -472,7 +481,7 @@ def mixup(
 def label_dropout(
     target: Tensor,
     num_classes: int,
-    eps: float | Tensor,
+    eps: PerRow,
     prior: Tensor | None = None,
     generator: torch.Generator | None = None,
     ignore_index: int = -100,
@@ -482,7 +491,7 @@ def label_dropout(
     Args:
         target: (…,) class indices in 0..K−1, or `ignore_index`.
         num_classes: K ≥ 2.
-        eps: ε in [0, 1], a number, or a tensor of one value per row.
+        eps: ε in [0, 1], a number, or one per row as for `uniform`.
         prior: (K,) the distribution drawn from; None for the uniform one.
         generator: the source of randomness; None for torch's own.
         ignore_index: labels with this value are left as they are.
@@ -503,9 +512,8 @@ def label_dropout(
     target = as_classes(target, "target")
     kept = target == ignore_index
     require_classes(torch.where(kept, 0, target), num_classes, "target")
-    smoothing = uniform(eps)
-    smoothing._check_eps_shape(target.shape)
-    eps = smoothing.eps.to(target.device) if isinstance(smoothing.eps, Tensor) else smoothing.eps
+    smoothing = uniform(eps)._fitting(target.shape)
+    chance = smoothing.eps.to(target.device) if isinstance(smoothing.eps, Tensor) else smoothing.eps
     if prior is None:
         drawn = torch.randint(num_classes, target.shape, generator=generator, device=target.device)
     else:
@@ -517,10 +525,10 @@ def label_dropout(
         )
         drawn = drawn[: target.numel()].reshape(target.shape)
     # in float64 where there is one, so that the chance of a redraw is ε and not its rounding
-    chance = torch.rand(
+    draw = torch.rand(
         target.shape, generator=generator, dtype=_widest_float(target.device), device=target.device
     )
-    return torch.where((chance < eps) & ~kept, drawn, target)
+    return torch.where((draw < chance) & ~kept, drawn, target)
 
 
 def as_smoothing(label_smoothing: float | Smoothing) -> Smoothing:
@@ -528,23 +536,39 @@ def as_smoothing(label_smoothing: float | Smoothing) -> Smoothing:
     return label_smoothing if isinstance(label_smoothing, Smoothing) else uniform(label_smoothing)
 
 
-def as_eps(eps: float | Tensor, *, signed: bool = False) -> float | Tensor:
+def as_eps(eps: PerRow, *, signed: bool = False) -> float | Tensor:
+    """A checked ε: a float, or a tensor in at least float32."""
+    return _as_share(eps, "eps", signed=signed)
+
+
+def _as_share(value: PerRow, name: str, *, signed: bool = False) -> float | Tensor:
+    """A number or one per row, in [0, 1], or at most 1 where `signed`."""
     expected = "at most 1" if signed else "in [0, 1]"
-    if isinstance(eps, Tensor):
-        if not eps.is_floating_point():
-            raise InputTypeError(f"a tensor eps must be floating-point, got {eps.dtype}")
-        values = eps
+    share = value if type(value) is float else as_values(value)  # as it mostly is
+    if isinstance(share, Tensor):
+        if not share.is_floating_point():
+            raise InputTypeError(f"a tensor {name} must be floating-point, got {share.dtype}")
+        values = share
         inside = (values <= 1) & values.isfinite()
         if not signed:
             inside = inside & (values >= 0)
-        require(inside, lambda: f"eps must be {expected}, got {_first(values[~inside])}")
-        return _at_least_float32(eps)
-    if type(eps) is not float and (isinstance(eps, bool) or not isinstance(eps, Real | torch.SymFloat)):
-        raise InputTypeError(f"eps must be a number or a tensor, got {type(eps).__name__}")
-    eps = float(eps)
-    if not (eps <= 1 and (eps >= 0 or (signed and eps > -math.inf))):
-        raise InputError(f"eps must be {expected}, got {eps}")
-    return eps
+        require(inside, lambda: f"{name} must be {expected}, got {_first(values[~inside])}")
+        return _at_least_float32(share)
+    if type(share) is not float and (isinstance(share, bool) or not isinstance(share, Real | torch.SymFloat)):
+        raise InputTypeError(f"{name} must be a number or a tensor, got {type(share).__name__}")
+    share = float(share)
+    if not (share <= 1 and (share >= 0 or (signed and share > -math.inf))):
+        raise InputError(f"{name} must be {expected}, got {share}")
+    return share
+
+
+def _of_rows(value: Tensor, rows: torch.Size, name: str) -> Tensor:
+    """One value, or one for each of the rows (…), which may have dimensions of 1 behind them."""
+    if value.dim() == 0 or value.shape == rows:
+        return value
+    if value.shape[: len(rows)] == rows and value.numel() == rows.numel():
+        return value.reshape(rows)
+    raise InputError(f"a tensor {name} must hold one value per row {tuple(rows)}, got {tuple(value.shape)}")
 
 
 def _as_distributions(p: Tensor, *, dim: int, name: str) -> Tensor:
