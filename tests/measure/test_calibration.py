@@ -551,7 +551,7 @@ NAN, INF = math.nan, math.inf
         ),
         ("update", torch.zeros(2, 3), torch.tensor([0, 1, 2]), ValueError, r"got target \(3,\).*\(2, 3\)"),
         ("update", torch.zeros(2, 1), torch.tensor([0, 0]), ValueError, "at least 2 classes, got 1"),
-        ("update", torch.tensor(1.0), torch.tensor(0), ValueError, r"got target \(\).*\(\)"),
+        ("update", torch.tensor(1.0), torch.tensor(0), ValueError, r"shape \(…, K\), got \(\)"),
         ("update", [[0.0, 1.0]], torch.tensor([0]), TypeError, "torch.Tensor or a numpy.ndarray, got list"),
         ("update", np.array([["a", "b"]]), np.array([0]), TypeError, "must hold numbers, got dtype <U1"),
         ("update_probs", np.array([[0.5, 0.6]]), np.array([0]), ValueError, "sum to 1, got a sum of 1.1"),

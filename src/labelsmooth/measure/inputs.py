@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,8 +29,13 @@ def as_tensor(value: Array, name: str) -> Tensor:
     return torch.from_numpy(np.require(value, requirements=["C", "W"]))
 
 
-def labelled_rows(rows: Array, labels: Array, rows_name: str, labels_name: str) -> tuple[Tensor, Tensor]:
+def labelled_rows(
+    rows: Array, labels: Array, rows_name: str, labels_name: str, *, class_axis: int = -1
+) -> tuple[Tensor, Tensor]:
     """Rows (…, C) and labels (…) as (N, C) floats and (N,) int64, both where the rows are.
+
+    Args:
+        class_axis: where the C values of a row lie, 1 in maps (N, C, H, W) with labels (N, H, W).
 
     Raises:
         TypeError: `rows` does not hold floats or `labels` does not hold integers.
@@ -36,59 +43,195 @@ def labelled_rows(rows: Array, labels: Array, rows_name: str, labels_name: str) 
     """
     rows, labels = as_tensor(rows, rows_name), as_tensor(labels, labels_name)
     if rows.dtype not in FLOAT_DTYPES:
-        raise InputTypeError(f"{rows_name} must hold floating-point values, got {rows.dtype}")
+        swapped = f"; {rows_name} come before {labels_name}" if labels.dtype in FLOAT_DTYPES else ""
+        raise InputTypeError(f"{rows_name} must hold floating-point values, got {rows.dtype}{swapped}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputTypeError(f"{labels_name} must hold integers, got {labels.dtype}")
-    if rows.dim() < 1 or labels.shape != rows.shape[:-1]:
+    last = classes_last(rows, class_axis, rows_name)
+    if labels.shape != last.shape[:-1]:
         raise InputError(
-            f"{labels_name} must have one entry for each row of {rows_name}, its last axis left out, got "
-            f"{labels_name} {tuple(labels.shape)} with {rows_name} {tuple(rows.shape)}"
+            f"{labels_name} must have one entry for each row of {rows_name}, whose axis {class_axis} is left "
+            f"out, got {labels_name} {tuple(labels.shape)} with {rows_name} {tuple(rows.shape)}"
         )
-    return rows.reshape(-1, rows.shape[-1]), labels.reshape(-1).to(rows.device, torch.int64)
+    return last.reshape(-1, last.shape[-1]), labels.reshape(-1).to(rows.device, torch.int64)
 
 
-def classified_rows(scores: Array, target: Array, scores_name: str) -> tuple[Tensor, Tensor]:
-    """The same for scores (…, K), one for each class, with targets in 0..K−1."""
-    rows, labels = labelled_rows(scores, target, scores_name, "target")
+def weighted_rows(
+    scores: Array,
+    target: Array,
+    weight: Array | None,
+    scores_name: str,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The rows that are not ignored: scores (N, K), their targets (N,) in 0..K−1 and their weights (N,).
+
+    Args:
+        scores: (…, K) floats, one for each class.
+        target: (…) integers in 0..K−1, or `ignore_index`.
+        weight: (…) finite and at least 0, in the layout of `target`; None for rows that count alike.
+        scores_name: what the caller calls the scores.
+        ignore_index: the target whose rows are left out, as in `cross_entropy`; None for none.
+        class_axis: of `scores`; 1 in maps (N, K, H, W) with targets (N, H, W).
+
+    Returns:
+        Rows and int64 targets where the scores are, and float64 weights on the CPU.
+
+    Raises:
+        TypeError: as `labelled_rows`, or `ignore_index` or `class_axis` is not an int.
+        ValueError: the shapes do not fit together, or a target or a weight is out of range.
+    """
+    rows, labels = labelled_rows(scores, target, scores_name, "target", class_axis=class_axis)
     require_num_classes(rows.shape[-1])
+    weights = None if weight is None else _row_weights(weight, target.shape)
+    if ignore_index is not None:
+        require_int(ignore_index, "ignore_index")
+        counted = labels != ignore_index
+        if not counted.all():
+            rows, labels = rows[counted], labels[counted]
+            weights = None if weights is None else weights[counted.cpu()]
     # looked at on the CPU, because a wrong class must be refused before any of the measure's state changes
     require_classes(labels.cpu(), rows.shape[-1], "target")
+    if weights is not None:
+        refused = ~(weights.isfinite() & (weights >= 0))
+        if refused.any():
+            raise InputError(f"weight must be finite and at least 0, got {float(weights[refused][0])}")
+    return rows, labels, weights
+
+
+def logit_rows(
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    name: str = "logits",
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`weighted_rows` of logits, with a warning where they look like probabilities."""
+    rows, labels, weights = weighted_rows(
+        logits, target, weight, name, ignore_index=ignore_index, class_axis=class_axis
+    )
+    warn_of_probabilities(rows, name)
+    return rows, labels, weights
+
+
+def classified_rows(
+    scores: Array,
+    target: Array,
+    scores_name: str,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> tuple[Tensor, Tensor]:
+    """`weighted_rows` without weights."""
+    rows, labels, _ = weighted_rows(
+        scores, target, None, scores_name, ignore_index=ignore_index, class_axis=class_axis
+    )
     return rows, labels
 
 
-def probability_rows(probs: Array, target: Array) -> tuple[Tensor, Tensor]:
-    """The same for probabilities (…, K), as float64 rows, checked to be distributions and left as they are.
+def probability_rows(
+    probs: Array,
+    target: Array,
+    weight: Array | None = None,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`weighted_rows` of probabilities, as float64 rows, checked to be distributions (`distributions`)."""
+    given, labels, weights = weighted_rows(
+        probs, target, weight, "probs", ignore_index=ignore_index, class_axis=class_axis
+    )
+    return distributions(given, "probs").double(), labels, weights
+
+
+def classes_last(scores: Tensor, class_axis: int, name: str) -> Tensor:
+    """A view whose last axis is `class_axis`.
+
+    Raises:
+        TypeError: `class_axis` is not an int.
+        ValueError: there is no such axis.
+    """
+    require_int(class_axis, "class_axis")
+    if not -scores.dim() <= class_axis < scores.dim():
+        shape = "(…, K)" if class_axis == -1 else f"(…) with an axis {class_axis}"
+        raise InputError(f"{name} must have shape {shape}, got {tuple(scores.shape)}")
+    return scores.movedim(class_axis, -1)
+
+
+def require_int(value: object, name: str) -> None:
+    """Raise `TypeError` unless it is an int, and no bool."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
+
+
+def _row_weights(weight: Array, rows: tuple[int, ...]) -> Tensor:
+    """The weights as (N,) float64 on the CPU, because not every device has that."""
+    given = as_tensor(weight, "weight")
+    if given.shape != rows:
+        raise InputError(f"weight must have the shape of target, {tuple(rows)}, got {tuple(given.shape)}")
+    return given.reshape(-1).cpu().double()
+
+
+def are_distributions(rows: Tensor) -> Tensor:  # (N, K) -> (N,)
+    """Which rows hold probabilities in 0..1, or up to four units of rounding beyond, that sum to 1.
+
+    They do within 1e-3, or within the square root of their dtype's epsilon in half precision.
+    """
+    least, most = _allowed(rows.dtype)
+    p = rows.float() if rows.dtype.itemsize < 4 else rows
+    inside = (p.amin(-1) >= least) & (p.amax(-1) <= most)  # False for NaN
+    off = (summed(p) - 1).abs()
+    distributions: Tensor = inside & (off <= max(1e-3, torch.finfo(rows.dtype).eps ** 0.5))
+    return distributions
+
+
+def distributions(rows: Tensor, name: str) -> Tensor:  # (N, K) -> (N, K)
+    """The rows as they are, but for what rounding has put below 0, which is 0.
 
     Raises:
         ValueError: a row is no distribution (`are_distributions`).
     """
-    given, labels = classified_rows(probs, target, "probs")
-    require_distributions(given, "probs")
-    return given.double(), labels
-
-
-def are_distributions(rows: Tensor) -> Tensor:  # (N, K) -> (N,)
-    """Which rows hold probabilities in 0..1, or up to four units of rounding above, that sum to 1.
-
-    They do within 1e-3, or within the square root of their dtype's epsilon in half precision.
-    """
-    eps = torch.finfo(rows.dtype).eps
-    p = rows.float() if rows.dtype.itemsize < 4 else rows
-    inside = (p.amin(-1) >= 0) & (p.amax(-1) <= 1 + 4 * eps)  # False for NaN
-    off = (summed(p) - 1).abs()
-    distributions: Tensor = inside & (off <= max(1e-3, eps**0.5))
-    return distributions
-
-
-def require_distributions(rows: Tensor, name: str) -> None:
-    """Raise `ValueError` unless all `are_distributions`."""
     wrong = ~are_distributions(rows)
     if wrong.any():
         row = rows[wrong][0].double()
-        outside = ~((row >= 0) & (row <= 1 + 4 * torch.finfo(rows.dtype).eps))  # NaN is outside
+        least, most = _allowed(rows.dtype)
+        outside = ~((row >= least) & (row <= most))  # NaN is outside
         if outside.any():
             raise InputError(f"{name} must lie in 0..1, got {float(row[outside][0])}")
         raise InputError(f"each row of {name} must sum to 1, got a sum of {float(row.sum())}")
+    return rows.clamp_min(0)
+
+
+def _allowed(dtype: torch.dtype) -> tuple[float, float]:
+    """The least and the largest value that is a probability but for rounding."""
+    rounding = 4 * torch.finfo(dtype).eps
+    return -rounding, 1 + rounding
+
+
+def warn_of_probabilities(rows: Tensor, name: str) -> None:
+    """Warn where all rows (N, K) of logits are distributions.
+
+    Cost: a look at the first row, which of logits hardly ever is one.
+    """
+    if len(rows) and are_distributions(rows[:1]).all() and are_distributions(rows).all():
+        warnings.warn(
+            f"every row of {name} lies in 0..1 and sums to 1, as probabilities do, which are to be given "
+            "with probs=True, or to update_probs, fit_probs or from_probs",
+            UserWarning,
+            stacklevel=_stacklevel_of_caller(),
+        )
+
+
+def _stacklevel_of_caller() -> int:
+    """How many frames above the function that calls this the first is that is not of this package."""
+    package = __name__.partition(".")[0]
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def summed(values: Tensor) -> Tensor:  # (N, K) -> (N,)
@@ -117,12 +260,11 @@ def on_cpu_float64(values: Tensor) -> npt.NDArray[np.float64]:
     return values.detach().cpu().double().numpy().reshape(-1)
 
 
-def score_rows(scores: Array, name: str) -> Tensor:
+def score_rows(scores: Array, name: str, *, class_axis: int = -1) -> Tensor:
     """Scores (…, K), one for each class, as (N, K)."""
     rows = as_tensor(scores, name)
     if rows.dtype not in FLOAT_DTYPES:
         raise InputTypeError(f"{name} must hold floating-point values, got {rows.dtype}")
-    if rows.dim() == 0:
-        raise InputError(f"{name} must have shape (…, K), got ()")
+    rows = classes_last(rows, class_axis, name)
     require_num_classes(rows.shape[-1])
     return rows.reshape(-1, rows.shape[-1])

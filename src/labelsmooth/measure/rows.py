@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from labelsmooth.errors import InputError
-from labelsmooth.measure.inputs import on_cpu, on_cpu_float64, require_distributions, require_usable, summed
+from labelsmooth.measure.inputs import distributions, on_cpu, on_cpu_float64, require_usable, summed
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -99,8 +99,8 @@ def blocks(rows: Tensor) -> list[tuple[Tensor, slice]]:
 
 
 def _of_block(given: Tensor, labels: Tensor, name: str) -> RowNumbers:
-    require_distributions(given, name)
-    p = given.float() if given.dtype.itemsize < 4 else given
+    p = distributions(given, name)
+    p = p.float() if p.dtype.itemsize < 4 else p
     at_label = on_cpu_float64(p.gather(-1, labels.unsqueeze(-1)))
     confidence, argmax = p.max(-1)
     with np.errstate(divide="ignore"):  # a probability of 0 has an infinite NLL

@@ -78,7 +78,7 @@ class _Scaling(ABC):
         Raises:
             TypeError, ValueError: as `fit`, or a row is no distribution.
         """
-        rows, labels, weights = _weighted(*probability_rows(probs, target), target, weight)
+        rows, labels, weights = _weighted(*probability_rows(probs, target)[:2], target, weight)
         logits = rows.log()
         self._fit(lambda: _pieces(logits, labels, weights))
         return self
