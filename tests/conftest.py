@@ -40,7 +40,6 @@ def process_state() -> dict[str, object]:
         **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         **(matplotlib.rcParams if matplotlib else {}),
         "working directory": Path.cwd(),
-        "sys.path": list(sys.path),
         "dtype": torch.get_default_dtype(),
         "gradients": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),
@@ -51,8 +50,9 @@ def process_state() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def _process_stays_as_it_was():
     """Fail the test that changes any of it, but for variables that a library adds when it is first imported."""
-    before = process_state()
+    before, path = process_state(), list(sys.path)
     yield
+    sys.path[:] = path  # which the command line extends for a process that is its own
     after = process_state()
     changed = {name: (value, after.get(name)) for name, value in before.items() if value != after.get(name)}
     assert not changed, changed
