@@ -278,15 +278,19 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (OSError("disk"), 2)])
 def test_what_was_measured_is_kept(tmp_path, monkeypatch, capsys, error, status):
+    written = tmp_path / "cpu.json"
+    before = []
+
     def failing(*_):
+        before.append(from_json(written.read_text()))  # where a kill would leave it
         raise error
 
     planned = contests(["loss"], 0.001)
     planned[1] = replace(planned[1], inputs=failing)
     monkeypatch.setattr("labelsmooth.cli.bench.contests", lambda *_: planned)
-    written = tmp_path / "cpu.json"
     assert bench("--json", str(written)) == status
     result = from_json(written.read_text())
+    assert [result] == before
     assert not result.complete
     assert [row.shape for row in result.rows] == [(1, 10)]
     assert "The run ended early" in capsys.readouterr().out
@@ -304,7 +308,7 @@ def test_threads_are_given_back():
         (["--onyl", "loss"], "there is no option --onyl, did you mean --only?"),
         (["--only", "los"], "argument --only: invalid choice: 'los'"),
         (["--repetitions", "0"], "repetitions must be at least 1, got 0"),
-        (["--threads", "0"], "threads must be at least 1, got 0"),
+        (["--threads", "0"], "threads must lie in 1..1024, got 0"),
         (["--scale", "0"], "scale must lie in (0, 1], got 0.0"),
         (["--scale", "nan"], "scale must lie in (0, 1], got nan"),
         (
