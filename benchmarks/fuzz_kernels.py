@@ -237,7 +237,7 @@ def largest(tensor: Tensor) -> float:
 
 
 def close(ours: Tensor, exact: Tensor, scale: float, name: str) -> None:
-    """Equal to a rounding of the result, and some of what it is reckoned from, which is as large as `scale`."""
+    """Equal to a rounding of the result, and a few of what it is reckoned from, as large as `scale`."""
     if not ours.dtype.is_floating_point:
         assert torch.equal(ours, exact), name
         return
