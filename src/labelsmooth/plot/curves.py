@@ -46,9 +46,9 @@ def plot_training_curves(
     for name, series in curves.items():
         if np.ndim(series) != 2 or 0 in np.shape(series):
             raise InputError(f"curves must have shape (seeds, epochs), got {np.shape(series)} for {name!r}")
+    ax = axes_or_new(ax, height=2.6)
     from matplotlib.ticker import MaxNLocator
 
-    ax = axes_or_new(ax, height=2.6)
     for (name, series), colour in zip(curves.items(), cycle(COLOURS), strict=False):
         values = np.asarray(series, dtype=np.float64)
         seeds, epochs = values.shape

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import InputError
+from labelsmooth.plot.style import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +90,7 @@ class Panels(Display):
         """
         rows, columns, width, height = self._grid()
         if ax is None:
+            require_matplotlib()
             import matplotlib.pyplot as plt
 
             _, axes = plt.subplots(

@@ -51,9 +51,9 @@ def plot_gap(curves: GapCurves, ax: Axes | None = None) -> Axes:
 
     Source: He et al. 2019, Bag of Tricks for Image Classification, Fig. 4a.
     """
+    ax = axes_or_new(ax, 5.2, 3.9)
     import matplotlib as mpl
 
-    ax = axes_or_new(ax, 5.2, 3.9)
     # the light end of the palette is too faint for a line on white
     shades = mpl.colormaps["viridis_r"](np.linspace(0.35, 0.95, len(curves.num_classes)))
     on_the_right = curves.marked_eps > 0.5
