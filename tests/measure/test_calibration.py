@@ -4,7 +4,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -336,12 +336,10 @@ def test_weights_are_repeated_rows():
             getattr(calibration, way)(rows, target, weights)
             result = calibration.compute()
             assert result.rows == (weight > 0).sum()
-            for field in fields(result):
-                value = getattr(result, field.name)
-                if (
-                    isinstance(value, float) and field.name != "debiased_l2"
-                ):  # that knows how many rows there are
-                    assert value == pytest.approx(getattr(expected, field.name), rel=1e-9), field.name
+            knows_rows = ("rows", "infinite_nll_rows", "debiased_l2")
+            for name, value in result.to_dict().items():
+                if name not in knows_rows:
+                    assert value == pytest.approx(expected.to_dict()[name], rel=1e-9), name
             assert result.top_k[2] == pytest.approx(expected.top_k[2], rel=1e-12)
             np.testing.assert_allclose(result.bins.share, expected.bins.share, rtol=1e-12)
     calibration = calibration_of(logits, target)
@@ -527,6 +525,45 @@ def test_empty_bins_are_nan_and_results_do_not_change_later():
     calibration.update(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
     with pytest.raises(ValueError, match="got none"):
         calibration.compute()
+
+
+def test_only_the_number_asked_for_is_computed(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the smooth calibration error was computed")
+
+    monkeypatch.setattr("labelsmooth.measure.calibration.smooth_ece", refuse)
+    assert measure.accuracy(torch.eye(3) * 2, torch.tensor([0, 1, 0])) == pytest.approx(2 / 3, rel=1e-15)
+    with pytest.raises(AssertionError, match="was computed"):
+        measure.smece(torch.eye(3) * 2, torch.tensor([0, 1, 0]))
+
+
+@pytest.mark.parametrize("change", ["update", "update_probs", "merge", "load", "reset"])
+def test_a_result_that_has_computed_nothing_yet_does_not_change_later(change):
+    logits, target = random_logits(50, 3)
+    options = {"classwise": True, "top_k": (2,)}
+    calibration, twin = (calibration_of(logits, target, **options) for _ in range(2))
+    result, expected = calibration.compute(), twin.compute().to_dict()
+    other = calibration_of(-logits, target, **options)
+    {
+        "update": lambda: calibration.update(-logits, target),
+        "update_probs": lambda: calibration.update_probs((-logits).softmax(-1), target),
+        "merge": lambda: calibration.merge(other),
+        "load": lambda: calibration.load(other.state()),
+        "reset": calibration.reset,
+    }[change]()
+    assert result.to_dict() == expected
+
+
+def test_a_result_is_short_in_print_and_plain_in_a_logger():
+    calibration = Calibration(top_k=(1,), classwise=True)
+    calibration.update_probs(np.array([[0.25, 0.75], [0.25, 0.75]]), np.array([1, 0]))
+    result = calibration.compute()
+    numbers = result.to_dict()
+    assert {type(value) for value in numbers.values()} == {int, float}
+    assert numbers["rows"] == 2
+    assert (numbers["accuracy"], numbers["ece"], numbers["classwise_ece"]) == (0.5, 0.25, 0.25)
+    assert numbers["top_1_accuracy"] == 0.5
+    assert repr(result).startswith("CalibrationResult(rows=2, accuracy=0.5, nll=0.837, infinite_nll_rows=0, ")
 
 
 NAN, INF = math.nan, math.inf

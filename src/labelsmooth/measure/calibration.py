@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,7 +17,14 @@ from torch import Tensor
 
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.cells import Cells
-from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, on_cpu, on_cpu_float64
+from labelsmooth.measure.inputs import (
+    Array,
+    distributions,
+    logit_rows,
+    on_cpu,
+    row_weights,
+    weighted_rows,
+)
 from labelsmooth.measure.interval import (
     Interval,
     bootstrap_counts,
@@ -26,6 +35,7 @@ from labelsmooth.measure.interval import (
     shrinking_interval,
 )
 from labelsmooth.measure.ranks import of_all_ranks, require_same_options, sum_over_ranks
+from labelsmooth.measure.result import Result
 from labelsmooth.measure.rows import RowNumbers, blocks, of_logits, of_probs, of_stats
 from labelsmooth.measure.smooth import (
     INTERVALS,
@@ -111,31 +121,116 @@ class ClasswiseBins:
         return result
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class CalibrationResult:
-    """What `Calibration.compute` found over `rows` rows; means over rows, shares in 0..1, NLL in nats."""
+class CalibrationResult(Result):
+    """What `Calibration.compute` found over `rows` rows; means over rows, shares in 0..1, NLL in nats.
 
-    rows: int
-    accuracy: float
-    nll: float  # inf as soon as one row gave its label the probability 0
-    infinite_nll_rows: int  # how many did
-    brier: float  # Σ_k (p_k − [k = y])², in 0..2
-    mean_confidence: float
-    over_confidence: float  # mean confidence − accuracy; negative for an under-confident classifier
-    entropy: float  # of the predictions, in nats
-    ece: float
-    ece_l2: float
-    mce: float
-    debiased_l2: (
-        float  # √max(0, Σ_b share_b·[(accuracy_b − confidence_b)² − accuracy_b·(1−accuracy_b)/(n_b−1)])
-    )
-    ece_equal_mass: float
-    smece: float
-    bins: ReliabilityBins
-    equal_mass_bins: ReliabilityBins
-    top_k: dict[int, float]  # share of rows whose label is among the k largest, for each k asked for
-    classwise_ece: float | None  # mean over classes; None unless asked for
-    classwise: ClasswiseBins | None
+    Each number is worked out when it is first asked for, from what had been counted by then; only the smooth
+    calibration error takes longer than a millisecond.
+    """
+
+    def __init__(self, counted: Calibration) -> None:
+        self._counted = counted
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows count."""
+        return int(self._counted._counts.sum())
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of rows whose label has the largest prediction."""
+        return float(self._counted._sums[_W, 1].sum() / self._counted._weight())
+
+    @cached_property
+    def nll(self) -> float:
+        """Mean −log p_y; inf as soon as one row gave its label the probability 0."""
+        return math.inf if self.infinite_nll_rows else self._counted._mean(_NLL)
+
+    @cached_property
+    def infinite_nll_rows(self) -> int:
+        """How many rows gave their label the probability 0."""
+        return int(self._counted._infinite_nll_rows[0])
+
+    @cached_property
+    def brier(self) -> float:
+        """Mean Σ_k (p_k − [k = y])², in 0..2."""
+        return self._counted._mean(_BRIER)
+
+    @cached_property
+    def mean_confidence(self) -> float:
+        """Mean of the largest probability."""
+        return float(self._counted._confidence().sum() / self._counted._weight())
+
+    @cached_property
+    def over_confidence(self) -> float:
+        """Mean confidence − accuracy; negative for an under-confident classifier."""
+        return self.mean_confidence - self.accuracy
+
+    @cached_property
+    def entropy(self) -> float:
+        """Mean entropy of the predictions, in nats."""
+        return self._counted._mean(_ENTROPY)
+
+    @cached_property
+    def ece(self) -> float:
+        """Expected calibration error of `bins`."""
+        return self.bins.ece
+
+    @cached_property
+    def ece_l2(self) -> float:
+        """Root-mean-square calibration error of `bins`."""
+        return self.bins.ece_l2
+
+    @cached_property
+    def mce(self) -> float:
+        """Maximum calibration error of `bins`."""
+        return self.bins.mce
+
+    @cached_property
+    def debiased_l2(self) -> float:
+        """√max(0, Σ_b share_b·[(accuracy_b − confidence_b)² − accuracy_b·(1−accuracy_b)/(n_b−1)])."""
+        return self._counted._debiased_l2(self.bins)
+
+    @cached_property
+    def ece_equal_mass(self) -> float:
+        """Expected calibration error of `equal_mass_bins`."""
+        return self.equal_mass_bins.ece
+
+    @cached_property
+    def smece(self) -> float:
+        """Smooth calibration error (`measure.smooth`)."""
+        return self._counted._smooth_ece()
+
+    @cached_property
+    def bins(self) -> ReliabilityBins:
+        """Bins of equal width."""
+        return self._counted._bins(self._counted._bin_of_cell, self._counted._bin_edges())
+
+    @cached_property
+    def equal_mass_bins(self) -> ReliabilityBins:
+        """Bins of about N/B rows each."""
+        return self._counted._bins(*self._counted._equal_mass())
+
+    @cached_property
+    def top_k(self) -> dict[int, float]:
+        """Share of rows whose label is among the k largest, for each k asked for."""
+        in_top = self._counted._in_top / self._counted._weight()
+        return dict(zip(self._counted.top_k, in_top.tolist(), strict=True))
+
+    @cached_property
+    def classwise(self) -> ClasswiseBins | None:
+        """Bins of each class's probability; None unless asked for."""
+        return self._counted._classwise_bins() if self._counted.classwise else None
+
+    @cached_property
+    def classwise_ece(self) -> float | None:
+        """Mean over classes of their calibration errors; None unless asked for."""
+        return None if self.classwise is None else float(self.classwise.ece.mean())
+
+    def to_dict(self) -> dict[str, float]:
+        """The plain numbers by name, with top_K_accuracy and classwise_ece where they were asked for."""
+        numbers = super().to_dict() | {f"top_{k}_accuracy": share for k, share in self.top_k.items()}
+        return numbers if self.classwise_ece is None else numbers | {"classwise_ece": self.classwise_ece}
 
 
 class Calibration:
@@ -227,23 +322,12 @@ class Calibration:
         self.classwise = classwise
         self.top_k = tuple(top_k)
 
-        if peer in ("torchmetrics", "gpleiss"):
-            borders = torch.linspace(0, 1, num_bins + 1, dtype=torch.float32).double().numpy()
-        else:
-            borders = np.linspace(0, 1, num_bins + 1)
-        self._borders: Floats = borders
-        self._cells = Cells(borders, "left" if self.edges == "left_open" else "right")
-        between = np.searchsorted(borders, self._cells.edges[:-1], "right") - 1
-        first, last = 0, num_bins - 1
-        if peer == "torchmetrics":
-            last = num_bins
-        elif peer == "gpleiss":
-            first = last = -1
-        self._bin_of_cell: Counts = np.concatenate([[first], between, [last]])
+        self._borders, self._cells, self._bin_of_cell = _layout(num_bins, self.edges, peer)
         self.reset()
 
     def reset(self) -> None:
         """Forget every row."""
+        self._shared = False  # whether a result reads the arrays
         cells = len(self._cells)
         self._counts: Counts = np.zeros((2, cells), np.int64)  # wrong and correct rows
         self._sums: Floats = np.zeros((10, 2, cells))
@@ -254,23 +338,37 @@ class Calibration:
         )  # (K, 2, bins), rows of other classes and of it
         self._class_sums: Floats = np.zeros((2, 0, 2, 0))  # of w and w·p
 
-    def update(self, logits: Array, target: Array, weight: Array | None = None) -> None:
+    def update(
+        self,
+        logits: Array,
+        target: Array,
+        weight: Array | None = None,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> None:
         """Count rows of logits.
 
         Args:
             logits: (…, K) floats, K ≥ 2; −inf is a class with probability 0.
-            target: (…) integers in 0..K−1.
-            weight: (…) finite numbers ≥ 0; a row of weight 0 does not count.
+            target: (…) integers in 0..K−1, or `ignore_index`.
+            weight: (…) finite numbers ≥ 0, in the shape of `target`; a row of weight 0 does not count.
+            ignore_index: the target whose rows are left out; None for none.
+            class_axis: where the K logits of a row lie, 1 for maps (N, K, H, W) with targets (N, H, W).
 
         Raises:
             TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
             ValueError: the shapes do not fit, a target or a weight is out of range, a logit is NaN or +inf,
                 or all logits of a row are −inf.
 
+        Warns:
+            UserWarning: every row looks like probabilities, which `update_probs` takes.
+
         Cost: that of `row_stats` over the logits; one more pass for `top_k`, and a few for `classwise`.
         """
-        rows, labels = classified_rows(logits, target, "logits")
-        weights = _weights(weight, labels)
+        rows, labels, weights = _weighted(
+            *logit_rows(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
+        )
         numbers = of_logits(rows, labels)
         if self.classwise:
             for block, part in blocks(rows):
@@ -300,19 +398,29 @@ class Calibration:
                 "row statistics tell nothing of single classes, got classwise or top_k to measure"
             )
         numbers = of_stats(stats)
-        weights = _weights(weight, stats.label)
-        if stats.counted is not None:
-            weights = weights[on_cpu(stats.counted)]
+        counted = slice(None) if stats.counted is None else stats.counted.reshape(-1).cpu()
+        given = None if weight is None else row_weights(weight, stats.label.shape, "label")[counted]
+        weights = np.ones(len(numbers)) if given is None else given.numpy()
         self._add(numbers, weights, None, torch.finfo(stats.log_sum.dtype).eps)
 
-    def update_probs(self, probs: Array, target: Array, weight: Array | None = None) -> None:
-        """Count rows of probabilities, taken as they are: nothing is clipped or renormalised.
+    def update_probs(
+        self,
+        probs: Array,
+        target: Array,
+        weight: Array | None = None,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> None:
+        """Count rows of probabilities, taken as they are but for what rounding put below 0, which is 0.
 
         Args:
-            probs: (…, K) floats in 0..1 (and at most four units of rounding above), K ≥ 2, each row summing
-                to 1 within 1e-3, or within the square root of its dtype's epsilon in half precision.
-            target: (…) integers in 0..K−1.
+            probs: (…, K) floats in 0..1 within four units of rounding, K ≥ 2, each row summing to 1 within
+                1e-3, or within the square root of its dtype's epsilon in half precision.
+            target: (…) as for `update`.
             weight: (…) as for `update`.
+            ignore_index: as for `update`.
+            class_axis: as for `update`.
 
         Raises:
             TypeError: `probs` or `target` is no tensor or array, or does not hold floats or integers.
@@ -322,12 +430,15 @@ class Calibration:
         Cost: one read of the probabilities, 2^18 of them at a time in cache. Sums over classes are in their
             dtype (float32 for half precision), with a relative error of about 1e-7 for float32.
         """
-        rows, labels = classified_rows(probs, target, "probs")
-        weights = _weights(weight, labels)
+        rows, labels, weights = _weighted(
+            *weighted_rows(probs, target, weight, "probs", ignore_index=ignore_index, class_axis=class_axis)
+        )
         numbers = of_probs(rows, labels)
         if self.classwise:
             for block, part in blocks(rows):
-                self._add_classes(block.double(), labels[part], weights[part.start : part.stop])
+                self._add_classes(
+                    distributions(block, "probs").double(), labels[part], weights[part.start : part.stop]
+                )
         self._add(numbers, weights, self._ranks(rows, labels), torch.finfo(rows.dtype).eps)
 
     def merge(self, other: Calibration) -> None:
@@ -339,9 +450,10 @@ class Calibration:
         require_same_options(self._options(), other._options())
         if len(other._class_counts):
             self._grow_classes(len(other._class_counts))
+        self._own()
+        own = self._arrays()
         for name, array in other.state().items():
-            total = getattr(self, f"_{name}")
-            total += array
+            own[name] += array
 
     def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
         """Add the rows of all processes of a `torch.distributed` group, so that each of them has them all.
@@ -372,40 +484,13 @@ class Calibration:
         Raises:
             ValueError: no row was counted.
 
-        Cost: 20 ms, whatever the number of rows, nearly all of it for the smooth calibration error.
+        Cost: that of the numbers that are asked of the result, whatever the number of rows: 20 ms for the
+            smooth calibration error, less than a millisecond for each of the others.
         """
-        rows, infinite = int(self._counts.sum()), int(self._infinite_nll_rows[0])
-        if rows == 0:
+        if not self._counts.any():
             raise InputError("calibration needs at least one row that counts, got none")
-        weight, correct = self._sums[_W].sum(), self._sums[_W, 1].sum()
-        bins = self._bins(self._bin_of_cell, self._bin_edges())
-        equal_mass_bins = self._bins(*self._equal_mass())
-        mean_confidence = float(self._confidence().sum() / weight)
-        accuracy = float(correct / weight)
-        moments = self._moments()
-        smece = smooth_ece_of_relplot(moments, rows) if self.peer == "relplot" else float(smooth_ece(moments))
-        classwise = self._classwise_bins() if self.classwise else None
-        return CalibrationResult(
-            rows=rows,
-            accuracy=accuracy,
-            nll=math.inf if infinite else float(self._sums[_NLL].sum() / weight),
-            infinite_nll_rows=infinite,
-            brier=float(self._sums[_BRIER].sum() / weight),
-            mean_confidence=mean_confidence,
-            over_confidence=mean_confidence - accuracy,
-            entropy=float(self._sums[_ENTROPY].sum() / weight),
-            ece=bins.ece,
-            ece_l2=bins.ece_l2,
-            mce=bins.mce,
-            debiased_l2=self._debiased_l2(bins),
-            ece_equal_mass=equal_mass_bins.ece,
-            smece=smece,
-            bins=bins,
-            equal_mass_bins=equal_mass_bins,
-            top_k={k: float(total / weight) for k, total in zip(self.top_k, self._in_top, strict=True)},
-            classwise_ece=None if classwise is None else float(classwise.ece.mean()),
-            classwise=classwise,
-        )
+        self._shared = True
+        return CalibrationResult(copy.copy(self))
 
     def intervals(self, replicates: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
         """Confidence intervals of the measures, as if the rows were drawn anew.
@@ -495,12 +580,7 @@ class Calibration:
 
         The classes of a `classwise` measure are in it from its first row on.
         """
-        names = ["counts", "sums", "infinite_nll_rows"]
-        if self.top_k:
-            names.append("in_top")
-        if len(self._class_counts):
-            names += ["class_counts", "class_sums"]
-        return {name: getattr(self, f"_{name}").copy() for name in names}
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def load(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take the rows of a `state`, of a measure with the same options, in place of those counted here.
@@ -511,12 +591,20 @@ class Calibration:
         self.reset()
         if "class_counts" in state and self.classwise:
             self._grow_classes(len(state["class_counts"]))
-        own = self.state()
+        own = self._arrays()
         shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (own, state)]
         if shapes[0] != shapes[1]:
             raise InputError(f"a measure of {self._options()} needs arrays {shapes[0]}, got {shapes[1]}")
         for name, array in state.items():
-            getattr(self, f"_{name}")[...] = array
+            own[name][...] = array
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        names = ["counts", "sums", "infinite_nll_rows"]
+        if self.top_k:
+            names.append("in_top")
+        if len(self._class_counts):
+            names += ["class_counts", "class_sums"]
+        return {name: getattr(self, f"_{name}") for name in names}
 
     def _options(self) -> str:
         words = f"{self.num_bins} {self.edges}"
@@ -528,7 +616,15 @@ class Calibration:
             words += f" top_k={self.top_k}"
         return words
 
+    def _own(self) -> None:
+        """Leave the arrays to the result that reads them, and go on in copies."""
+        if self._shared:
+            for name, array in self.state().items():
+                setattr(self, f"_{name}", array)
+            self._shared = False
+
     def _add(self, rows: RowNumbers, weights: Floats, ranks: Counts | None, eps: float) -> None:
+        self._own()
         if not weights.all():
             keep = weights > 0
             rows, weights = rows.select(keep), weights[keep]
@@ -587,6 +683,7 @@ class Calibration:
 
     def _add_classes(self, probs: Tensor, labels: Tensor, weights: Floats) -> None:
         self._grow_classes(probs.shape[-1])
+        self._own()
         p = probs.cpu().numpy()[weights > 0]
         of_class = on_cpu(labels)[weights > 0, None] == np.arange(p.shape[-1])
         weight = np.broadcast_to(weights[weights > 0, None], p.shape)
@@ -602,6 +699,18 @@ class Calibration:
         self._class_sums[1] += np.bincount(where[inside], (weight * p)[inside], size).reshape(shape)
 
     # --- from the state
+
+    def _weight(self) -> float:
+        return float(self._sums[_W].sum())
+
+    def _mean(self, of: int) -> float:
+        return float(self._sums[of].sum()) / self._weight()
+
+    def _smooth_ece(self) -> float:
+        moments = self._moments()
+        if self.peer == "relplot":
+            return smooth_ece_of_relplot(moments, int(self._counts.sum()))
+        return float(smooth_ece(moments))
 
     def _confidence(self) -> Floats:
         """Σ w·c of each cell, (2, cells)."""
@@ -753,18 +862,26 @@ class Calibration:
         return residual.sum(0) / total, np.concatenate(draws), share
 
 
-def _weights(weight: Array | None, labels: Tensor) -> Floats:
-    """The weight of each row (N,), 1 where none is given."""
-    if weight is None:
-        return np.ones(labels.numel())
-    given = as_tensor(weight, "weight")
-    if given.numel() != labels.numel():
-        raise InputError(f"weight must have one entry for each of {labels.numel()} rows, got {given.numel()}")
-    weights = on_cpu_float64(given)
-    refused = ~(np.isfinite(weights) & (weights >= 0))
-    if refused.any():
-        raise InputError(f"weight must hold finite numbers of at least 0, got {weights[refused][0]}")
-    return weights
+@cache
+def _layout(num_bins: int, edges: Edges, peer: Peer | None) -> tuple[Floats, Cells, Counts]:
+    """Borders of the bins, cells, and the bin of each cell, −1 for none; shared, and never written to."""
+    if peer in ("torchmetrics", "gpleiss"):
+        borders = torch.linspace(0, 1, num_bins + 1, dtype=torch.float32).double().numpy()
+    else:
+        borders = np.linspace(0, 1, num_bins + 1)
+    cells = Cells(borders, "left" if edges == "left_open" else "right")
+    between = np.searchsorted(borders, cells.edges[:-1], "right") - 1
+    first, last = 0, num_bins - 1
+    if peer == "torchmetrics":
+        last = num_bins
+    elif peer == "gpleiss":
+        first = last = -1
+    return borders, cells, np.concatenate([[first], between, [last]])
+
+
+def _weighted(rows: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Floats]:
+    """The same with a weight of 1 for each row where none is given."""
+    return rows, labels, np.ones(len(labels)) if weights is None else weights.numpy()
 
 
 def _interval_of(confidence: Floats, intervals: int) -> Counts:
@@ -774,7 +891,6 @@ def _interval_of(confidence: Floats, intervals: int) -> Counts:
 
 def _joined(values: npt.NDArray[Any], group: Counts, num: int) -> npt.NDArray[Any]:
     """Sums (…, num) of the cells (…, cells) in each group; a group below 0 is left out."""
-    inside = group >= 0
-    sums = np.zeros((num, *values.shape[:-1]), values.dtype)
-    np.add.at(sums, group[inside], np.moveaxis(values[..., inside], -1, 0))
-    return np.moveaxis(sums, 0, -1)
+    rows = values.reshape(-1, values.shape[-1])
+    sums = np.array([np.bincount(group + 1, row, num + 1)[1:] for row in rows])
+    return sums.reshape(*values.shape[:-1], num).astype(values.dtype)  # counts are whole up to 2^53

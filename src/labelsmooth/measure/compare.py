@@ -6,7 +6,7 @@ import numpy as np
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure.influence import Influences, PairedDifferences
-from labelsmooth.measure.inputs import Array, classified_rows
+from labelsmooth.measure.inputs import Array, classified_rows, logit_rows
 from labelsmooth.measure.interval import Interval, require_level
 from labelsmooth.measure.rows import RowNumbers, joined, of_logits, of_probs
 from labelsmooth.measure.selective import Selective
@@ -54,13 +54,23 @@ class Comparison:
         self._a: list[RowNumbers] = []
         self._b: list[RowNumbers] = []
 
-    def update(self, a: Array, b: Array, target: Array) -> None:
+    def update(
+        self,
+        a: Array,
+        b: Array,
+        target: Array,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> None:
         """Count rows of logits of both.
 
         Args:
             a: (…, K) floats, K ≥ 2; −inf is a class with probability 0.
             b: (…, K) floats of the same rows.
-            target: (…) integers in 0..K−1.
+            target: (…) integers in 0..K−1, or `ignore_index`.
+            ignore_index: the target whose rows are left out; None for none.
+            class_axis: where the K values of a row lie, 1 for maps (N, K, H, W) with targets (N, H, W).
 
         Raises:
             TypeError: an argument is no tensor or array, or does not hold floats or integers.
@@ -69,19 +79,32 @@ class Comparison:
 
         Cost: that of `row_stats` over the logits of both.
         """
-        both = [
-            of_logits(*classified_rows(logits, target, name), name) for logits, name in ((a, "a"), (b, "b"))
-        ]
+        both = []
+        for logits, name in ((a, "a"), (b, "b")):
+            rows, labels, _ = logit_rows(
+                logits, target, None, name, ignore_index=ignore_index, class_axis=class_axis
+            )
+            both.append(of_logits(rows, labels, name))
         self._add(*both)
 
-    def update_probs(self, a: Array, b: Array, target: Array) -> None:
-        """Count rows of probabilities of both, taken as they are: nothing is clipped or renormalised.
+    def update_probs(
+        self,
+        a: Array,
+        b: Array,
+        target: Array,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> None:
+        """Count rows of probabilities of both, taken as `Calibration.update_probs` does.
 
         Args:
             a: (…, K) floats in 0..1, K ≥ 2, each row summing to 1 within 1e-3, or within the square root of
                 its dtype's epsilon in half precision.
             b: (…, K) floats of the same rows.
-            target: (…) integers in 0..K−1.
+            target: (…) integers in 0..K−1, or `ignore_index`.
+            ignore_index: the target whose rows are left out; None for none.
+            class_axis: where the K values of a row lie, 1 for maps (N, K, H, W) with targets (N, H, W).
 
         Raises:
             TypeError: an argument is no tensor or array, or does not hold floats or integers.
@@ -89,7 +112,12 @@ class Comparison:
 
         Cost: one read of each, 2^18 probabilities at a time in cache.
         """
-        both = [of_probs(*classified_rows(probs, target, name), name) for probs, name in ((a, "a"), (b, "b"))]
+        both = []
+        for probs, name in ((a, "a"), (b, "b")):
+            rows, labels = classified_rows(
+                probs, target, name, ignore_index=ignore_index, class_axis=class_axis
+            )
+            both.append(of_probs(rows, labels, name))
         self._add(*both)
 
     def merge(self, other: Comparison) -> None:
@@ -127,15 +155,24 @@ class Comparison:
 
 
 def compare(
-    a: Array, b: Array, target: Array, *, probs: bool = False, level: float = 0.95
+    a: Array,
+    b: Array,
+    target: Array,
+    *,
+    probs: bool = False,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+    level: float = 0.95,
 ) -> dict[str, Interval]:
     """Paired differences a − b between two sets of predictions on the same rows, with intervals.
 
     Args:
         a: (…, K) floats, K ≥ 2, logits unless `probs` says otherwise.
         b: (…, K) floats of the same rows.
-        target: (…) integers in 0..K−1.
+        target: (…) integers in 0..K−1, or `ignore_index`.
         probs: whether a and b are probabilities.
+        ignore_index: as in `Comparison.update`.
+        class_axis: as in `Comparison.update`.
         level: as in `Comparison.compute`.
 
     Returns, Raises, Cost: as `Comparison.update` (or `update_probs`) and `compute`.
@@ -149,7 +186,8 @@ def compare(
     Source: as `Comparison`.
     """
     comparison = Comparison()
-    (comparison.update_probs if probs else comparison.update)(a, b, target)
+    update = comparison.update_probs if probs else comparison.update
+    update(a, b, target, ignore_index=ignore_index, class_axis=class_axis)
     return comparison.compute(level)
 
 

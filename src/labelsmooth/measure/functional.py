@@ -1,8 +1,10 @@
 """One number of one set of predictions, in one call: each is a field of `Calibration.compute` for these rows.
 
 All take `predictions` (…, K), which are logits, or probabilities where the caller says `probs=True`;
-`target` (…) with classes in 0..K−1; and `weight` (…), finite and at least 0. For more than one of these
-numbers make a `Calibration`, which finds all of them in the same time, with intervals.
+`target` (…) with classes in 0..K−1; `weight` (…), finite and at least 0, in the shape of `target`;
+`ignore_index`, the target whose rows are left out; and `class_axis`, where the K predictions of a row lie, 1
+for maps (N, K, H, W). For more than one of these numbers make a `Calibration`, which finds all of them from
+one pass, with intervals.
 """
 
 from __future__ import annotations
@@ -13,34 +15,58 @@ from labelsmooth.measure.inputs import Array, as_tensor
 from labelsmooth.measure.smooth import moments_of_rows, smooth_ece
 
 
-def accuracy(predictions: Array, target: Array, *, probs: bool = False, weight: Array | None = None) -> float:
+def accuracy(
+    predictions: Array,
+    target: Array,
+    *,
+    probs: bool = False,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
     """Share of rows whose label has the largest prediction, the first of equal ones, in 0..1.
 
     Example:
         >>> accuracy(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
         0.5
     """
-    return _measured(Calibration(), predictions, target, probs, weight).accuracy
+    return _measured(Calibration(), predictions, target, probs, weight, ignore_index, class_axis).accuracy
 
 
-def nll(predictions: Array, target: Array, *, probs: bool = False, weight: Array | None = None) -> float:
+def nll(
+    predictions: Array,
+    target: Array,
+    *,
+    probs: bool = False,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
     """Mean −log p_y, in nats; inf as soon as one label has the probability 0.
 
     Example:
         >>> round(nll(torch.tensor([[0.25, 0.75]]), torch.tensor([1]), probs=True), 4)
         0.2877
     """
-    return _measured(Calibration(), predictions, target, probs, weight).nll
+    return _measured(Calibration(), predictions, target, probs, weight, ignore_index, class_axis).nll
 
 
-def brier(predictions: Array, target: Array, *, probs: bool = False, weight: Array | None = None) -> float:
+def brier(
+    predictions: Array,
+    target: Array,
+    *,
+    probs: bool = False,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
     """Mean Σ_k (p_k − [k = y])², in 0..2.
 
     Example:
         >>> brier(torch.tensor([[0.25, 0.75]]), torch.tensor([1]), probs=True)
         0.125
     """
-    return _measured(Calibration(), predictions, target, probs, weight).brier
+    return _measured(Calibration(), predictions, target, probs, weight, ignore_index, class_axis).brier
 
 
 def ece(
@@ -49,6 +75,8 @@ def ece(
     *,
     probs: bool = False,
     weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
     num_bins: int = 15,
     edges: Edges | None = None,
     peer: Peer | None = None,
@@ -60,7 +88,7 @@ def ece(
         0.25
     """
     calibration = Calibration(num_bins, edges, peer=peer)
-    return _measured(calibration, predictions, target, probs, weight).ece
+    return _measured(calibration, predictions, target, probs, weight, ignore_index, class_axis).ece
 
 
 def mce(
@@ -69,6 +97,8 @@ def mce(
     *,
     probs: bool = False,
     weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
     num_bins: int = 15,
     edges: Edges | None = None,
     peer: Peer | None = None,
@@ -80,7 +110,7 @@ def mce(
         0.5
     """
     calibration = Calibration(num_bins, edges, peer=peer)
-    return _measured(calibration, predictions, target, probs, weight).mce
+    return _measured(calibration, predictions, target, probs, weight, ignore_index, class_axis).mce
 
 
 def classwise_ece(
@@ -89,6 +119,8 @@ def classwise_ece(
     *,
     probs: bool = False,
     weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
     num_bins: int = 15,
     edges: Edges | None = None,
 ) -> float:
@@ -99,19 +131,27 @@ def classwise_ece(
         0.25
     """
     calibration = Calibration(num_bins, edges, classwise=True)
-    error = _measured(calibration, predictions, target, probs, weight).classwise_ece
+    error = _measured(calibration, predictions, target, probs, weight, ignore_index, class_axis).classwise_ece
     assert error is not None
     return error
 
 
-def smece(predictions: Array, target: Array, *, probs: bool = False, weight: Array | None = None) -> float:
+def smece(
+    predictions: Array,
+    target: Array,
+    *,
+    probs: bool = False,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
     """Smooth calibration error: the width σ of a reflected Gaussian kernel at which smECE_σ = σ, in 0..1.
 
     Example:
         >>> round(smece(torch.tensor([[0.25, 0.75], [0.25, 0.75]]), torch.tensor([1, 0]), probs=True), 4)
         0.25
     """
-    return _measured(Calibration(), predictions, target, probs, weight).smece
+    return _measured(Calibration(), predictions, target, probs, weight, ignore_index, class_axis).smece
 
 
 def smece_of_scores(confidence: Array, correct: Array) -> float:
@@ -149,8 +189,14 @@ def smece_of_scores(confidence: Array, correct: Array) -> float:
 
 
 def _measured(
-    calibration: Calibration, predictions: Array, target: Array, probs: bool, weight: Array | None
+    calibration: Calibration,
+    predictions: Array,
+    target: Array,
+    probs: bool,
+    weight: Array | None,
+    ignore_index: int | None,
+    class_axis: int,
 ) -> CalibrationResult:
     update = calibration.update_probs if probs else calibration.update
-    update(predictions, target, weight)
+    update(predictions, target, weight, ignore_index=ignore_index, class_axis=class_axis)
     return calibration.compute()

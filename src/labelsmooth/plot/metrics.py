@@ -12,9 +12,19 @@ import torch
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, Interval
-from labelsmooth.measure.inputs import Array, classified_rows
+from labelsmooth.measure.inputs import Array, logit_rows
 from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
-from labelsmooth.plot.style import BLUE, GREY, LABEL, TEXT, VERMILLION, axes_or_new, cycle_colours, finish
+from labelsmooth.plot.style import (
+    BLUE,
+    GREY,
+    LABEL,
+    TEXT,
+    VERMILLION,
+    axes_or_new,
+    cycle_colours,
+    finish,
+    legend_below,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,7 +182,7 @@ class MetricAgainstTemperatureDisplay(Panels):
                 raise InputError(f"a temperature must be finite and above 0, got {value}")
         if at.size == 0:
             raise InputError("temperatures must hold at least one temperature, got none")
-        rows, labels = classified_rows(logits, target, "logits")
+        rows, labels, _ = logit_rows(logits, target)
         size = max(1, _PIECE // rows.shape[-1])
         pieces = list(zip(torch.split(rows, size), torch.split(labels, size), strict=True))
         results = []
@@ -203,9 +213,10 @@ class MetricAgainstTemperatureDisplay(Panels):
         ):
             ax.plot(self.temperature, values, color=colour, linewidth=1.5)
             best = int(np.argmin(values))
+            edge = ", the edge of what was tried" if best in (0, len(values) - 1) else ""
             ax.plot(self.temperature[best], values[best], "o", color=colour, markersize=4, clip_on=False)
             ax.annotate(
-                f"lowest, {values[best]:.3g} at T = {self.temperature[best]:.2f}",
+                f"lowest, {values[best]:.3g} at T = {self.temperature[best]:.2f}{edge}",
                 (self.temperature[best], values[best]),
                 xycoords="data",
                 xytext=(0.5, 1.02),
@@ -234,4 +245,4 @@ class MetricAgainstTemperatureDisplay(Panels):
             ax.set_ylim(bottom=0)
             finish(ax, "", label)
         axes.flat[1].set_xlabel("temperature T", fontsize=LABEL)
-        axes.flat[0].legend(fontsize=TEXT, frameon=False)
+        legend_below(axes.flat[1], columns=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,14 @@ from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
 from labelsmooth.plot.style import (
     BLUE,
     BLUE_TINT,
+    COLOURS,
     GREY,
     TEXT,
     VERMILLION,
     VERMILLION_TINT,
     axes_or_new,
     finish,
+    legend_below,
 )
 
 if TYPE_CHECKING:
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
 # the strip of shares hangs below 0, where no accuracy can be
 _STRIP_TOP, _STRIP_BOTTOM = -0.03, -0.18
 
+# marks the texts of ECEs, one for each model
+_ECE = "ece"
+
 # panels of a figure that fits on a page
 _MOST_PANELS = 12
 
 
-def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
+def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None, name: str | None = None) -> Axes:
     """Draw a reliability diagram: each bin's accuracy, and how far it is from the mean confidence, in 0..1.
 
     Bars reach up to the bin's accuracy. What is hatched goes from there to the bin's mean confidence: above
@@ -42,13 +47,17 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
     is the mean of |hatched| over rows. The strip underneath shows each bin's share of the rows, relative to
     the fullest bin.
 
+    On axes that hold such a diagram already, the bins of another model are points joined by a line, at their
+    mean confidence and accuracy, and its ECE stands below those of the others, in the colour of the line.
+
     Args:
         bins: of `Calibration.compute`.
         ax: to draw on; None makes a new figure.
+        name: of the model, for the legend and beside its ECE.
 
     Returns:
-        The axes, with the ECE in a corner. Its containers are labelled "accuracy", "over-confident",
-        "under-confident" and "share".
+        The axes, with the ECE in a corner. Its containers are labelled "accuracy", or the name,
+        "over-confident", "under-confident" and "share".
 
     Cost: some dozens of artists, whatever the number of rows.
 
@@ -65,14 +74,54 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
     diagonal, here to the mean confidence, which is what the ECE sums.
     """
     ax = axes_or_new(ax)
+    shown = None if name is None else name.replace("$", r"\$")
+    earlier = sum(text.get_gid() == _ECE for text in ax.texts)
+    colour, height = "black", 0.965 - 0.075 * earlier
+    if earlier == 0:
+        _draw_bars(bins, ax, shown or "accuracy")
+    else:
+        colour = COLOURS[(earlier + 1) % len(COLOURS)]  # the first two are those of the bars
+        _draw_line(bins, ax, colour, shown or f"model {earlier + 1}")
+    _write(
+        ax,
+        height,
+        f"ECE {bins.ece:.3f}" + ("" if shown is None else f", {shown}"),
+        color=colour,
+        weight="bold",
+        gid=_ECE,
+    )
+    lowest = height - 0.04
+    place = (0.01, (lowest - _STRIP_BOTTOM) / (1 - _STRIP_BOTTOM))
+    legend_below(ax, columns=2 if earlier else 3, hidden=["share"], inside=place)
+    return ax
+
+
+def _draw_line(bins: ReliabilityBins, ax: Axes, colour: str, name: str) -> None:
+    filled = bins.count > 0
+    ax.plot(
+        bins.confidence[filled],
+        bins.accuracy[filled],
+        color=colour,
+        linewidth=1.5,
+        marker="o",
+        markersize=4,
+        label=name,
+        zorder=3,
+    )
+
+
+def _write(ax: Axes, height: float, text: str, **style: Any) -> None:
+    box = {"facecolor": (1, 1, 1, 0.85), "edgecolor": "none", "pad": 1}
+    ax.text(0.02, height, text, va="center", fontsize=TEXT, bbox=box, **style)
+
+
+def _draw_bars(bins: ReliabilityBins, ax: Axes, name: str) -> None:
     filled = bins.count > 0
     left, width = bins.edges[:-1][filled], np.diff(bins.edges)[filled]
     accuracy, gap = bins.accuracy[filled], (bins.confidence - bins.accuracy)[filled]
 
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    ax.bar(
-        left, accuracy, width, align="edge", color=BLUE, edgecolor="white", linewidth=0.6, label="accuracy"
-    )
+    ax.bar(left, accuracy, width, align="edge", color=BLUE, edgecolor="white", linewidth=0.6, label=name)
     for label, colour, tint, chosen in (
         ("over-confident", VERMILLION, VERMILLION_TINT, gap > 0),
         # in the hue of the accuracy, as it is a part of that bar
@@ -90,7 +139,6 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
             hatch="////",
             label=label,
         )
-    named = [container for container in ax.containers if len(container)]
     ax.bar(
         bins.edges[:-1],
         bins.share / bins.share.max() * (_STRIP_TOP - _STRIP_BOTTOM),
@@ -103,31 +151,12 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
         label="share",
     )
     ax.axhline(0, color="black", linewidth=0.8)
-    for text, height, colour, weight in (
-        (f"ECE {bins.ece:.3f}", 0.965, "black", "bold"),
-        (f"share of {bins.count.sum():,} rows", (_STRIP_TOP + _STRIP_BOTTOM) / 2, GREY, "normal"),
-    ):
-        ax.text(
-            0.02,
-            height,
-            text,
-            va="center",
-            fontsize=TEXT,
-            color=colour,
-            weight=weight,
-            bbox={"facecolor": (1, 1, 1, 0.85), "edgecolor": "none", "pad": 1},
-        )
-    # below the picture, where it hides no bar
-    ax.legend(
-        handles=named,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.15),
-        ncols=3,
-        fontsize=TEXT,
-        frameon=False,
-        handlelength=1.2,
-        handletextpad=0.4,
-        columnspacing=1,
+    _write(
+        ax,
+        (_STRIP_TOP + _STRIP_BOTTOM) / 2,
+        f"share of {bins.count.sum():,} rows",
+        color=GREY,
+        weight="normal",
     )
     ax.set_xlim(0, 1)
     ax.set_ylim(_STRIP_BOTTOM, 1)
@@ -135,7 +164,6 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None) -> Axes:
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.set_yticks(np.linspace(0, 1, 6))
     finish(ax, "confidence", "accuracy")
-    return ax
 
 
 @dataclass(eq=False, kw_only=True)
@@ -144,9 +172,11 @@ class ReliabilityDisplay(Panel):
 
     Args:
         bins: of `Calibration.compute`.
+        name: of the model, for the legend.
     """
 
     bins: ReliabilityBins
+    name: str | None = None
 
     @classmethod
     def from_predictions(
@@ -155,6 +185,7 @@ class ReliabilityDisplay(Panel):
         target: Array,  # (...)
         *,
         num_bins: int = 15,
+        name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Bin rows of logits with `Calibration` and draw.
@@ -163,6 +194,7 @@ class ReliabilityDisplay(Panel):
             logits: (…, K) floats.
             target: (…) integers in 0..K−1.
             num_bins: of equal width; `from_bins` draws others.
+            name: of the model, for the legend.
             ax: to draw on; None makes a new figure.
 
         Raises:
@@ -178,7 +210,7 @@ class ReliabilityDisplay(Panel):
         """
         calibration = Calibration(num_bins)
         calibration.update(logits, target)
-        return cls.from_bins(calibration.compute().bins, ax=ax)
+        return cls.from_bins(calibration.compute().bins, name=name, ax=ax)
 
     @classmethod
     def from_probs(
@@ -187,17 +219,18 @@ class ReliabilityDisplay(Panel):
         target: Array,  # (...)
         *,
         num_bins: int = 15,
+        name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """The same from rows of probabilities."""
         calibration = Calibration(num_bins)
         calibration.update_probs(probs, target)
-        return cls.from_bins(calibration.compute().bins, ax=ax)
+        return cls.from_bins(calibration.compute().bins, name=name, ax=ax)
 
     @classmethod
-    def from_bins(cls, bins: ReliabilityBins, *, ax: Axes | None = None) -> Self:
+    def from_bins(cls, bins: ReliabilityBins, *, name: str | None = None, ax: Axes | None = None) -> Self:
         """Draw bins that `Calibration.compute` gave."""
-        return cls(bins=bins).plot(ax)
+        return cls(bins=bins, name=name).plot(ax)
 
     def _columns(self) -> Columns:
         bins = self.bins
@@ -211,7 +244,7 @@ class ReliabilityDisplay(Panel):
         }
 
     def _draw(self, ax: Axes | None) -> Axes:
-        return plot_reliability(self.bins, ax)
+        return plot_reliability(self.bins, ax, self.name)
 
 
 @dataclass(eq=False, kw_only=True)

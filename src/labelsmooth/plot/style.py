@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from labelsmooth.extras import needs_extra
 
@@ -51,19 +52,60 @@ def finish(ax: Axes, x_label: str, y_label: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def legend_below(ax: Axes, columns: int) -> None:
-    """A legend below the picture, where it hides nothing; what lies on top comes first."""
-    handles, labels = ax.get_legend_handles_labels()
-    order = sorted(range(len(handles)), key=lambda at: -handles[at].get_zorder())
-    if order:
+def legend_below(
+    ax: Axes, columns: int, hidden: Sequence[str] = (), inside: tuple[float, float] | None = None
+) -> None:
+    """A legend below the picture, where it hides nothing; what lies on top comes first, names once.
+
+    A figure without a layout engine would cut it off; there it lies inside, with what it covers showing
+    through.
+
+    Args:
+        columns: of the legend below.
+        hidden: names of what has no entry.
+        inside: its upper left corner where it lies inside, in shares of the axes; None for any place.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    # a container without bars is an empty tuple
+    named = {
+        name: handle for handle, name in zip(*ax.get_legend_handles_labels(), strict=True) if handle != ()
+    }
+    order = sorted((name for name in named if name not in hidden), key=lambda name: -_height(named[name]))
+    if not order:
+        return
+    handles = [named[name] for name in order]
+    if ax.figure.get_layout_engine() is None:
         ax.legend(
-            [handles[at] for at in order],
-            [labels[at] for at in order],
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.2),
-            ncols=columns,
+            handles,
+            order,
+            loc="best" if inside is None else "upper left",
+            bbox_to_anchor=inside,
+            borderaxespad=0.5 if inside is None else 0,
             fontsize=TEXT,
-            frameon=False,
+            framealpha=0.85,
+            edgecolor="none",
             handlelength=1.6,
-            columnspacing=1,
         )
+        return
+    # below the numbers and the name of the axis, which are 36 points high whatever the picture's height
+    below = ax.transAxes + ScaledTranslation(0, -36 / 72, ax.figure.dpi_scale_trans)
+    ax.legend(
+        handles,
+        order,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=below,
+        ncols=columns,
+        fontsize=TEXT,
+        frameon=False,
+        handlelength=1.6,
+        handletextpad=0.4,
+        columnspacing=1,
+    )
+
+
+def _height(handle: Any) -> float:
+    """The z-order of an artist, or of the first of a container's."""
+    artist = handle[0] if isinstance(handle, tuple) else handle
+    return float(artist.get_zorder())
