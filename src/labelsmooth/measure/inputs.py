@@ -84,7 +84,7 @@ def weighted_rows(
     """
     rows, labels = labelled_rows(scores, target, scores_name, "target", class_axis=class_axis)
     require_num_classes(rows.shape[-1])
-    weights = None if weight is None else _row_weights(weight, target.shape)
+    weights = None if weight is None else row_weights(weight, target.shape, "target")
     if ignore_index is not None:
         require_int(ignore_index, "ignore_index")
         counted = labels != ignore_index
@@ -93,10 +93,6 @@ def weighted_rows(
             weights = None if weights is None else weights[counted.cpu()]
     # looked at on the CPU, because a wrong class must be refused before any of the measure's state changes
     require_classes(labels.cpu(), rows.shape[-1], "target")
-    if weights is not None:
-        refused = ~(weights.isfinite() & (weights >= 0))
-        if refused.any():
-            raise InputError(f"weight must be finite and at least 0, got {float(weights[refused][0])}")
     return rows, labels, weights
 
 
@@ -167,12 +163,22 @@ def require_int(value: object, name: str) -> None:
         raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
 
 
-def _row_weights(weight: Array, rows: tuple[int, ...]) -> Tensor:
-    """The weights as (N,) float64 on the CPU, because not every device has that."""
+def row_weights(weight: Array, rows: tuple[int, ...], rows_name: str) -> Tensor:
+    """Weights in the layout of the rows, as (N,) float64 on the CPU, because not every device has that.
+
+    Raises:
+        ValueError: the layout is another, or a weight is negative or not finite.
+    """
     given = as_tensor(weight, "weight")
     if given.shape != rows:
-        raise InputError(f"weight must have the shape of target, {tuple(rows)}, got {tuple(given.shape)}")
-    return given.reshape(-1).cpu().double()
+        raise InputError(
+            f"weight must have the shape of {rows_name}, {tuple(rows)}, got {tuple(given.shape)}"
+        )
+    weights = given.reshape(-1).cpu().double()
+    refused = ~(weights.isfinite() & (weights >= 0))
+    if refused.any():
+        raise InputError(f"weight must be finite and at least 0, got {float(weights[refused][0])}")
+    return weights
 
 
 def are_distributions(rows: Tensor) -> Tensor:  # (N, K) -> (N,)
