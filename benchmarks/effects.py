@@ -1,7 +1,7 @@
 """Looks in finished studies for what the papers report: `python benchmarks/effects.py STUDY…`.
 
-Prints one Markdown table for each study: means ± 95 % intervals over its seeds and rows, differences paired by
-both; of features, of the mutual information and of γ, whose rows are not stored, over its seeds alone.
+Prints one Markdown table for each study: means ± 95 % intervals over its seeds and rows, differences paired
+by both; of features, of the mutual information and of γ, whose rows are not stored, over its seeds alone.
 An effect came out, "yes", where the interval of its difference lies on the side that the papers say; "no"
 where it lies on the other; "within noise" where it contains 0.
 """
@@ -69,11 +69,7 @@ def lines(study: Study) -> Iterator[Line]:
 def accuracy(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Line]:
     for eps, arm in smoothed.items():
         gain = estimate(arm["test.accuracy"] - hard["test.accuracy"])
-        yield (
-            f"accuracy at ε = {eps:g} is not below that of hard",
-            "no" if came_out(gain) == "no" else "yes",
-            f"{100 * gain.mean:+.2f} ± {100 * gain.half_width:.2f} points",
-        )
+        yield f"accuracy at ε = {eps:g} is above that of hard", came_out(gain), f"{percent(gain)} points"
 
 
 def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Line]:
@@ -87,7 +83,8 @@ def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Lin
     yield (
         "ECE of as many rows whose labels are drawn from the probabilities with that temperature",
         "",
-        f"{percent(estimate(list(map(ece_of_chance, hard.trials))))} %: what chance leaves of a calibrated network",
+        f"{percent(estimate([ece_of_chance(trial) for trial in hard.trials]))} %: what chance leaves of a "
+        "calibrated network",
     )
     for name, field in (("ECE", "ece"), ("smooth ECE", "smece")):
         before, scaled = hard[f"test.{field}"], hard[f"test_with_temperature.{field}"]

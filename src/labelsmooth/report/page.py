@@ -254,7 +254,8 @@ def _text(found: Verdict, name: str | None) -> str:
     lines = [] if name is None else [name, "=" * len(name), ""]
     lines += [fill(found.headline, _WIDTH), ""]
     lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
-    lines += ["", "Test rows, mean ± 95 % interval over seeds and rows; * is the recommended arm:", ""]
+    marked = "; * is the recommended arm" if found.recommended else ""
+    lines += ["", f"Test rows, mean ± 95 % interval over seeds and rows{marked}:", ""]
     table = [["", *(title for _, title in SCORES)]]
     for arm in found.arms:
         mark = " *" if arm == found.recommended else ""
