@@ -148,7 +148,8 @@ def plan_forward(
         "REPEATS": tile.repeats,
         "VECTOR": tile.vector,
         "RAGGED": tile.ragged,
-        "STAGES": 3 if columns > tile.block else 1,
+        # loads of single logits have a mask each, and those of three blocks do not fit AMD's scalar registers
+        "STAGES": 1 if blocks == 1 else 2 if tile.vector == 1 else 3,
         "num_warps": tile.warps,
     }
     programs = _ceil(rows, tile.rows) * splits

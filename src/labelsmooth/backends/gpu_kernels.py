@@ -352,7 +352,9 @@ def forward(
     weighteds = tl.zeros([ROWS, LANES], ACC)
     at_priors = tl.zeros([ROWS, LANES], ACC)
     masses = tl.zeros([ROWS, LANES], ACC)
-    ahead = _by_lane_sum(tl.reshape((tl.arange(0, BLOCK) < lead).to(ACC), [1, REPEATS, LANES, VECTOR]))
+    if RAGGED:
+        ahead = (tl.arange(0, BLOCK) < lead).to(ACC)
+        ahead = _by_lane_sum(tl.reshape(ahead, [1, REPEATS, LANES, VECTOR]))
     for start in tl.range(first, last, BLOCK, num_stages=STAGES):
         z, place, valid = _read(
             starts, start, lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
@@ -383,7 +385,9 @@ def forward(
                     masses += _by_lane_sum(covered.to(ACC))
                 else:
                     covered = tl.reshape(valid, [ROWS, REPEATS, LANES, VECTOR])
-                    masses += REPEATS * VECTOR - tl.where(start == 0, ahead, 0.0)
+                    masses += REPEATS * VECTOR
+                    if RAGGED:
+                        masses -= tl.where(start == 0, ahead, 0.0)
                 at_priors += _by_lane_sum(tl.where(covered, x, 0.0))
             else:
                 at = prior_starts[:, None] + place.to(tl.int64) * prior_column_stride
@@ -597,7 +601,7 @@ def backward(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     VECTOR: tl.constexpr,
-    OUT_VECTOR: tl.constexpr,  # of which both tables' places are multiples together
+    OUT_VECTOR: tl.constexpr,  # gradients stored at once, up to which `out` is aligned as logits are
     RAGGED: tl.constexpr,
     PRIOR_VECTOR: tl.constexpr,
     SHIFT_FREE: tl.constexpr,
