@@ -4,7 +4,8 @@
 
 Prints, for each shape and dtype, the median time by CUDA events of forward and backward and of forward alone,
 and the bytes that the work must move (one read forward, one read and one write backward) over that time, as a
-share of the bandwidth of `Tensor.copy_` measured in the same run.
+share of the bandwidth of `Tensor.copy_` measured in the same run. A peer that fails, as for want of memory,
+is left out with its reason.
 """
 
 import statistics
@@ -83,6 +84,18 @@ def peer(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tenso
     return both, forward
 
 
+def serves(name: str, runs: tuple[Run, Run]) -> bool:
+    """Whether a peer's work runs here."""
+    try:
+        for run in runs:
+            run()
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        print(f"{name} did not run: {str(error).splitlines()[0]}")
+        return False
+    return True
+
+
 def smoothed(logits: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, label_smoothing=EPS)
 
@@ -117,6 +130,7 @@ def main() -> None:
         for name, loss in peers.items():
             own = logits.detach().clone().requires_grad_() if name == "liger" else logits
             work[name] = peer(loss, own, target)
+        work = {name: runs for name, runs in work.items() if name == "ours" or serves(name, runs)}
         for which, (label, passes) in enumerate((("forward+backward", 3), ("forward", 1))):
             moved = passes * logits.nbytes
             for name, time in milliseconds({name: runs[which] for name, runs in work.items()}).items():

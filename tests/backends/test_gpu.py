@@ -1,5 +1,7 @@
 """The GPU backend against the reference in float64: on a GPU where there is one, else in Triton's interpreter."""
 
+import mmap
+
 import pytest
 import torch
 
@@ -176,6 +178,42 @@ def test_any_strides(layout, columns):
         "expanded": lambda: logits_of(1, columns, torch.bfloat16).expand(4, columns),
     }[layout]()
     check(logits, request_of(logits, 2, "table"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    ("columns", "num_blocks"),
+    [(100, None), (300, None), (2044, 1)],  # the last in two blocks where a row begins late in a vector
+)
+@pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 5)])  # so that each row begins elsewhere
+def test_rows_begin_and_end_anywhere(dtype, columns, num_blocks, before, after):
+    around = torch.full((9, before + columns + after), NAN, dtype=dtype, device=DEVICE)
+    logits = around[:, before : before + columns]
+    logits.copy_(logits_of(9, columns, dtype))
+    counted = torch.arange(9, device=DEVICE) != 4
+    request = request_of(logits, 2, counted=counted)
+    gradient = check(logits, request, num_blocks=num_blocks)
+    stats = forward(logits, request, num_blocks)
+    assert gpu.backward(logits, request, stats, grads_of(stats), out=logits) is logits
+    assert torch.equal(logits, gradient)
+    assert around[:, :before].isnan().all()
+    assert around[:, before + columns :].isnan().all()
+
+
+@pytest.mark.parametrize(("columns", "num_blocks"), [(300, None), (4100, 1)])
+def test_tables_of_more_than_2_to_the_31_elements(columns, num_blocks):
+    stride = 2**30 + 5  # the numbers of the rows times it leave 32 bits, it does not
+    length = 2 * stride + columns
+    if DEVICE == "cuda":
+        memory = torch.empty(length, dtype=torch.float16, device=DEVICE)
+    else:  # pages appear when they are touched
+        memory = torch.frombuffer(mmap.mmap(-1, 2 * length), dtype=torch.float16)
+    logits = memory.as_strided((3, columns), (stride, 1))
+    logits.copy_(logits_of(3, columns, torch.float16))
+    request = request_of(logits)
+    gradient = check(logits, request, num_blocks=num_blocks)
+    stats = forward(logits, request, num_blocks)
+    assert torch.equal(gpu.backward(logits, request, stats, grads_of(stats), out=logits), gradient)
 
 
 @pytest.mark.parametrize("prior", ["uniform", "vector", "table"])

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from labelsmooth.bench import cases, timing
+from labelsmooth.bench import cases, gpu_compile, timing
 from labelsmooth.bench.cases import GROUPS, contests
 from labelsmooth.bench.contest import Contest, Goal, Peer, Row, Size, Unavailable, hold
 from labelsmooth.bench.document import cells, from_json, header, markdown
@@ -302,9 +302,37 @@ def test_threads_are_given_back():
     assert torch.get_num_threads() == before
 
 
+def test_compiled_kernels_are_a_table_and_json(tmp_path, monkeypatch, capsys):
+    kernel = gpu_compile.Kernel(
+        target="gfx942",
+        name="forward",
+        case=gpu_compile.Case(classes=10, prior=None),
+        registers=40,
+        spilled=0,
+        shared=512,
+        loads={16: 2, 4: 1},
+        stores={},
+        seconds=0.5,
+        key="k",
+    )
+    monkeypatch.setattr(gpu_compile, "compile_kernels", lambda cases, targets: [kernel] * len(targets))
+    written = tmp_path / "kernels.json"
+    assert main(["bench", "--compile-gpu", "sm_90", "gfx942", "--json", str(written)]) == 0
+    line = (
+        "gfx942  forward, 8192×10 bfloat16 prior=None         40        0     512  16×2 4×1       –     0.50"
+    )
+    assert capsys.readouterr().out.splitlines()[1:] == [line, line]
+    assert [row["loads"] for row in json.loads(written.read_text())] == [{"16": 2, "4": 1}] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--compile-gpu", "sm_7"], "argument --compile-gpu: invalid choice: 'sm_7'"),
+        (
+            ["--compile-gpu", "sm_90", "--markdown", "x"],
+            "markdown is for times, and compile_gpu measures none",
+        ),
         (["--onyl", "loss"], "there is no option --onyl, did you mean --only?"),
         (["--only", "los"], "argument --only: invalid choice: 'los'"),
         (["--repetitions", "0"], "repetitions must be at least 1, got 0"),

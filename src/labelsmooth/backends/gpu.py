@@ -92,7 +92,7 @@ def plan_forward(
     from labelsmooth.backends import gpu_kernels
 
     rows, columns = logits.shape
-    tile = _tile(logits)
+    tile = _tile(logits, request.prior)
     blocks = tile.blocks(columns)
     if num_blocks is None:
         # few long rows are split, so that eight programs for each multiprocessor hide the wait for memory
@@ -140,7 +140,7 @@ def plan_forward(
     settings = {**inputs, "J_BLOCK": 1 if index is None else _power_of_2(index.shape[1])}
     passing = {
         **settings,
-        **_prior(request, tile),
+        **_prior(request),
         "splits": splits,
         "num_blocks": num_blocks,
         "ROWS": tile.rows,
@@ -148,7 +148,8 @@ def plan_forward(
         "REPEATS": tile.repeats,
         "VECTOR": tile.vector,
         "RAGGED": tile.ragged,
-        "STAGES": 3 if columns > tile.block else 1,
+        # loads of single logits have a mask each, and those of three blocks do not fit AMD's scalar registers
+        "STAGES": 1 if blocks == 1 else 2 if tile.vector == 1 else 3,
         "num_warps": tile.warps,
     }
     programs = _ceil(rows, tile.rows) * splits
@@ -199,7 +200,7 @@ def plan_backward(
 
     rows, columns = logits.shape
     assert stats.max is not None
-    tile = _tile(logits)
+    tile = _tile(logits, request.prior)
     blocks = tile.blocks(columns)
     upstream: dict[str, Any] = {}
     for name in ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit"):
@@ -209,11 +210,11 @@ def plan_backward(
         upstream[f"grad_{name}"] = grad
         upstream[f"grad_{name}_stride"] = 0 if grad is None else grad.stride(0)
         if name == "at_index":
-            upstream["grad_at_index_column_stride"] = 0 if grad is None else grad.stride(1)
+            upstream["grad_at_index_j_stride"] = 0 if grad is None else grad.stride(1)
     mass = stats.prior_mass
     arguments = {
         **_inputs(logits, request),
-        **_prior(request, tile),
+        **_prior(request),
         **upstream,
         "out": out,
         "max_in": stats.max,
@@ -274,7 +275,7 @@ def _inputs(
     }
 
 
-def _prior(request: Request, tile: _Tile) -> dict[str, Any]:
+def _prior(request: Request) -> dict[str, Any]:
     """What the kernels are told of the prior beside its kind."""
     table = request.prior if isinstance(request.prior, Tensor) else None
     stride = 0 if table is None or table.dim() == 1 else table.stride(0)
@@ -283,7 +284,7 @@ def _prior(request: Request, tile: _Tile) -> dict[str, Any]:
         "prior_row": None if request.prior_row is None else request.prior_row.contiguous(),
         "prior_stride": stride,
         "prior_column_stride": 0 if table is None else table.stride(-1),
-        "PRIOR_VECTOR": 1 if table is None or tile.ragged else _vector(table, _start(table), stride),
+        "PRIOR_VECTOR": 1 if table is None else _vector(table, _start(table), stride),
     }
 
 
@@ -300,20 +301,23 @@ class _Tile(NamedTuple):
         return _ceil(columns + (self.vector - 1 if self.ragged else 0), self.block)
 
 
-def _tile(logits: Tensor) -> _Tile:  # (N, C)
+def _tile(logits: Tensor, prior: Tensor | str | None) -> _Tile:  # (N, C)
     """The logits that a program holds at a time, and how its threads share them.
 
     A thread holds 16 logits, in loads of 16 bytes; four warps hold 2048. Eight such programs fit a
     multiprocessor by their registers. With two blocks each on the way these are 64 KiB of bfloat16 in flight,
-    and 4.8 TB/s over 132 multiprocessors at a latency of 0.7 µs take 25 KiB. Rows of any alignment are ragged.
-    Short rows share a warp, 8 logits to a thread, as each has an address of its own; their loads are as wide
-    as all rows' alignment allows.
+    and 4.8 TB/s over 132 multiprocessors at a latency of 0.7 µs take 25 KiB. Short rows share a warp, 8
+    logits to a thread, as each has an address of its own.
+
+    Loads are as wide as the alignment of all rows allows, but long rows that do not all begin and end at
+    multiples of 16 bytes are ragged. Beside a table for a prior they are not: it lies otherwise than they do,
+    and both are read best by neighbouring threads one by one.
     """
     columns = logits.shape[1]
     block = min(_power_of_2(columns), _WARPS * _PER_WARP)
     rows = max(1, _PER_WARP // 2 // block)
     widest, vector = _vector(logits), _vector(logits, _start(logits), logits.stride(0), columns)
-    ragged = vector < widest and rows == 1
+    ragged = vector < widest and rows == 1 and not isinstance(prior, Tensor)
     if ragged:
         vector = widest
         block = min(_power_of_2(columns + widest - 1), _WARPS * _PER_WARP)

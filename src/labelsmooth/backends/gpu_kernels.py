@@ -5,9 +5,10 @@ a kernel is compiled, so what a call does not ask for costs nothing. Of numbers 
 than whether columns are neighbours, so that no size, stride or address has a kernel of its own.
 
 Logits are read in vectors of VECTOR, at addresses that are multiples of a vector's size. Rows begin and end
-with a vector, but for RAGGED ones (then ROWS is 1): these begin anywhere, and their *places* count from the
-vector that holds their first logit, `lead` places before it. The vectors at both ends are read whole, as an
-aligned vector lies in mapped memory where any byte of it does, and written one logit at a time.
+with a vector, but for RAGGED ones (then ROWS is 1, and the prior no table): these begin anywhere, and their
+*places* count from the vector that holds their first logit, `lead` places before it. The vectors at both ends
+are read whole, as an aligned vector lies in mapped memory where any byte of it does, and written one logit at
+a time.
 """
 
 import inspect
@@ -18,11 +19,12 @@ import triton.language as tl
 
 def _kernel(function):
     """A Triton kernel that is compiled once for all numbers, and once more where columns are neighbours."""
-    names = inspect.signature(function).parameters
-    strides = [name for name in names if name.endswith("column_stride")]
+    parameters = inspect.signature(function).parameters.values()
+    numbers = [p.name for p in parameters if p.annotation is p.empty]
+    strides = [name for name in numbers if name.endswith("column_stride")]
     return triton.jit(
         function,
-        do_not_specialize=[name for name in names if name not in strides],
+        do_not_specialize=[name for name in numbers if name not in strides],
         do_not_specialize_on_alignment=strides,
     )
 
@@ -69,40 +71,45 @@ def _lead(
 
 
 @triton.jit
-def _within(
-    place,  # (…, BLOCK)
+def _places(
+    start,  # a multiple of VECTOR, or (ROWS, 1) of these
+    lead,
     end,
+    BLOCK: tl.constexpr,
     VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
 ):
-    """Which places are in vectors that begin before the end."""
-    return place // VECTOR * VECTOR < end
+    """The places of a block, which are in vectors that reach into the row, and which are in the row."""
+    offset = tl.arange(0, BLOCK)[None, :]
+    vector = start + offset // VECTOR * VECTOR  # the first place of each one's
+    held = vector < end
+    valid = held
+    if RAGGED:
+        rank = offset % VECTOR
+        valid = (rank >= lead - vector) & (rank < end - vector)
+    return start + offset, held, valid
 
 
 @triton.jit
 def _read(
     starts,  # (ROWS,), of the rows
-    place,  # (ROWS, BLOCK) or (1, BLOCK)
+    start,  # of the block
     lead,
     end,
     column_stride,
     live,  # (ROWS,)
     inside,  # (ROWS,)
-    SOME_COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
     VECTOR: tl.constexpr,
     RAGGED: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Logits, −inf beyond the row, 0 in rows that do not count; and which places are in the row."""
-    held = _within(place, end, VECTOR)
+    """Logits, −inf beyond the row, 0 in rows that do not count; their places, and which are in the row."""
+    place, held, valid = _places(start, lead, end, BLOCK, VECTOR, RAGGED)
+    valid = valid & inside[:, None]
     at = starts[:, None] + place.to(tl.int64) * column_stride
-    z = tl.load(at, mask=held & live[:, None], other=float("-inf")).to(ACC)
-    valid = held & inside[:, None]
-    if RAGGED:
-        valid = (place >= lead) & (place < end) & inside[:, None]
-        z = tl.where(valid, z, float("-inf"))
-    if SOME_COUNT:
-        z = tl.where(valid & (live == 0)[:, None], 0.0, z)
-    return z, valid
+    z = tl.load(at, mask=held & live[:, None], other=0).to(ACC)
+    return tl.where(valid, z, float("-inf")), place, valid
 
 
 @triton.jit
@@ -115,7 +122,6 @@ def _first_nan(
     column_stride,
     live,  # (ROWS,)
     inside,  # (ROWS,)
-    SOME_COUNT: tl.constexpr,
     BLOCK: tl.constexpr,
     VECTOR: tl.constexpr,
     RAGGED: tl.constexpr,
@@ -124,8 +130,7 @@ def _first_nan(
     """The first of the places first..last−1 that holds NaN, `end` without any."""
     found = tl.zeros_like(live).to(tl.int32) + end
     for start in range(first, last, BLOCK):
-        place = (start + tl.arange(0, BLOCK))[None, :]
-        z, _ = _read(starts, place, lead, end, column_stride, live, inside, SOME_COUNT, VECTOR, RAGGED, ACC)
+        z, place, _ = _read(starts, start, lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC)
         found = tl.minimum(found, tl.min(tl.where(z != z, place, end), 1))
     return found
 
@@ -332,7 +337,6 @@ def forward(
     if prior is not None:
         prior_starts = _prior_starts(prior, prior_row, prior_stride, row, inside, PRIOR_VECTOR)
 
-    SOME_COUNT: tl.constexpr = counted is not None
     lead = _lead(logits, tl.program_id(0) // splits, row_stride, VECTOR, RAGGED)
     starts = _row_starts(logits, row, row_stride, lead, VECTOR)
     end = num_columns + lead
@@ -348,11 +352,12 @@ def forward(
     weighteds = tl.zeros([ROWS, LANES], ACC)
     at_priors = tl.zeros([ROWS, LANES], ACC)
     masses = tl.zeros([ROWS, LANES], ACC)
-    ahead = _by_lane_sum(tl.reshape((tl.arange(0, BLOCK) < lead).to(ACC), [1, REPEATS, LANES, VECTOR]))
+    if RAGGED:
+        ahead = (tl.arange(0, BLOCK) < lead).to(ACC)
+        ahead = _by_lane_sum(tl.reshape(ahead, [1, REPEATS, LANES, VECTOR]))
     for start in tl.range(first, last, BLOCK, num_stages=STAGES):
-        place = (start + tl.arange(0, BLOCK))[None, :]
-        z, valid = _read(
-            starts, place, lead, end, column_stride, live, inside, SOME_COUNT, VECTOR, RAGGED, ACC
+        z, place, valid = _read(
+            starts, start, lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
         )
         z = tl.reshape(z, [ROWS, REPEATS, LANES, VECTOR])
         block_tops = tl.max(tl.max(z, 3), 1)
@@ -380,10 +385,12 @@ def forward(
                     masses += _by_lane_sum(covered.to(ACC))
                 else:
                     covered = tl.reshape(valid, [ROWS, REPEATS, LANES, VECTOR])
-                    masses += REPEATS * VECTOR - tl.where(start == 0, ahead, 0.0)
+                    masses += REPEATS * VECTOR
+                    if RAGGED:
+                        masses -= tl.where(start == 0, ahead, 0.0)
                 at_priors += _by_lane_sum(tl.where(covered, x, 0.0))
             else:
-                at = prior_starts[:, None] + (place - lead).to(tl.int64) * prior_column_stride
+                at = prior_starts[:, None] + place.to(tl.int64) * prior_column_stride
                 pi = tl.load(at, mask=valid, other=0).to(ACC)
                 pi = tl.reshape(pi, [ROWS, REPEATS, LANES, VECTOR])
                 if FINITE:
@@ -398,9 +405,10 @@ def forward(
     top, total, total_sq, weighted, at_prior, mass = _combine(
         tops, totals, total_sqs, weighteds, at_priors, masses
     )
-    start = tl.multiple_of(tl.min(tl.where(tops == top[:, None], blocks, end), 1), BLOCK)
-    place = tl.arange(0, BLOCK)[None, :] + start[:, None]
-    z, _ = _read(starts, place, lead, end, column_stride, live, inside, SOME_COUNT, VECTOR, RAGGED, ACC)
+    start = tl.min(tl.where(tops == top[:, None], blocks, end), 1) // BLOCK * BLOCK  # for wide loads too
+    z, place, _ = _read(
+        starts, start[:, None], lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
+    )
     found = tl.min(tl.where(z == top[:, None], place, end), 1)
     if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
         nan_at = _first_nan(
@@ -412,7 +420,6 @@ def forward(
             column_stride,
             live,
             inside,
-            SOME_COUNT,
             BLOCK,
             VECTOR,
             RAGGED,
@@ -579,7 +586,7 @@ def backward(
     grad_max_stride,
     grad_log_sum_stride,
     grad_at_index_stride,
-    grad_at_index_column_stride,
+    grad_at_index_j_stride,
     grad_at_prior_stride,
     grad_log_sum_sq_stride,
     grad_mean_logit_stride,
@@ -594,7 +601,7 @@ def backward(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     VECTOR: tl.constexpr,
-    OUT_VECTOR: tl.constexpr,  # of which both tables' places are multiples together
+    OUT_VECTOR: tl.constexpr,  # gradients stored at once, up to which `out` is aligned as logits are
     RAGGED: tl.constexpr,
     PRIOR_VECTOR: tl.constexpr,
     SHIFT_FREE: tl.constexpr,
@@ -607,12 +614,9 @@ def backward(
     lead = _lead(logits, tl.program_id(0) // blocks, row_stride, VECTOR, RAGGED)
     end = num_columns + lead
     start = tl.program_id(0) % blocks * BLOCK
-    place = (start + tl.arange(0, BLOCK))[None, :]
+    place, held, valid = _places(start, lead, end, BLOCK, VECTOR, RAGGED)
+    valid = valid & inside[:, None]
     column = place - lead
-    held = _within(place, end, VECTOR)
-    valid = held & inside[:, None]
-    if RAGGED:
-        valid = (column >= 0) & (place < end) & inside[:, None]
     z = tl.load(
         _row_starts(logits, row, row_stride, lead, VECTOR)[:, None] + place.to(tl.int64) * column_stride,
         mask=held & live[:, None],
@@ -650,8 +654,8 @@ def backward(
             of_prior = (grad_prior / num_classes)[:, None]
         else:
             prior_starts = _prior_starts(prior, prior_row, prior_stride, row, inside, PRIOR_VECTOR)
-            at = prior_starts[:, None] + column.to(tl.int64) * prior_column_stride
-            pi = tl.load(at, mask=valid, other=0)
+            priors = prior_starts[:, None] + place.to(tl.int64) * prior_column_stride
+            pi = tl.load(priors, mask=valid, other=0)
             of_prior = grad_prior[:, None] * pi.to(ACC)
         if FINITE:
             of_prior = tl.where(x > float("-inf"), of_prior, 0.0)
@@ -661,7 +665,7 @@ def backward(
             wide = row.to(tl.int64)
             k = tl.load(index + wide * J + j, mask=live, other=-1) - first_class
             seen = live & (k >= 0) & (k < num_columns)
-            at = wide * grad_at_index_stride + j * grad_at_index_column_stride
+            at = wide * grad_at_index_stride + j * grad_at_index_j_stride
             grad_index = tl.load(grad_at_index + at, mask=seen, other=0).to(ACC)
             attained += grad_index
             grad += tl.where(column == k[:, None], grad_index[:, None], 0.0)
@@ -673,7 +677,7 @@ def backward(
     grad = grad.to(out.dtype.element_ty)
     out_starts = _row_starts(out, row, out_stride, lead, OUT_VECTOR)
     at = out_starts[:, None] + place.to(tl.int64) * out_column_stride
-    if RAGGED:
+    if RAGGED and OUT_VECTOR > 1:
         vector = place // OUT_VECTOR * OUT_VECTOR
         whole = (vector >= lead) & (vector + OUT_VECTOR <= end) & inside[:, None]
         tl.store(at, grad, mask=whole)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from labelsmooth.bench import gpu_compile
 from labelsmooth.bench.cases import GROUPS, contests
 from labelsmooth.bench.contest import Row, hold
 from labelsmooth.bench.document import (
@@ -65,6 +66,14 @@ class Options:
             "metavar": "SHARE",
         },
     )
+    compile_gpu: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "instead, compile the GPU kernels for these GPUs, which need not be here, and show the "
+            "registers, spills and widths of access of each",
+            "choices": tuple(gpu_compile.TARGETS),
+        },
+    )
     json: Path | None = field(
         default=None, metadata={"help": "write the result with hardware and versions here", "metavar": "FILE"}
     )
@@ -76,6 +85,12 @@ class Options:
         for group in self.only:
             if group not in GROUPS:
                 raise InputError(f"there is no group {group!r}, expected one of {', '.join(GROUPS)}")
+        for target in self.compile_gpu:
+            if target not in gpu_compile.TARGETS:
+                known = ", ".join(gpu_compile.TARGETS)
+                raise InputError(f"the kernels compile for no GPU {target!r}, expected one of {known}")
+        if self.compile_gpu and self.markdown is not None:
+            raise InputError("markdown is for times, and compile_gpu measures none")
         if self.repetitions < 1:
             raise InputError(f"repetitions must be at least 1, got {self.repetitions}")
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
@@ -88,6 +103,24 @@ class Options:
 
 
 def run(options: Options) -> None:
+    if options.compile_gpu:
+        _compile(options)
+    else:
+        _measure(options)
+
+
+def _compile(options: Options) -> None:
+    """Compile every kernel; each on stderr too as it comes, and the table on stdout."""
+    kernels = []
+    for kernel in gpu_compile.compile_kernels(gpu_compile.all_cases(), options.compile_gpu):
+        kernels.append(kernel)
+        print("  ".join(gpu_compile.cells(kernel)), file=sys.stderr)
+    if options.json is not None:
+        _write(options.json, gpu_compile.to_json(kernels))
+    print(aligned([gpu_compile.header(), *map(gpu_compile.cells, kernels)]))
+
+
+def _measure(options: Options) -> None:
     with _threads(options.threads):
         result = Result(
             command=_command(options),
