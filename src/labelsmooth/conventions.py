@@ -81,23 +81,6 @@ def conventions() -> Mapping[str, Convention]:
     return _CONVENTIONS
 
 
-def as_markdown() -> str:
-    """The page docs/conventions.md: a row for each way of smoothing, with all names that smooth so."""
-    lines = [
-        "# Conventions",
-        "",
-        "What an ε means in the implementations that `ls.convention(name, eps)` knows: the target on the class, of K,",
-        "and on each other class, and its sum. Names in one row smooth alike.",
-        "",
-        "| names | on the class | on each other class | sum | needs `pad` |",
-        "|---|---|---|---|---|",
-    ]
-    for names, on, other, mass, _, pad in _TABLE:
-        shown = ", ".join(f"`{name}`" for name in names.split())
-        lines.append(f"| {shown} | {on} | {other} | {mass} | {'yes' if pad else 'no'} |")
-    return "\n".join(lines) + "\n"
-
-
 def convention(name: str, eps: PerRow, pad: int | None = None) -> Smoothing:
     """The smoothing that a published implementation applies at its ε.
 

@@ -116,7 +116,7 @@ def _compile(options: Options) -> None:
         kernels.append(kernel)
         print("  ".join(gpu_compile.cells(kernel)), file=sys.stderr)
     if options.json is not None:
-        _write(options.json, gpu_compile.to_json(kernels))
+        write_whole(options.json, gpu_compile.to_json(kernels))
     print(aligned([gpu_compile.header(), *map(gpu_compile.cells, kernels)]))
 
 

@@ -67,10 +67,8 @@ def legend_below(
     """
     from matplotlib.transforms import ScaledTranslation
 
-    # a container without bars is an empty tuple
-    named = {
-        name: handle for handle, name in zip(*ax.get_legend_handles_labels(), strict=True) if handle != ()
-    }
+    named: dict[str, Any] = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    named = {name: handle for name, handle in named.items() if handle != ()}  # a container without bars
     order = sorted((name for name in named if name not in hidden), key=lambda name: -_height(named[name]))
     if not order:
         return
