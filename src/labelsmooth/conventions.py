@@ -86,8 +86,8 @@ def as_markdown() -> str:
     lines = [
         "# Conventions",
         "",
-        "What an ε means in the implementations that `ls.convention(name, eps)` knows: the target on the class, of K,",
-        "and on each other class, and its sum. Names in one row smooth alike.",
+        "What an ε means in the implementations that `ls.convention(name, eps)` knows: the target on the",
+        "class and on each other of K classes, and its sum. Names in one row smooth alike.",
         "",
         "| names | on the class | on each other class | sum | needs `pad` |",
         "|---|---|---|---|---|",
