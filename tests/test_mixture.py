@@ -99,6 +99,12 @@ def test_a_compiled_function_takes_one():
     torch.testing.assert_close(loss(logits, mixture), ls.cross_entropy(logits, mixture.dense(K)[1:]))
 
 
+def test_torch_func_maps_over_its_rows():
+    logits, mixture = torch.randn(6, K), MIXTURES["per row"]
+    rows = torch.func.vmap(lambda z, row: ls.cross_entropy(z, row))(logits, mixture)
+    torch.testing.assert_close(rows, ls.cross_entropy(logits, mixture, reduction="none"))
+
+
 class Classifier(pl.LightningModule):
     def __init__(self):
         super().__init__()

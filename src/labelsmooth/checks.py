@@ -131,6 +131,7 @@ def plain(value: T) -> T:
     if (
         type(value) in (Tensor, torch.nn.Parameter)
         or not isinstance(value, Tensor)
+        or torch.compiler.is_compiling()
         or type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
     ):
         return value

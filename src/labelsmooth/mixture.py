@@ -150,7 +150,7 @@ class Mixture:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
         """The mixture with each of its tensors changed."""
-        changed: Mixture = _pytree.tree_map(change, self)
+        changed: Mixture = _pytree.tree_map_only(Tensor, change, self)
         return changed
 
     @staticmethod
@@ -351,18 +351,17 @@ def _stacked_priors(
     )
 
 
-# Mixtures go in and out of torch.func transforms and compiled functions, and to other devices, as their
-# tensors do; their numbers stay numbers.
-def _flatten(mixture: Mixture) -> tuple[list[Tensor], Any]:
-    tensors = {name: value for name, value in vars(mixture).items() if isinstance(value, Tensor)}
-    numbers = {name: value for name, value in vars(mixture).items() if name not in tensors}
-    return list(tensors.values()), (tuple(tensors), tuple(numbers.items()))
+# Mixtures go in and out of torch.func transforms and compiled functions as their parts do.
+def _flatten(mixture: Mixture) -> tuple[list[Any], Any]:
+    present = {name: value for name, value in vars(mixture).items() if value is not None}
+    absent = tuple((name, None) for name in vars(mixture) if name not in present)
+    return list(present.values()), (tuple(present), absent)
 
 
 def _unflatten(leaves: Any, context: Any) -> Mixture:
-    names, numbers = context
+    present, absent = context
     mixture = object.__new__(Mixture)  # no checks: the leaves may be anything
-    vars(mixture).update(zip(names, leaves, strict=True), **dict(numbers))
+    vars(mixture).update(zip(present, leaves, strict=True), **dict(absent))
     return mixture
 
 
