@@ -4,6 +4,7 @@ import base64
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import time
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +34,8 @@ from labelsmooth.audit.predictions import Batch
 from labelsmooth.audit.split import SPLIT_SEED
 from labelsmooth.cli import main
 from labelsmooth.measure.compare import Comparison
+from labelsmooth.measure.interval import Interval
+from labelsmooth.report import audit_verdict
 from labelsmooth.report.audit_figures import gap_svg, reliability_svg, risk_coverage_svg
 from labelsmooth.report.audit_verdict import number
 from labelsmooth.study import Recipe, run_study
@@ -272,6 +276,104 @@ def test_weights_and_groups(letters, tmp_path):
     assert "<vowels>" not in page
 
 
+def of_models(out):
+    models = json.loads((out / "metrics.json").read_text())["models"].values()
+    return [{name: interval["value"] for name, interval in model.items()} for model in models]
+
+
+def test_rows_of_weight_0_change_no_number(digits, tmp_path):
+    scores, labels = digits
+    filler = np.random.default_rng(3).normal(size=scores.shape) * 9
+    for name, padded in (("plain", False), ("padded", True)):
+        write(
+            tmp_path / f"{name}.npz",
+            logits=np.r_[scores[:150], filler, scores[150:]] if padded else scores,
+            labels=np.r_[labels[:150], filler.argmin(1), labels[150:]] if padded else labels,
+            weights=np.r_[np.ones(150), np.zeros(400), np.ones(250)] if padded else np.ones(400),
+        )
+    files = [str(tmp_path / f"{name}.npz") for name in ("plain", "padded")]
+    assert main(["audit", *files, "--out", str(tmp_path / "out")]) == 0
+    plain, padded = of_models(tmp_path / "out")
+    assert plain == padded
+    assert plain["rows"] == 400
+    audit = run_audit(Settings(files=tuple(map(Path, files))))
+    assert audit.models[0].recovered == audit.models[1].recovered
+    assert audit.models[0].teacher == audit.models[1].teacher
+
+
+def test_integer_weights_are_rows_that_many_times(digits, tmp_path):
+    scores, labels = digits
+    weights = np.arange(400) % 3
+    many = [np.repeat(part, weights, axis=0) for part in (scores, labels)]
+    files = [
+        write(tmp_path / "weighted.npz", logits=scores, labels=labels, weights=weights),
+        write(tmp_path / "repeated.npz", logits=many[0], labels=many[1]),
+    ]
+    validation = [write(tmp_path / f"{k}.npz", logits=scores, labels=labels) for k in "vw"]
+    arguments = ["audit", *files, "--validation", *validation, "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    weighted, repeated = of_models(tmp_path / "out")
+    for name in ("accuracy", "nll", "ece", "aurc", "augrc", "coverage_at_1pct_risk", "aurc_repaired"):
+        assert weighted[name] == pytest.approx(repeated[name], rel=1e-9), name
+
+
+def test_rows_to_fit_on_follow_no_data_simulated_with_a_usual_seed():
+    for seed in (0, 1, 42, 1234):
+        drawn = np.random.default_rng(SPLIT_SEED).random(5000) < 0.2
+        simulated = np.random.default_rng(seed).random(5000)
+        assert abs(np.corrcoef(drawn, simulated)[0, 1]) < 0.06
+
+
+def said_of(tmp_path, capsys, probs, labels):
+    path = write(tmp_path / "m.npz", probs=probs, labels=labels)
+    assert main(["audit", path, "--out", str(tmp_path / "out")]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_an_error_that_cancels_on_the_whole_is_told(tmp_path, capsys):
+    """Half of the rows 95 % sure, half 55 %, all right in 75 %: an ECE of 20 % with a mean gap of 0."""
+    confidence = np.where(np.arange(4000) % 2 == 0, 0.95, 0.55)
+    labels = (np.random.default_rng(7).random(4000) > 0.75).astype(int)
+    said = said_of(tmp_path, capsys, np.stack([confidence, 1 - confidence], 1), labels)
+    assert "Is it as sure as it is right? Over-confident on some rows and under-confident on others" in said
+    assert "neither over- nor" not in said
+
+
+def test_accuracy_by_chance_is_told(tmp_path, capsys):
+    rng = np.random.default_rng(5)
+    probs, labels = rng.dirichlet(np.ones(4), 2000), rng.integers(4, size=2000)
+    said = said_of(tmp_path, capsys, probs, labels)
+    assert said.count("no more than one and the same answer for all rows could be (") >= 2
+    assert "Would it be a poor teacher? Probably. It is right on" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "after", "answer"),
+    [
+        ((-0.2, -0.1), (0.04, 0.06), "yes"),
+        ((-0.1, 0.1), (0.01, 0.02), "yes"),
+        ((-0.1, 0.1), (0.04, 0.06), "cannot tell"),
+        ((-0.1, 0.1), (0.10, 0.12), "no, it harms"),
+        ((0.1, 0.2), (0.04, 0.06), "no, it harms"),
+        ((-0.2, -0.1), (0.10, 0.12), "the NLL and the ECE disagree"),
+        ((math.nan, math.nan), (0.01, 0.02), "yes"),
+    ],
+)
+def test_the_verdict_on_a_temperature_reads_nll_and_ece(change, after, answer):
+    def interval(low, high):
+        return Interval(value=(low + high) / 2, low=low, high=high)
+
+    metrics = {
+        "temperature": interval(1.1, 1.3),
+        "nll_change_by_temperature": interval(*change),
+        "nll_before_temperature": interval(0.5, 0.7),
+        "nll_after_temperature": interval(0.4, 0.6),
+        "ece_before_temperature": interval(0.04, 0.06),
+        "ece_after_temperature": interval(*after),
+    }
+    assert audit_verdict._temperature(SimpleNamespace(metrics=metrics, notes=())).answer == answer
+
+
 def test_a_group_without_weight_is_left_out(digits, tmp_path):
     scores, labels = digits
     weighted = labels != 7
@@ -345,7 +447,7 @@ def test_differences_are_those_of_rows_held_in_memory(letters, metrics):
 
 
 def test_weighted_differences_are_those_of_rows_that_many_times(letters, tmp_path):
-    """But for the AURC, in which weights have no part; and repeated rows are not rows of their own."""
+    """But for the intervals: repeated rows are not rows of their own."""
     (probs, labels), (logits, _) = letters["forest test"], letters["linear test"]
     probs, logits, labels = probs[:2000], softmax(logits[:2000]), labels[:2000]
     weights = labels % 3
@@ -354,18 +456,15 @@ def test_weighted_differences_are_those_of_rows_that_many_times(letters, tmp_pat
     files = [str(tmp_path / f"{name}.npz") for name in ("linear", "forest")]
     assert main(["audit", *files, "--out", str(tmp_path / "out")]) == 0
     (pair,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["differences"]
-    repeated, unweighted = Comparison(), Comparison()
-    unweighted.update_probs(probs, logits, labels)
+    repeated = Comparison()
     repeated.update_probs(*(np.repeat(part, weights, axis=0) for part in (probs, logits, labels)))
-    held = repeated.compute() | {"aurc": unweighted.compute()["aurc"]}
+    held = repeated.compute()
     for metric in ("accuracy", "brier", "mean_confidence", "over_confidence", "entropy", "ece", "aurc"):
         assert pair["metrics"][metric]["value"] == pytest.approx(held[metric].value, rel=1e-9), metric
     moved = (probs.argmax(-1) == labels).astype(float) - (logits.argmax(-1) == labels)
     mean = np.average(moved, weights=weights)
     half = 1.959963984540054 * np.sqrt((weights**2 * (moved - mean) ** 2).sum()) / weights.sum()
     assert pair["metrics"]["accuracy"]["low"] == pytest.approx(mean - half, rel=1e-9)
-    aurc = unweighted.compute()["aurc"]
-    assert pair["metrics"]["aurc"]["low"] == pytest.approx(aurc.low, rel=1e-9)
 
 
 def test_rows_pair_up_whatever_the_blocks():

@@ -18,7 +18,7 @@ from sklearn.naive_bayes import GaussianNB
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from labelsmooth.measure import Calibration, TemperatureScaling, VectorScaling, scaling, temperature
+from labelsmooth.measure import Calibration, PNorm, TemperatureScaling, VectorScaling, scaling, temperature
 
 
 def drawn(rows, num_classes, scale, temperature, seed):
@@ -536,3 +536,87 @@ def test_bad_rows_are_refused(scaler, logits, target, error, message):
         fitted.fit(logits, target)
     with pytest.raises(ValueError, match="call fit first"):
         fitted.transform(logits)
+
+
+def simulated(rows=60, classes=4):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(rows, classes, generator=generator, dtype=torch.float64)
+    return logits, torch.distributions.Categorical(logits=logits / 2).sample()
+
+
+@pytest.mark.parametrize("scaling", [TemperatureScaling, VectorScaling])
+def test_probabilities_are_scaled_as_such_or_refused(scaling):
+    logits, target = simulated()
+    probs = logits.softmax(-1)
+    fitted = scaling().fit_probs(probs, target)
+    scaled = fitted.transform_probs(probs)
+    torch.testing.assert_close(scaled.sum(-1), torch.ones(60).double())
+    nll = -scaled.log().gather(-1, target[:, None]).mean()
+    assert float(nll) == pytest.approx(fitted.nll_after, rel=1e-9)
+    torch.testing.assert_close(fitted.transform(probs.log()).softmax(-1), scaled)
+    maps = probs.float().reshape(3, 20, 4).movedim(-1, 1).numpy()
+    of_maps = fitted.transform_probs(maps, class_axis=1)
+    assert (of_maps.dtype, of_maps.shape) == (np.float32, (3, 4, 20))
+    np.testing.assert_allclose(np.moveaxis(of_maps, 1, -1).reshape(60, 4), scaled, atol=1e-6)
+    with pytest.raises(ValueError, match="got probabilities: transform_probs takes these"):
+        fitted.transform(probs)
+    with pytest.raises(ValueError, match="must lie in 0..1"):
+        fitted.transform_probs(logits)
+    with pytest.warns(UserWarning, match="as probabilities do"):
+        scaling().fit(logits, target).transform(probs)
+    with pytest.raises(ValueError, match="call fit first"):
+        scaling().transform_probs(probs)
+
+
+@pytest.mark.parametrize("scaling", [TemperatureScaling, VectorScaling])
+def test_ignored_rows_maps_and_rows_without_weight_are_left_out(scaling):
+    logits, target = simulated()
+    logits = logits.log_softmax(-1)  # so that those of the probabilities are the same
+    weight = torch.arange(60) % 3
+    kept = (weight > 0) & (torch.arange(60) > 5)
+    expected = scaling().fit(logits[kept], target[kept], weight[kept])
+    ignored = torch.where(torch.arange(60) > 5, target, 255).to(torch.uint8)
+    maps = logits.reshape(3, 20, 4).movedim(-1, 1), ignored.reshape(3, 20), weight.reshape(3, 20)
+    options = {"ignore_index": 255, "class_axis": 1}
+    names = dict(zip(("logits", "labels", "weight"), maps, strict=True))
+    for fitted in (
+        scaling().fit(*maps, **options),
+        scaling().fit_probs(maps[0].softmax(1), *maps[1:], **options),
+        scaling().fit_batches([maps], **options),
+        scaling().fit_batches([names | {"ids": 0}], **options),
+    ):
+        assert fitted.nll_after == pytest.approx(expected.nll_after, rel=1e-9)
+        np.testing.assert_allclose(
+            fitted.transform(logits).softmax(-1), expected.transform(logits).softmax(-1), rtol=1e-4
+        )
+    np.testing.assert_allclose(
+        expected.transform(maps[0], class_axis=1).movedim(1, -1).reshape(60, 4), expected.transform(logits)
+    )
+
+
+@pytest.mark.parametrize(
+    "fit", [TemperatureScaling().fit_batches, VectorScaling().fit_batches, PNorm().fit_batches]
+)
+def test_batches_may_be_dicts_or_are_refused_in_a_sentence(fit):
+    logits, target = simulated()
+    fit([{"logits": logits, "labels": target}])
+    fit([{"logits": logits, "target": target}])
+    for batch, error, message in (
+        ({"x": logits, "labels": target}, ValueError, "must hold .*, got 'x', 'labels'"),
+        ({"logits": logits}, ValueError, "must hold .*, got 'logits'"),
+        ((logits,), ValueError, "got 1 parts"),
+        (logits, TypeError, "got Tensor"),
+    ):
+        with pytest.raises(error, match=message):
+            fit([batch])
+
+
+def test_what_was_fitted_shows():
+    logits, target = simulated()
+    assert repr(TemperatureScaling()) == "TemperatureScaling(), not fitted"
+    scaling = TemperatureScaling().fit(logits, target)
+    assert repr(scaling) == f"TemperatureScaling(temperature={scaling.temperature:.4g})"
+    assert repr(VectorScaling().fit(logits, target)).startswith("VectorScaling(classes=4, converged=")
+    assert repr(PNorm()) == "PNorm(), not fitted"
+    pnorm = PNorm().fit(logits, target)
+    assert repr(pnorm) == f"PNorm(p={pnorm.p})"
