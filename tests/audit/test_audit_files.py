@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from labelsmooth.audit.predictions import Names, Predictions
 from labelsmooth.audit.settings import Settings, model_names
-from labelsmooth.audit.table import BadFile
+from labelsmooth.errors import InputError
 
 ROWS, CLASSES = 300, 10
 
@@ -166,7 +166,7 @@ def test_names_that_are_given(digits, tmp_path):
 
 def test_what_a_file_of_many_columns_holds_is_not_listed_in_full(tmp_path):
     path = write(tmp_path / "m.npz", **{f"c{k}": np.zeros(3) for k in range(30)})
-    with pytest.raises(BadFile, match="it holds c0, .*, c19 and 10 more$"):
+    with pytest.raises(InputError, match="it holds c0, .*, c19 and 10 more$"):
         Predictions(path, Names())
 
 
@@ -242,7 +242,7 @@ NAN, INF = float("nan"), float("inf")
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence(digits, tmp_path, suffix, change, sentence):
     path = write(tmp_path / f"wrong{suffix}", **change(*digits))
-    with pytest.raises(BadFile, match=sentence) as raised:
+    with pytest.raises(InputError, match=sentence) as raised:
         read(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -261,7 +261,7 @@ def test_what_is_wrong_is_one_sentence(digits, tmp_path, suffix, change, sentenc
 )  # fmt: skip
 def test_lengths_and_shapes_that_differ(digits, tmp_path, suffix, change, sentence):
     path = write(tmp_path / f"wrong{suffix}", **change(*digits))
-    with pytest.raises(BadFile, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         read(path)
 
 
@@ -279,7 +279,7 @@ def test_lengths_and_shapes_that_differ(digits, tmp_path, suffix, change, senten
 )  # fmt: skip
 def test_parquet_that_is_ragged(digits, tmp_path, columns, sentence):
     pq.write_table(pa.table(columns(*digits)), tmp_path / "a.parquet")
-    with pytest.raises(BadFile, match=sentence):
+    with pytest.raises(InputError, match=sentence):
         read(tmp_path / "a.parquet")
 
 
@@ -297,11 +297,11 @@ def test_a_pickle_in_an_npz_is_never_read(digits, tmp_path):
     np.savez(tmp_path / "a.npz", logits=digits[0], labels=digits[1], note=trap)
     np.savez(tmp_path / "b.npz", logits=trap, labels=digits[1])
     for name in "ab":
-        with pytest.raises(BadFile, match=r"holds Python objects in \w+\.npy, which are never read"):
+        with pytest.raises(InputError, match=r"holds Python objects in \w+\.npy, which are never read"):
             read(tmp_path / f"{name}.npz")
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:  # as numpy would unpickle it: no header at all
         archive.writestr("logits.npy", pickle.dumps(Trap()))
-    with pytest.raises(BadFile, match="must hold plain arrays, logits.npy is none"):
+    with pytest.raises(InputError, match="must hold plain arrays, logits.npy is none"):
         read(tmp_path / "c.npz")
 
 
@@ -319,7 +319,7 @@ def test_headers_that_lie_allocate_nothing(tmp_path, shape, method, fortran):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
         archive.writestr("logits.npy", npy(shape, bytes(400), fortran=fortran))
         archive.writestr("labels.npy", npy((10,), bytes(80), "<i8"))
-    with pytest.raises(BadFile, match="announces"):
+    with pytest.raises(InputError, match="announces"):
         read(tmp_path / "a.npz")
 
 
@@ -347,7 +347,7 @@ def safetensors_bytes(header, content=b""):
 def test_safetensors_that_lie(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    with pytest.raises(BadFile, match=r"is no \.safetensors file, or is damaged"):
+    with pytest.raises(InputError, match=r"is no \.safetensors file, or is damaged"):
         read(path)
 
 
@@ -357,22 +357,22 @@ def test_files_that_are_none(digits, tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     for content in (whole[:-1], whole[: len(whole) // 2], whole[len(whole) // 2 :], b"\0" * 4096, b"hello\n"):
         path.write_bytes(content)
-        with pytest.raises(BadFile, match="damaged|cut short|no \\.npz"):
+        with pytest.raises(InputError, match="damaged|cut short|no \\.npz"):
             read(path)
     path.write_bytes(b"")
-    with pytest.raises(BadFile, match="is empty"):
+    with pytest.raises(InputError, match="is empty"):
         read(path)
     path.unlink()
-    with pytest.raises(BadFile, match="there is no file"):
+    with pytest.raises(InputError, match="there is no file"):
         read(path)
     path.mkdir()
-    with pytest.raises(BadFile, match="is a folder"):
+    with pytest.raises(InputError, match="is a folder"):
         read(path)
 
 
 def test_a_suffix_that_is_not_known(tmp_path):
     (tmp_path / "a.csv").write_text("1,2\n")
-    with pytest.raises(BadFile, match=r"must end in \.npz, \.safetensors or \.parquet"):
+    with pytest.raises(InputError, match=r"must end in \.npz, \.safetensors or \.parquet"):
         read(tmp_path / "a.csv")
 
 
@@ -381,7 +381,7 @@ def test_a_checksum_that_fails(digits, tmp_path):
     content = bytearray(path.read_bytes())
     content[2000] ^= 1  # among the logits, where any bits are a number
     path.write_bytes(content)
-    with pytest.raises(BadFile, match="Bad CRC-32"):
+    with pytest.raises(InputError, match="Bad CRC-32"):
         read(path)
 
 
@@ -437,3 +437,54 @@ def test_reading_is_repeatable_and_in_memory_of_a_block(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2e6
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
+@pytest.mark.parametrize("where", ["opening", "reading"])
+def test_an_error_of_ours_is_no_damage(digits, tmp_path, monkeypatch, suffix, where):
+    path = write(tmp_path / f"a{suffix}", logits=digits[0], labels=digits[1])
+    predictions = Predictions(path, Names())
+
+    def fail(*_, **__):
+        raise ValueError("a bug")
+
+    module = f"labelsmooth.audit.{suffix[1:]}"
+    if where == "opening":
+        monkeypatch.setattr(f"{module}.Column", fail)
+    else:
+        monkeypatch.setattr(f"{module}.reading", fail)
+    with pytest.raises(ValueError, match="a bug") as raised:
+        Predictions(path, Names()) if where == "opening" else list(predictions.batches())
+    assert type(raised.value) is ValueError
+
+
+def test_text_that_is_none_is_refused(digits, tmp_path):
+    beyond = np.full(ROWS, 0x110000, np.uint32).view("U1")
+    for groups, sentence in (
+        (beyond, "holds characters in groups.npy that do not exist"),
+        (np.zeros(ROWS, "U0"), "integers or text in groups, got <U0"),
+    ):
+        content = {name: npy(a.shape, a.tobytes(), a.dtype.str) for name, a in
+                   (("logits", digits[0]), ("labels", digits[1]))}  # fmt: skip
+        descr = "<U0" if groups is not beyond else "<U1"
+        content["groups"] = npy((ROWS,), b"" if descr == "<U0" else groups.tobytes(), descr)
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            for name, member in content.items():
+                archive.writestr(f"{name}.npy", member)
+        with pytest.raises(InputError, match=sentence):
+            read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+def test_a_member_that_ends_early(tmp_path, fortran):
+    """Its size is what its header needs, but what is stored, with a checksum that is right, is less."""
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("logits.npy", npy((10, 10), bytes(100), fortran=fortran))
+        archive.writestr("labels.npy", npy((10,), bytes(80), "<i8"))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    size = struct.pack("<I", len(npy((10, 10), bytes(100), fortran=fortran)))
+    claimed = struct.pack("<I", len(npy((10, 10), bytes(400), fortran=fortran)))
+    assert content.count(size) == 2  # before the member and in the directory
+    (tmp_path / "a.npz").write_bytes(content.replace(size, claimed))
+    with pytest.raises(InputError, match=r"holds fewer values in logits\.npy than it announces"):
+        read(tmp_path / "a.npz")

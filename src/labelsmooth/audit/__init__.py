@@ -4,6 +4,5 @@ from labelsmooth.audit.document import to_json
 from labelsmooth.audit.measures import Histogram, Measured, Pair
 from labelsmooth.audit.runner import Audit, run_audit
 from labelsmooth.audit.settings import Settings
-from labelsmooth.audit.table import BadFile
 
-__all__ = ["Audit", "BadFile", "Histogram", "Measured", "Pair", "Settings", "run_audit", "to_json"]
+__all__ = ["Audit", "Histogram", "Measured", "Pair", "Settings", "run_audit", "to_json"]

@@ -18,7 +18,7 @@ from labelsmooth.audit.pairs import side_by_side
 from labelsmooth.audit.predictions import Batch, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.split import Fitting
-from labelsmooth.audit.table import BadFile
+from labelsmooth.errors import InputError
 from labelsmooth.measure import (
     Calibration,
     CalibrationResult,
@@ -69,8 +69,9 @@ class Measured:
 
     name: str
     path: Path
-    rows: int
+    rows: int  # that count
     num_classes: int
+    chance: float  # the highest accuracy that one answer for all rows has
     are_probs: bool
     fitted_on: str  # in words
     fitted_rows: int
@@ -107,16 +108,16 @@ def measure(
     that it was not fitted on.
 
     Raises:
-        BadFile: there are no rows to fit on, or none left to measure.
+        ValueError: there are no rows to fit on, or none left to measure.
     """
     are_probs = predictions.are_probs
-    fit = _fit(name, predictions, fitting, progress)
-    progress.begin(f"{name}: measuring", predictions.rows)
+    fit = _fit(name, predictions, fitting, scan, progress)
+    progress.begin(f"{name}: measuring", scan.rows)
     measured, drawn_for_fit = _Rows(bins), _Rows(bins)
     after, repaired = Calibration(bins), Selective()
     change = Mean()  # of the NLL by the temperature
     gaps, recovery, teacher = _Gaps(), SmoothingRecovery(predictions.num_classes), Teacher()
-    layer = _Layer(predictions) if predictions.has_features and scan.classes > 1 else None
+    layer = _Layer(predictions) if predictions.has_features and (scan.label_weights > 0).sum() > 1 else None
     groups = {group: Calibration(bins) for group in scan.groups}
     for batch, drawn in fitting.measured():
         logits = as_logits(batch.scores, are_probs)
@@ -136,14 +137,10 @@ def measure(
         if layer is not None:
             layer.update(batch)
         for group in np.unique(batch.groups) if batch.groups is not None else ():
-            if str(group) in groups:
-                _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
+            _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
         progress.rows_done(len(batch.labels))
-    if not measured.counted:
-        raise BadFile(
-            f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
-            f"got {predictions.rows}: give other rows to fit on with --validation"
-        )
+    if measured.rows == 0:
+        raise _too_few(predictions, fitting, scan)
     whole = measured.with_rows_of(drawn_for_fit)
     calibration = whole.calibration.compute()
     calibrated, selective = whole.calibration.intervals(), whole.selective.intervals()
@@ -151,7 +148,7 @@ def measure(
     if drawn_for_fit.rows:
         before = {**measured.calibration.intervals(), **measured.selective.intervals()}
     metrics = {
-        "rows": _exactly(predictions.rows),
+        "rows": _exactly(scan.rows),
         **calibrated,
         "infinite_nll_rows": _exactly(calibration.infinite_nll_rows),
         "temperature": _UNTOLD if fit.temperature is None else fit.temperature.interval(),
@@ -176,8 +173,9 @@ def measure(
     return Measured(
         name=name,
         path=predictions.path,
-        rows=predictions.rows,
+        rows=scan.rows,
         num_classes=predictions.num_classes,
+        chance=float(scan.label_weights.max() / scan.label_weights.sum()),
         are_probs=are_probs,
         fitted_on=fitting.words,
         fitted_rows=fit.rows,
@@ -232,14 +230,18 @@ class _FitBatches:
             yield logits, batch.labels, weights
 
 
-def _fit(name: str, predictions: Predictions, fitting: Fitting, progress: Progress) -> _Fit:
+def _too_few(predictions: Predictions, fitting: Fitting, scan: Scan) -> InputError:
+    return InputError(
+        f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
+        f"got {scan.rows}: give other rows to fit on with --validation"
+    )
+
+
+def _fit(name: str, predictions: Predictions, fitting: Fitting, scan: Scan, progress: Progress) -> _Fit:
     progress.begin(f"{name}: fitting", 0)
     batches = _FitBatches(fitting, predictions.are_probs)
-    if not any((weights > 0).any() for *_, weights in batches):
-        raise BadFile(
-            f"{predictions.path} has too few rows to fit on {fitting.share:g} of them and measure the rest, "
-            f"got {predictions.rows}: give other rows to fit on with --validation"
-        )
+    if next(iter(batches), None) is None:
+        raise _too_few(predictions, fitting, scan)
     repair = PNorm().fit_batches((logits, labels) for logits, labels, _ in batches)
     if batches.zeros:
         note = (
@@ -268,14 +270,11 @@ class _Rows:
     def __init__(self, bins: int) -> None:
         self.bins = bins
         self.rows = 0
-        self.counted = False  # whether a row has a weight
         self.calibration = Calibration(bins)
         self.selective = Selective()
 
     def update(self, batch: Batch, are_probs: bool) -> None:
         self.rows += len(batch.labels)
-        counts = len(batch.labels) if batch.weights is None else (batch.weights > 0).any()
-        self.counted = self.counted or bool(counts)
         if are_probs:
             self.calibration.update_probs(batch.scores, batch.labels, batch.weights)
             self.selective.update_probs(batch.scores, batch.labels)
@@ -289,7 +288,6 @@ class _Rows:
         both = _Rows(self.bins)
         for part in (self, other):
             both.rows += part.rows
-            both.counted = both.counted or part.counted
             both.calibration.merge(part.calibration)
             both.selective.merge(part.selective)
         return both

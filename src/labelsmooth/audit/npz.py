@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import tempfile
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.audit.table import Array, BadFile, Column, reading
+from labelsmooth.audit.table import Array, Column, reading
+from labelsmooth.errors import InputError
 
 # What zipfile and numpy's reader of headers raise for archives that are cut short, altered or encrypted.
 _DAMAGE = (
@@ -40,9 +43,11 @@ class NpzTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not zipfile.is_zipfile(path):
-            raise BadFile(f"{path} is no .npz archive, or was cut short")
-        with reading(path, _DAMAGE), zipfile.ZipFile(path) as archive:
+        with self._reading():
+            whole = zipfile.is_zipfile(path)
+        if not whole:
+            raise InputError(f"{path} is no .npz archive, or was cut short")
+        with self._open() as archive:
             self._members = {
                 info.filename.removesuffix(".npy"): self._member(archive, info) for info in archive.infolist()
             }
@@ -52,72 +57,99 @@ class NpzTable:
         }
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
-        with reading(self.path, _DAMAGE), zipfile.ZipFile(self.path) as archive:
+        with self._open() as archive:
             streams = [self._rows(archive, name, rows) for name in names]
             for arrays in zip(*streams, strict=True):
                 yield dict(zip(names, arrays, strict=True))
 
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, _DAMAGE)
+
+    def _open(self) -> zipfile.ZipFile:
+        with self._reading():
+            return zipfile.ZipFile(self.path)
+
+    def _open_member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+        with self._reading():
+            return archive.open(info)
+
     def _member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-        with archive.open(info) as stream:
+        with self._open_member(archive, info) as stream:
             member = self._header(stream, info)
             size = stream.tell() + math.prod(member.shape) * member.dtype.itemsize
         if size != info.file_size or size > _INFLATED * (info.compress_size + 1):
-            raise BadFile(
+            raise InputError(
                 f"{self.path} announces {_product(member.shape)} values of {member.dtype} in "
                 f"{info.filename}, which does not fit its size"
             )
         return member
 
     def _header(self, stream: IO[bytes], info: zipfile.ZipInfo) -> _Member:
-        if stream.read(6) != b"\x93NUMPY":
-            raise BadFile(f"{self.path} must hold plain arrays, {info.filename} is none")
-        version = stream.read(2)
-        if version not in (b"\1\0", b"\2\0"):  # a third is for the names of fields, which no plain array has
-            raise BadFile(f"{self.path} must hold plain arrays, {info.filename} is none")
-        read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        with self._reading():
+            magic = stream.read(8)
+        # a third version is for the names of fields, which no plain array has
+        if magic not in (b"\x93NUMPY\1\0", b"\x93NUMPY\2\0"):
+            raise InputError(f"{self.path} must hold plain arrays, {info.filename} is none")
+        read = np.lib.format.read_array_header_1_0 if magic[6] == 1 else np.lib.format.read_array_header_2_0
+        with self._reading():
+            shape, fortran, dtype = read(stream)
         if dtype.hasobject:
-            raise BadFile(f"{self.path} holds Python objects in {info.filename}, which are never read")
+            raise InputError(f"{self.path} holds Python objects in {info.filename}, which are never read")
         if min(shape, default=0) < 0:
-            raise BadFile(f"{self.path} announces the shape {shape} in {info.filename}")
+            raise InputError(f"{self.path} announces the shape {shape} in {info.filename}")
         return _Member(info=info, shape=shape, fortran=fortran and len(shape) > 1, dtype=dtype)
 
     def _rows(self, archive: zipfile.ZipFile, name: str, rows: int) -> Iterator[npt.NDArray[Any]]:
         member = self._members[name]
-        with archive.open(member.info) as stream:
+        with self._open_member(archive, member.info) as stream:
             self._header(stream, member.info)
             if member.fortran:
-                yield from _transposed(stream, member, rows)
+                yield from self._transposed(stream, member, rows)
                 return
-            values_a_row = math.prod(member.shape[1:])
+            bytes_a_row = math.prod(member.shape[1:]) * member.dtype.itemsize
             for start in range(0, member.shape[0], rows):
                 count = min(rows, member.shape[0] - start)
-                content = bytearray(stream.read(count * values_a_row * member.dtype.itemsize))
-                yield _native(np.frombuffer(content, member.dtype).reshape(count, *member.shape[1:]))
-            stream.read(1)  # at the end of a member its checksum is verified
+                content = bytearray(self._read(stream, count * bytes_a_row))
+                if len(content) < count * bytes_a_row:
+                    raise self._cut_short(member)
+                values = np.frombuffer(content, member.dtype).reshape(count, *member.shape[1:])
+                yield self._native(values, member)
+            self._read(stream, 1)  # at the end of a member its checksum is verified
 
+    def _transposed(self, stream: IO[bytes], member: _Member, rows: int) -> Iterator[npt.NDArray[Any]]:
+        """Rows of an array that is stored by columns, by way of a temporary file."""
+        with tempfile.TemporaryFile() as copy:
+            while content := self._read(stream, _COPIED):
+                copy.write(content)
+            copy.flush()
+            if copy.tell() < math.prod(member.shape) * member.dtype.itemsize:
+                raise self._cut_short(member)
+            if math.prod(member.shape) == 0:
+                return
+            columns = np.memmap(copy, member.dtype, "r", shape=member.shape, order="F")
+            for start in range(0, member.shape[0], rows):
+                yield self._native(np.array(columns[start : start + rows], order="C"), member)
 
-def _transposed(stream: IO[bytes], member: _Member, rows: int) -> Iterator[npt.NDArray[Any]]:
-    """Rows of an array that is stored by columns, by way of a temporary file."""
-    with tempfile.TemporaryFile() as copy:
-        while content := stream.read(_COPIED):
-            copy.write(content)
-        copy.flush()
-        if math.prod(member.shape) == 0:
-            return
-        columns = np.memmap(copy, member.dtype, "r", shape=member.shape, order="F")
-        for start in range(0, member.shape[0], rows):
-            yield _native(np.array(columns[start : start + rows], order="C"))
+    def _read(self, stream: IO[bytes], size: int) -> bytes:
+        with self._reading():
+            return stream.read(size)
 
+    def _cut_short(self, member: _Member) -> InputError:
+        return InputError(f"{self.path} holds fewer values in {member.info.filename} than it announces")
 
-def _native(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """In this machine's order of bytes, the only one that torch knows."""
-    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+    def _native(self, values: npt.NDArray[Any], member: _Member) -> npt.NDArray[Any]:
+        """In this machine's order of bytes, the only one that torch knows, and text that is some."""
+        native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+        if native.dtype.kind == "U" and (native.view(np.uint32) > sys.maxunicode).any():
+            raise InputError(f"{self.path} holds characters in {member.info.filename} that do not exist")
+        return native
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "f" and dtype.itemsize <= 8:  # torch has no longer ones
         return "float"
+    if dtype.itemsize == 0:  # text of no characters
+        return str(dtype)
     return {"i": "integer", "u": "integer", "U": "text"}.get(dtype.kind, str(dtype))
 
 

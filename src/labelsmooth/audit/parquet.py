@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelsmooth.audit.table import Array, BadFile, Column, reading
+from labelsmooth.audit.table import Array, Column, reading
+from labelsmooth.errors import InputError
 
 _DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, RuntimeError, MemoryError, TypeError, KeyError)
 # What a header of a damaged file may ask for; the names of a thousand classes need less.
@@ -29,30 +31,39 @@ class ParquetTable:
         self._parts: dict[str, list[str]] = {}  # names of the columns of each array
         with reading(path, _DAMAGE), pq.ParquetFile(path, **_LIMITS) as file:
             rows = file.metadata.num_rows
-            schema = file.schema_arrow
-            for field in schema:
-                if schema.names.count(field.name) > 1:
-                    raise BadFile(f"{path} has several columns with the name {field.name}")
-                self._parts[field.name] = [field.name]
-                if _is_list(field.type):
-                    kind = _kind(field.type.value_type)
-                    width = _width(file, field) if rows else 0
-                    self.columns[field.name] = Column(shape=(rows, width), kind=kind)
-                else:
-                    self.columns[field.name] = Column(shape=(rows,), kind=_kind(field.type))
-            self._gather_numbered(rows)
+            schema = [(field.name, field.type) for field in file.schema_arrow]
+            widths = {
+                name: _width(file, name, kind) if rows else 0 for name, kind in schema if _is_list(kind)
+            }
+        for name, kind in schema:
+            if name in self.columns:
+                raise InputError(f"{path} has several columns with the name {name}")
+            self._parts[name] = [name]
+            if name in widths:
+                self.columns[name] = Column(shape=(rows, widths[name]), kind=_kind(kind.value_type))
+            else:
+                self.columns[name] = Column(shape=(rows,), kind=_kind(kind))
+        self._gather_numbered(rows)
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
         wanted = [part for name in names for part in self._parts[name]]
         seen = 0
-        with reading(self.path, _DAMAGE), pq.ParquetFile(self.path, **_LIMITS) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
+        with self._reading():
+            file = pq.ParquetFile(self.path, **_LIMITS)
+        with file:
+            with self._reading():
+                batches = file.iter_batches(batch_size=rows, columns=wanted, use_threads=False)
+            while True:
+                with self._reading():
+                    batch = next(batches, None)
+                if batch is None:
+                    break
                 seen += batch.num_rows
                 if batch.num_rows:
                     yield {name: self._array(name, batch) for name in names}
         announced = self.columns[names[0]].shape[0]
         if seen != announced:
-            raise BadFile(f"{self.path} announces {announced} rows and holds {seen}")
+            raise InputError(f"{self.path} announces {announced} rows and holds {seen}")
 
     def _gather_numbered(self, rows: int) -> None:
         numbered: dict[str, dict[int, str]] = {}
@@ -76,32 +87,38 @@ class ParquetTable:
     def _values(self, name: str, array: Any) -> npt.NDArray[Any]:
         """The values of a column or of all its lists, which must be of equal length."""
         if array.null_count:
-            raise BadFile(f"{self.path} has rows without a value in the column {name}")
+            raise InputError(f"{self.path} has rows without a value in the column {name}")
         if _is_list(array.type):
             width = self.columns[name].shape[1]
-            lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+            with self._reading():
+                lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
             if (lengths != width).any():
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must have lists of equal length in the column {name}, "
                     f"got {width} and {lengths[lengths != width][0]} values"
                 )
-            array = array.flatten()
+            with self._reading():
+                array = array.flatten()
             if array.null_count:
-                raise BadFile(f"{self.path} has lists with missing values in the column {name}")
-        elif pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
-        return values.astype(str) if values.dtype == object else values
+                raise InputError(f"{self.path} has lists with missing values in the column {name}")
+        with self._reading():
+            if pa.types.is_dictionary(array.type):
+                array = array.dictionary_decode()
+            values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+            return values.astype(str) if values.dtype == object else values
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, _DAMAGE)
 
 
-def _width(file: Any, field: Any) -> int:
+def _width(file: Any, name: str, kind: Any) -> int:
     """The number of values in the lists of a column, by its type or its first row."""
-    if pa.types.is_fixed_size_list(field.type):
-        return int(field.type.list_size)
-    batches = file.iter_batches(batch_size=1, columns=[field.name], use_threads=False)
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    batches = file.iter_batches(batch_size=1, columns=[name], use_threads=False)
     first = next((batch.column(0) for batch in batches if batch.num_rows), None)
     if first is None:
-        raise EOFError(f"no row in the column {field.name}")
+        raise EOFError(f"no row in the column {name}")
     return int(pc.list_value_length(first)[0].as_py() or 0)
 
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.audit.table import Array, BadFile, Table, open_table
+from labelsmooth.audit.table import Array, Table, open_table
+from labelsmooth.errors import InputError
 from labelsmooth.measure.inputs import are_distributions
 
 # Values in one block of scores, 4 MB in float64, and rows where there are few classes.
@@ -64,6 +65,10 @@ class Batch:
     groups: npt.NDArray[Any] | None = None  # (n,) integers or text
     features: Tensor | None = None  # (n, D) floats
 
+    def counting(self) -> Batch:
+        """The rows of a weight above 0."""
+        return self if self.weights is None else self.select(self.weights.numpy() > 0)
+
     def select(self, rows: slice | npt.NDArray[np.bool_]) -> Batch:
         """Some of the rows."""
         at = rows if isinstance(rows, slice) else torch.from_numpy(rows)
@@ -78,12 +83,13 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What one pass over all rows of a file found."""
+    """What one pass over a file found of the rows that count."""
 
+    rows: int
     labels_sha256: str  # of the labels in their order
     weights_sha256: str | None  # likewise
-    groups: tuple[str, ...]  # that have a row of weight above 0, in alphabetical order
-    classes: int  # that have rows
+    groups: tuple[str, ...]  # in alphabetical order
+    label_weights: npt.NDArray[np.float64]  # (K,), the weight of the rows with each label
 
 
 class Predictions:
@@ -96,7 +102,7 @@ class Predictions:
         for_fitting: leaves out groups, features and the last layer.
 
     Raises:
-        BadFile: the file has no array of a wanted name, or shapes and kinds that do not fit together.
+        ValueError: the file has no array of a wanted name, or shapes and kinds that do not fit together.
     """
 
     def __init__(self, path: Path, names: Names, *, prefix: str = "", for_fitting: bool = False) -> None:
@@ -111,7 +117,7 @@ class Predictions:
         self.are_probs = _choose(self._table, found["logits"], found["probs"], names)
         scores = found["probs"] if self.are_probs else found["logits"]
         if found["labels"] is None:
-            raise BadFile(f"{path} holds no labels ({_usual('labels')}), {_what_it_holds(self._table)}")
+            raise InputError(f"{path} holds no labels ({_usual('labels')}), {_what_it_holds(self._table)}")
         assert scores is not None
         self._scores, self._labels = scores, found["labels"]
         self._weights, self._groups, self._features = found["weights"], found["groups"], found["features"]
@@ -130,11 +136,18 @@ class Predictions:
         return Predictions(self.path, Names(**{kind: scores}), prefix="validation_", for_fitting=True)
 
     def batches(self) -> Iterator[Batch]:
-        """All rows, in blocks, each of them checked.
+        """The rows that count, all but those of weight 0, in blocks.
 
         Raises:
-            BadFile: the file is damaged, or a row is no prediction.
+            ValueError: the file is damaged, or a row, whatever its weight, is no prediction.
         """
+        for batch in self._all_batches():
+            counting = batch.counting()
+            if len(counting.labels):
+                yield counting
+
+    def _all_batches(self) -> Iterator[Batch]:
+        """All rows, in blocks, each of them checked."""
         start = 0
         for arrays in self._table.blocks(self._wanted(), self._rows_a_block()):
             batch = self._batch(arrays, start)
@@ -148,40 +161,41 @@ class Predictions:
             done: called with the number of rows after every block.
 
         Raises:
-            BadFile: a row is no prediction, no row has a weight, or the logits are probabilities.
+            ValueError: a row is no prediction, no row has a weight, or the logits are probabilities.
         """
         labels, weights = hashlib.sha256(), hashlib.sha256()
         groups: set[str] = set()
-        seen = np.zeros(self.num_classes, bool)
+        rows, label_weights = 0, np.zeros(self.num_classes)
         distributions = not self.are_probs
-        counted = self._weights is None
-        for batch in self.batches():
+        for block in self._all_batches():
+            batch = block.counting()
             distributions = distributions and bool(are_distributions(batch.scores).all())
+            rows += len(batch.labels)
             labels.update(batch.labels.numpy().tobytes())
-            seen[batch.labels.numpy()] = True
+            weight = np.ones(len(batch.labels)) if batch.weights is None else batch.weights.numpy()
+            label_weights += np.bincount(batch.labels.numpy(), weight, self.num_classes)
             if batch.weights is not None:
-                weights.update(batch.weights.numpy().tobytes())
-                counted = counted or bool((batch.weights > 0).any())
+                weights.update(weight.tobytes())
             if batch.groups is not None:
-                counts = slice(None) if batch.weights is None else batch.weights.numpy() > 0
-                groups.update(map(str, np.unique(batch.groups[counts])))
+                groups.update(map(str, np.unique(batch.groups)))
                 if len(groups) > MOST_GROUPS:
-                    raise BadFile(
+                    raise InputError(
                         f"{self.path} must have at most {MOST_GROUPS} groups, {self._groups} has more"
                     )
-            done(len(batch.labels))
+            done(len(block.labels))
+        if rows == 0:
+            raise InputError(f"{self.path} must hold a weight above 0 in {self._weights}, got none")
         if distributions:
-            raise BadFile(
+            raise InputError(
                 f"{self.path} holds probabilities in {self._scores}, where logits were expected: every row "
                 f"is at least 0 and sums to 1; name them with --probs {self._scores}"
             )
-        if not counted:
-            raise BadFile(f"{self.path} must hold a weight above 0 in {self._weights}, got none")
         return Scan(
+            rows=rows,
             labels_sha256=labels.hexdigest(),
             weights_sha256=weights.hexdigest() if self.has_weights else None,
             groups=tuple(sorted(groups)),
-            classes=int(seen.sum()),
+            label_weights=label_weights,
         )
 
     def classifier(self) -> tuple[Tensor, Tensor] | None:
@@ -193,7 +207,7 @@ class Predictions:
         offset = torch.zeros(self.num_classes) if bias is None else _whole(self._table, bias)
         for name, values in ((weight, loaded), (bias, offset)):
             if not values.isfinite().all():
-                raise BadFile(f"{self.path} must hold finite numbers in {name}")
+                raise InputError(f"{self.path} must hold finite numbers in {name}")
         return loaded, offset
 
     def _wanted(self) -> list[str]:
@@ -210,17 +224,17 @@ class Predictions:
         shape = columns[self._scores].shape
         self._require_kind(self._scores, "float", "floats")
         if len(shape) != 2:
-            raise BadFile(f"{self.path} must hold (N, K) values in {self._scores}, got the shape {shape}")
+            raise InputError(f"{self.path} must hold (N, K) values in {self._scores}, got the shape {shape}")
         rows, num_classes = shape
         if rows == 0:
-            raise BadFile(f"{self.path} holds no rows in {self._scores}")
+            raise InputError(f"{self.path} holds no rows in {self._scores}")
         if num_classes < 2:
-            raise BadFile(f"{self.path} must hold at least 2 classes in {self._scores}, got {num_classes}")
+            raise InputError(f"{self.path} must hold at least 2 classes in {self._scores}, got {num_classes}")
         self._require_kind(self._labels, "integer", "integers")
         vectors = [name for name in (self._labels, self._weights, self._groups) if name is not None]
         for name in vectors:
             if len(columns[name].shape) != 1:
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must hold one value for each row in {name}, "
                     f"got the shape {columns[name].shape}"
                 )
@@ -231,14 +245,14 @@ class Predictions:
         if self._features is not None:
             self._require_kind(self._features, "float", "floats")
             if len(columns[self._features].shape) != 2 or columns[self._features].shape[1] < 1:
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must hold (N, D) values in {self._features}, "
                     f"got the shape {columns[self._features].shape}"
                 )
             self._check_classifier(num_classes, columns[self._features].shape[1])
         for name in self._wanted():
             if columns[name].shape[0] != rows:
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must hold as many rows in {name} as in {self._scores}, "
                     f"got {columns[name].shape[0]} and {rows}"
                 )
@@ -249,7 +263,7 @@ class Predictions:
             if name is not None:
                 self._require_kind(name, "float", "floats")
                 if self._table.columns[name].shape != shape:
-                    raise BadFile(
+                    raise InputError(
                         f"{self.path} must hold the shape {shape} in {name}, "
                         f"got {self._table.columns[name].shape}"
                     )
@@ -257,7 +271,7 @@ class Predictions:
     def _require_kind(self, name: str, kinds: str | tuple[str, ...], words: str) -> None:
         kind = self._table.columns[name].kind
         if kind not in (kinds if isinstance(kinds, tuple) else (kinds,)):
-            raise BadFile(f"{self.path} must hold {words} in {name}, got {kind}")
+            raise InputError(f"{self.path} must hold {words} in {name}, got {kind}")
 
     def _batch(self, arrays: dict[str, Array], start: int) -> Batch:
         scores = _tensor(arrays[self._scores])
@@ -265,7 +279,7 @@ class Predictions:
         self._check_scores(scores, start)
         if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
             row = int(((labels < 0) | (labels >= self.num_classes)).argmax())
-            raise BadFile(
+            raise InputError(
                 f"{self.path} must hold labels in 0..{self.num_classes - 1} in {self._labels}, "
                 f"got {labels[row]} in row {start + row}"
             )
@@ -275,7 +289,7 @@ class Predictions:
             wrong = ~(weights >= 0) | weights.isinf()
             if wrong.any():
                 row = int(wrong.int().argmax())
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must hold finite weights of at least 0 in {self._weights}, "
                     f"got {float(weights[row])} in row {start + row}"
                 )
@@ -284,7 +298,7 @@ class Predictions:
             features = _tensor(arrays[self._features])
             finite = features.isfinite().all(-1)
             if not finite.all():
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must hold finite numbers in {self._features}, "
                     f"got others in row {start + int((~finite).int().argmax())}"
                 )
@@ -302,7 +316,7 @@ class Predictions:
             if wrong.any():
                 row = int(wrong.int().argmax())
                 values = scores[row].double()
-                raise BadFile(
+                raise InputError(
                     f"{self.path} must hold probabilities in {self._scores}, each row in 0..1 and summing to "
                     f"1, got values in {float(values.min()):g}..{float(values.max()):g} with a sum of "
                     f"{float(values.sum()):g} in row {start + row}"
@@ -312,7 +326,7 @@ class Predictions:
         wrong = ~largest.isfinite()
         if wrong.any():
             row = int(wrong.int().argmax())
-            raise BadFile(
+            raise InputError(
                 f"{self.path} must hold logits in {self._scores} without NaN or +inf and not all of them "
                 f"-inf, got a largest value of {float(largest[row])} in row {start + row}"
             )
@@ -322,10 +336,10 @@ def _find(table: Table, what: str, given: str | None, prefix: str) -> str | None
     if given is not None:
         if given in table.columns:
             return given
-        raise BadFile(f"{table.path} has no {given}, {_what_it_holds(table)}")
+        raise InputError(f"{table.path} has no {given}, {_what_it_holds(table)}")
     found = [prefix + name for name in _USUAL[what] if prefix + name in table.columns]
     if len(found) > 1:
-        raise BadFile(
+        raise InputError(
             f"{table.path} holds {' and '.join(found)}: say which are the {what.replace('_', ' ')} "
             f"with --{what.replace('_', '-')} NAME"
         )
@@ -335,14 +349,14 @@ def _find(table: Table, what: str, given: str | None, prefix: str) -> str | None
 def _choose(table: Table, logits: str | None, probs: str | None, names: Names) -> bool:
     """Whether to take the probabilities rather than the logits."""
     if logits is None and probs is None:
-        raise BadFile(
+        raise InputError(
             f"{table.path} holds neither logits ({_usual('logits')}) nor probabilities ({_usual('probs')}), "
             f"{_what_it_holds(table)}"
         )
     if logits is None or probs is None:
         return logits is None
     if (names.logits is None) == (names.probs is None):
-        raise BadFile(
+        raise InputError(
             f"{table.path} holds logits in {logits} and probabilities in {probs}: "
             "name the ones to take with --logits or --probs"
         )

@@ -9,7 +9,7 @@ from labelsmooth.audit.predictions import Names, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.audit.split import Fitting
-from labelsmooth.audit.table import BadFile
+from labelsmooth.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +34,7 @@ def run_audit(settings: Settings) -> Audit:
         All numbers and what the pictures need.
 
     Raises:
-        BadFile: a file cannot be used.
+        ValueError: a file cannot be used.
         OSError: it may not be read.
 
     Cost: a few passes over each file and some more over the rows that are fitted on, in blocks of 4 MB.
@@ -58,12 +58,10 @@ def run_audit(settings: Settings) -> Audit:
             opened.append((label, predictions, fitting, scan))
         models = []
         for label, predictions, fitting, scan in opened:
-            progress.begin(f"{label}: measuring", 0)
             models.append(measure(label, predictions, fitting, scan, settings.bins, progress))
             accuracy = models[-1].metrics["accuracy"].value
             progress.model_done(
-                f"{label}, {predictions.rows:,} rows, {predictions.num_classes} classes, "
-                f"accuracy {accuracy:.2%}"
+                f"{label}, {scan.rows:,} rows, {predictions.num_classes} classes, accuracy {accuracy:.2%}"
             )
         pairs, notes = [], []
         first = opened[0]
@@ -87,7 +85,7 @@ def _check_fit(predictions: Predictions, validation: Predictions) -> None:
         ("kind of scores", _kind(predictions), _kind(validation)),
     ):
         if mine != its:
-            raise BadFile(
+            raise InputError(
                 f"{validation.path} must have the {name} of {predictions.path}, got {its} and {mine}"
             )
 
@@ -101,8 +99,8 @@ def _unpaired(
 ) -> str | None:
     """Why the rows of two files are not the same; None where they are."""
     one, two = f"{other[0]} and {first[0]}", "cannot be compared row by row"
-    if other[1].rows != first[1].rows:
-        return f"{one} {two}: they have {other[1].rows:,} and {first[1].rows:,} rows."
+    if other[3].rows != first[3].rows:
+        return f"{one} {two}: they have {other[3].rows:,} and {first[3].rows:,} rows."
     if other[1].num_classes != first[1].num_classes:
         return f"{one} {two}: they have {other[1].num_classes} and {first[1].num_classes} classes."
     if other[3].labels_sha256 != first[3].labels_sha256:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -21,18 +22,22 @@ class SafetensorsTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.columns: dict[str, Column] = {}
         with reading(path, _DAMAGE), safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
-                tensor = tensors.get_slice(name)
-                kind = tensor.get_dtype()
-                self.columns[name] = Column(shape=tuple(tensor.get_shape()), kind=_KINDS.get(kind, kind))
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 (no mapping)
+            told = {name: (tensor.get_shape(), tensor.get_dtype()) for name, tensor in slices.items()}
+        self.columns: dict[str, Column] = {
+            name: Column(shape=tuple(shape), kind=_KINDS.get(kind, kind))
+            for name, (shape, kind) in told.items()
+        }
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
         total = self.columns[names[0]].shape[0]
         # the map is opened anew now and then, which gives back its pages
         for first in range(0, total, _MAPPED_BLOCKS * rows):
-            with reading(self.path, _DAMAGE), safe_open(self.path, framework="pt") as tensors:
-                slices = {name: tensors.get_slice(name) for name in names}
+            with reading(self.path, _DAMAGE):
+                tensors: Any = safe_open(self.path, framework="pt")
+            with tensors:
                 for start in range(first, min(total, first + _MAPPED_BLOCKS * rows), rows):
-                    yield {name: values[start : start + rows] for name, values in slices.items()}
+                    with reading(self.path, _DAMAGE):
+                        block = {name: tensors.get_slice(name)[start : start + rows] for name in names}
+                    yield block

@@ -18,10 +18,6 @@ Array: TypeAlias = Tensor | npt.NDArray[Any]
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 
 
-class BadFile(InputError):
-    """A file that cannot be used: one sentence that names it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """What a file says of one of its arrays."""
@@ -40,7 +36,7 @@ class Table(Protocol):
         """The named arrays, all of equal length, in blocks of at most so many rows, from the first on.
 
         Raises:
-            BadFile: the file is damaged, or its rows are not what it announced.
+            ValueError: the file is damaged, or its rows are not what it announced.
         """
         ...
 
@@ -49,19 +45,20 @@ def open_table(path: Path) -> Table:
     """Open a file of predictions by its suffix; none of its rows are read yet.
 
     Raises:
-        BadFile: there is no such file, it is of another kind, or it is damaged where it says what it holds.
+        ValueError: there is no such file, it is of another kind, or it is damaged where it says what it
+            holds.
         OSError: it may not be read.
         ModuleNotFoundError: the package that reads it is missing; `labelsmooth[audit]` brings it.
     """
     if path.is_dir():
-        raise BadFile(f"{path} is a folder, expected a file of predictions")
+        raise InputError(f"{path} is a folder, expected a file of predictions")
     if not path.exists():
-        raise BadFile(f"there is no file {path}")
+        raise InputError(f"there is no file {path}")
     if not path.is_file():
-        raise BadFile(f"{path} is no ordinary file")
+        raise InputError(f"{path} is no ordinary file")
     with path.open("rb") as stream:  # so that what may not be read says so, whatever its kind
         if not stream.read(1):
-            raise BadFile(f"{path} is empty")
+            raise InputError(f"{path} is empty")
     match path.suffix.lower():
         case ".npz":
             from labelsmooth.audit.npz import NpzTable
@@ -75,18 +72,19 @@ def open_table(path: Path) -> Table:
             from labelsmooth.audit.parquet import ParquetTable
 
             return ParquetTable(path)
-    raise BadFile(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    raise InputError(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 @contextmanager
 def reading(path: Path, damage: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """Turn what a package raises for a file that is cut short or altered into one sentence."""
+    """Turn what a package raises for a file that is cut short or altered into one sentence.
+
+    Only calls of that package belong inside: an error of ours would look like one of the file.
+    """
     try:
         yield
-    except BadFile:
-        raise
     except damage as error:
         cause = " ".join(str(error).split())[:200]
-        raise BadFile(
+        raise InputError(
             f"{path} is no {path.suffix} file, or is damaged ({cause or type(error).__name__})"
         ) from error

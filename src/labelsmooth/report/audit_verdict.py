@@ -15,6 +15,8 @@ CANNOT_TELL = "cannot tell"
 # trained with hard labels (docs/findings.md).
 POOR, RICH = LARGEST_WRONG_SPREAD, 0.24
 
+_BY_CHANCE = "no more than one and the same answer for all rows could be ({:.2%})"
+
 # Counts of rows stay below; what does not is written with its power of ten.
 _LARGE = 1e12
 
@@ -102,7 +104,8 @@ def headlines(audit: Audit) -> tuple[str, ...]:
             else confidence.answer
         )
         accuracy = with_interval(model.metrics["accuracy"], "accuracy")
-        parts.append(f"{model.name} is right on {accuracy} of its rows and {answer}.")
+        chance = f", {_BY_CHANCE.format(model.chance)}," if _at_chance(model) else ""
+        parts.append(f"{model.name} is right on {accuracy} of its rows{chance} and {answer}.")
     return tuple(parts)
 
 
@@ -136,7 +139,8 @@ def with_interval(interval: Interval, metric: str, *, unit: bool = True) -> str:
 
 def _confidence(model: Measured) -> Finding:
     question = "Is it as sure as it is right?"
-    over, ece = model.metrics["over_confidence"], with_interval(model.metrics["ece"], "ece")
+    over, error = model.metrics["over_confidence"], model.metrics["ece"]
+    ece = with_interval(error, "ece")
     if over.low > 0 or over.high < 0:
         above = over.low > 0
         amount = over if above else Interval(value=-over.value, low=-over.high, high=-over.low)
@@ -145,6 +149,13 @@ def _confidence(model: Measured) -> Finding:
             answer="over-confident" if above else "under-confident",
             sentence=f"Mean confidence is {with_interval(amount, 'over_confidence')} "
             f"{'above' if above else 'below'} the accuracy; the ECE is {ece}.",
+        )
+    if error.low > 0:
+        return Finding(
+            question=question,
+            answer="over-confident on some rows and under-confident on others",
+            sentence=f"Mean confidence minus accuracy is {with_interval(over, 'over_confidence')}, but only "
+            f"because the two cancel on the whole: the ECE is {ece}.",
         )
     return Finding(
         question=question,
@@ -162,11 +173,11 @@ def _temperature(model: Measured) -> Finding:
     change, before, after = (
         model.metrics[f"{name}_temperature"] for name in ("nll_change_by", "ece_before", "ece_after")
     )
-    if math.isnan(change.value):  # infinite with and without it: what is left is the ECE
-        helps, harms = after.high < before.low, after.low > before.high
+    helps = change.high < 0 or after.high < before.low
+    harms = change.low > 0 or after.low > before.high
+    if math.isnan(change.value):  # no change of it, up or down, is told then
         nll = "the NLL is infinite with it and without it"
     else:
-        helps, harms = change.high < 0, change.low > 0
         nll = (
             f"the NLL is {with_interval(model.metrics['nll_after_temperature'], 'nll')} instead of "
             f"{with_interval(model.metrics['nll_before_temperature'], 'nll')}, a change of "
@@ -174,7 +185,12 @@ def _temperature(model: Measured) -> Finding:
         )
     return Finding(
         question=question,
-        answer="yes" if helps else "no, it harms" if harms else CANNOT_TELL,
+        answer={
+            (True, False): "yes",
+            (False, True): "no, it harms",
+            (True, True): "the NLL and the ECE disagree",
+            (False, False): CANNOT_TELL,
+        }[helps, harms],
         sentence=f"T = {with_interval(temperature, 'temperature')}; with it {nll}, and the ECE is "
         f"{with_interval(after, 'ece')} instead of {with_interval(before, 'ece')}.",
     )
@@ -204,6 +220,8 @@ def _repair(model: Measured) -> Finding:
 def _smoothing(model: Measured) -> Finding:
     question = "Was it trained with label smoothing?"
     found = model.recovered
+    if found.uniform is not None and _at_chance(model):
+        return Finding(question=question, answer=CANNOT_TELL, sentence=_learned_nothing(model))
     if found.uniform is None or found.others is None:
         reason = f"{found.reason}."
         told = found.verdict == "hard" or found.correct < FEWEST_ROWS or model.num_classes == 2
@@ -237,6 +255,8 @@ def _teacher(model: Measured) -> Finding:
             sentence="That shows in how the wrong classes of a row differ, which takes three classes, none "
             f"of them with the probability 0, and {FEWEST_ROWS} rows that are classified correctly.",
         )
+    if _at_chance(model):
+        return Finding(question=question, answer="probably", sentence=_learned_nothing(model))
     if found.wrong_spread <= POOR:
         answer = "probably"
     else:
@@ -252,6 +272,16 @@ def _teacher(model: Measured) -> Finding:
         f"{teacher.equivalent_smoothing:.2g}, and how that is shared among the wrong classes is "
         f"{teacher.wrong_information:.2f} nats from equal, of at most {most:.2f}.",
     )
+
+
+def _at_chance(model: Measured) -> bool:
+    """Whether its accuracy may be that of one answer for all rows."""
+    return model.metrics["accuracy"].low <= model.chance
+
+
+def _learned_nothing(model: Measured) -> str:
+    accuracy = with_interval(model.metrics["accuracy"], "accuracy")
+    return f"It is right on {accuracy} of its rows, {_BY_CHANCE.format(model.chance)}."
 
 
 def _eps(interval: Interval) -> str:
