@@ -99,6 +99,8 @@ def test_half_precision_students_and_any_shape():
         ({"teacher_logits": torch.zeros(40, 5)}, ValueError, r"one shape .*, got \(40, 6\) and \(40, 5\)"),
         ({"student_logits": np.zeros((40, 6))}, TypeError, "student_logits must be a float16"),
         ({"target": torch.full((40,), 6)}, ValueError, "got 6"),
+        ({"target": None}, ValueError, "without target must have beta = 1, got 0.5"),
+        ({"target": torch.zeros(40)}, TypeError, "target must hold integer class indices, got torch.float32"),
     ],
 )
 def test_bad_distillations_are_refused(change, error, message):
@@ -112,6 +114,71 @@ def test_bad_distillations_are_refused(change, error, message):
     }
     with pytest.raises(error, match=message):
         distillation_loss(**(arguments | change))
+
+
+def test_maps_are_their_rows_and_labels_may_be_missing():
+    student, teacher, target = random_rows(24)
+    weight = torch.arange(24).double() % 3
+    expected = distillation_loss(
+        student, teacher, target, 0.4, 3.0, row_weight=weight, reduction="none"
+    ).reshape(2, 3, 4)
+    maps = [rows.reshape(2, 3, 4, 6).movedim(-1, 1) for rows in (student, teacher)]
+    loss = distillation_loss(
+        *maps, target.reshape(2, 3, 4), 0.4, 3.0, class_axis=1,
+        row_weight=weight.reshape(2, 3, 4), reduction="none",
+    )  # fmt: skip
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    p = (teacher / 3).softmax(-1)
+    soft = -9 * (p * (student / 3).log_softmax(-1)).sum(-1)
+    torch.testing.assert_close(
+        distillation_loss(student, teacher, None, 1, 3.0), soft.mean(), rtol=1e-12, atol=0
+    )
+    without = distillation_loss(
+        *maps, None, 1, 3.0, class_axis=1, row_weight=(weight > 0).reshape(2, 3, 4).double()
+    )
+    torch.testing.assert_close(without, soft[weight > 0].mean(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("ignore_index", [-100, -1, 255])
+def test_narrow_labels_are_those_of_int64(dtype, ignore_index):
+    """-100 is 156 among the values of uint8, and -1 is 255."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, 256, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 156, 1, 255])
+    kept = labels != ignore_index
+    hard = F.cross_entropy(student[kept], labels[kept])
+    soft = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)[kept].mean()
+    loss = distillation_loss(student, teacher, labels.to(dtype), 0.5, 1.0, ignore_index=ignore_index)
+    torch.testing.assert_close(loss, (hard + soft) / 2, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (6,), (2, 3, 1), (1, 2, 3)])
+@pytest.mark.parametrize("class_axis", [-1, 1])
+def test_targets_of_another_layout_are_refused(shape, class_axis):
+    logits = torch.randn(2, 3, 5).movedim(-1, class_axis)
+    with pytest.raises(ValueError, match=r"\(2, 3\), got "):
+        distillation_loss(
+            logits, logits, torch.zeros(shape, dtype=torch.long), 0.5, 2.0, class_axis=class_axis
+        )
+
+
+def test_weights_of_a_teacher_are_rows_that_many_times():
+    _, logits, target = random_rows(24)
+    weight = torch.arange(24) % 3
+    ignored = torch.where(weight > 0, target, 9)
+    teacher, expected = Teacher(), Teacher()
+    teacher.update(
+        logits.reshape(2, 12, 6).movedim(-1, 1),
+        ignored.reshape(2, 12),
+        weight.reshape(2, 12),
+        ignore_index=9,
+        class_axis=1,
+    )
+    expected.update(logits.repeat_interleave(weight, 0), target.repeat_interleave(weight))
+    for name in ("equivalent_smoothing", "wrong_information", "wrong_sd", "gap"):
+        assert getattr(teacher.compute(), name) == pytest.approx(getattr(expected.compute(), name), rel=1e-12)
+    assert teacher.compute().rows == int((weight > 0).sum())
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-12, 0.1, 0.5])
@@ -156,7 +223,7 @@ def test_a_teacher_in_parts_is_the_same():
     first.merge(second)
     for name, value in vars(whole.compute()).items():
         assert getattr(first.compute(), name) == pytest.approx(value, rel=1e-12), name
-    with pytest.raises(ValueError, match="same temperature can be merged, got 1 and 2"):
+    with pytest.raises(ValueError, match="same options.*got temperature=1 and temperature=2"):
         first.merge(Teacher(2.0))
     first.reset()
     with pytest.raises(ValueError, match="at least one row, got none"):

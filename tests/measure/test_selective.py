@@ -107,7 +107,7 @@ def test_the_oracle_at_any_size(rows, errors):
     with mpmath.workdps(40):
         harmonic = mpmath.digamma(rows + 1) - mpmath.digamma(correct + 1)
         expected = float((errors - correct * harmonic) / rows)
-    result = float(selective._oracle_aurc(rows, np.array([errors]))[0])
+    result = float(selective._oracle_aurc(*(np.array([number]) for number in (rows, errors, errors)))[0])
     assert result == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
@@ -406,6 +406,126 @@ def test_intervals_are_a_function_of_rows_seed_and_level():
     all_right = of_scores(np.arange(9), np.ones(9, bool)).intervals(replicates=100)
     assert (all_right["aurc"].low, all_right["aurc"].high) == (0, 0)
     assert (all_right["coverage_at_1pct_risk"].low, all_right["accuracy"].high) == (1, 1)
+
+
+# --- weights
+
+
+def naive_weighted(confidence, correct, weight):
+    points = []
+    for t in sorted(set(confidence), reverse=True):
+        taken = confidence >= t
+        points.append((math.fsum(weight[taken]), math.fsum((weight * ~correct)[taken])))
+    total = points[-1][0]
+    risk_at = {t: e / a for t, (a, e) in zip(sorted(set(confidence), reverse=True), points, strict=True)}
+    return {
+        "coverage": [a / total for a, _ in points],
+        "risk": [e / a for a, e in points],
+        "accuracy": 1 - points[-1][1] / total,
+        "aurc": math.fsum(w * risk_at[c] for w, c in zip(weight, confidence, strict=True)) / total,
+        "augrc": auc([0, *(a / total for a, _ in points)], [0, *(e / total for _, e in points)]),
+    }
+
+
+def weighted(confidence, correct, weight, **options):
+    measure = Selective(**options)
+    measure.update_scores(confidence, correct, weight)
+    return measure
+
+
+@given(seed=seeds, values=st.sampled_from([1, 12, 10**6]))
+def test_weighted_curve_and_areas_are_their_definitions(seed, values):
+    confidence, correct = drawn(seed, values=values)
+    weight = np.random.default_rng(seed).gamma(0.5, size=40) + 1e-6
+    result = weighted(confidence, correct, weight).compute()
+    for name, value in naive_weighted(confidence, correct, weight).items():
+        np.testing.assert_allclose(getattr(result, name), value, rtol=1e-12, atol=1e-15)
+    assert result.rows == 40
+    for scale in (0.1, 3.0):  # what all rows weigh does not matter
+        same, plain = weighted(confidence, correct, np.full(40, scale)).compute(), naive(confidence, correct)
+        once = of_scores(confidence, correct).compute()
+        assert same.aurc == pytest.approx(plain["aurc"], rel=1e-12)
+        assert same.oracle_aurc == pytest.approx(once.oracle_aurc, rel=1e-12, abs=1e-15)
+        for share in (0, 0.1, 0.25, 0.3, 1):
+            assert same.coverage_at(share) == pytest.approx(once.coverage_at(share), rel=1e-12)
+            assert same.risk_at(share) == pytest.approx(once.risk_at(share), rel=1e-12)
+
+
+@given(seed=seeds, capacity=st.sampled_from([4, 2**20]))
+def test_a_row_of_weight_three_is_three_rows_and_one_of_weight_none_is_none(seed, capacity):
+    confidence, correct = drawn(seed)
+    weight = np.random.default_rng(seed).integers(0, 4, 40)
+    weight[0] = 1
+    repeated = of_scores(np.repeat(confidence, weight), np.repeat(correct, weight), capacity=capacity)
+    parts, later = Selective(capacity), Selective(capacity)
+    parts.update_scores(confidence[:20], correct[:20], weight[:20])
+    later.update_scores(confidence[20:], correct[20:], weight[20:])
+    parts.merge(later)
+    result, expected = parts.compute(), repeated.compute()
+    assert result.rows == (weight > 0).sum()
+    for mine, its in zip(arrays(result), arrays(expected), strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-12)
+    for share in (0, 0.1, 0.3, 1):
+        assert result.coverage_at(share) == pytest.approx(expected.coverage_at(share))
+        assert result.risk_at(share) == pytest.approx(expected.risk_at(share))
+    loaded = Selective(capacity)
+    loaded.load(parts.state())
+    assert loaded.compute().accepted[-1] == weight.sum()
+
+
+def test_weighted_intervals_are_those_of_drawing_rows_again():
+    confidence, correct = drawn(5, rows=300, values=30)  # about ten rows of several weights to a group
+    rng = np.random.default_rng(0)
+    weight = rng.gamma(1.0, size=300) + 0.1 + correct
+    measure = weighted(confidence, correct, weight)
+    intervals = measure.intervals(replicates=2000, coverages=(0.8,))
+    again = []
+    for _ in range(1000):
+        rows = rng.integers(0, 300, 300)
+        again.append(weighted(confidence[rows], correct[rows], weight[rows]).compute())
+    for name, values in {
+        "accuracy": [r.accuracy for r in again],
+        "aurc": [r.aurc for r in again],
+        "augrc": [r.augrc for r in again],
+        "risk_at_80pct_coverage": [r.risk_at(0.8) for r in again],
+    }.items():
+        low, high = np.quantile(values, [0.025, 0.975])
+        assert intervals[name].low == pytest.approx(low, abs=0.12 * (high - low)), name
+        assert intervals[name].high == pytest.approx(high, abs=0.12 * (high - low)), name
+
+
+def test_every_way_to_count_takes_weights_and_leaves_ignored_rows_out(digits):
+    logits, target = (torch.from_numpy(part[:200]) for part in digits)
+    weight = torch.arange(200).remainder(3)
+    kept = weight > 0
+    expected = Selective()
+    expected.update(logits[kept], target[kept], weight[kept])
+    by_probs, by_stats, maps = Selective(), Selective(), Selective()
+    by_probs.update_probs(logits.softmax(-1), target, weight)
+    by_stats.update_stats(row_stats(logits, target[:, None]), weight)
+    ignored = torch.where(kept, target, 255).reshape(2, 10, 10)
+    maps.update(
+        logits.reshape(2, 10, 10, 10).movedim(-1, 1),
+        ignored,
+        weight.reshape(2, 10, 10),
+        ignore_index=255,
+        class_axis=1,
+    )
+    for measure in (by_probs, by_stats, maps):
+        assert measure.compute().aurc == pytest.approx(expected.compute().aurc, rel=1e-12)
+    whole, dropped = (
+        PNorm().fit(logits, target, weight),
+        PNorm().fit(logits[kept], target[kept], weight[kept]),
+    )
+    assert whole.aurc_of_p.tolist() == dropped.aurc_of_p.tolist()
+    with pytest.raises(ValueError, match="fd_shifts knows no weights"):
+        maps.compute().peer_aurc("fd_shifts")
+    for bad, message in ((weight[:7], r"\(200,\), got \(7,\)"), (weight - 1, "at least 0, got -1")):
+        for method, rows in ((Selective().update, logits), (Selective().update_probs, logits.softmax(-1))):
+            with pytest.raises(ValueError, match=message):
+                method(rows, target, bad)
+        with pytest.raises(ValueError, match=message):
+            Selective().update_scores(logits[:, 0], kept, bad)
 
 
 # --- the repair

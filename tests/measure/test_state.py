@@ -67,7 +67,7 @@ def test_a_state_of_other_options_is_refused():
     for measure in (Calibration(7), Calibration(8, classwise=True)):
         with pytest.raises(ValueError, match=r"needs arrays .*, got"):
             measure.load(other.state())
-    with pytest.raises(ValueError, match="a state has count and errors of shape"):
+    with pytest.raises(ValueError, match="a state has weight, .* of shape"):
         Selective().load({"count": np.zeros(3, np.int64), "errors": np.zeros(3, np.int64)})
 
 

@@ -130,10 +130,11 @@ def measure(
             after.update_stats(stats, rest.weights)
             gain = stats.nll - _stats(rest_logits, rest.labels).nll
             change.update(gain.numpy(), _weights(rest))
-        repaired.update_scores(fit.repair.confidence(rest_logits), rest_logits.argmax(-1) == rest.labels)
+        right = rest_logits.argmax(-1) == rest.labels
+        repaired.update_scores(fit.repair.confidence(rest_logits), right, rest.weights)
         gaps.update(logits, batch.labels)
         recovery.update(logits, batch.labels)
-        teacher.update(logits, batch.labels)
+        teacher.update(logits, batch.labels, batch.weights)
         if layer is not None:
             layer.update(batch)
         for group in np.unique(batch.groups) if batch.groups is not None else ():
@@ -242,7 +243,7 @@ def _fit(name: str, predictions: Predictions, fitting: Fitting, scan: Scan, prog
     batches = _FitBatches(fitting, predictions.are_probs)
     if next(iter(batches), None) is None:
         raise _too_few(predictions, fitting, scan)
-    repair = PNorm().fit_batches((logits, labels) for logits, labels, _ in batches)
+    repair = PNorm().fit_batches(batches)
     if batches.zeros:
         note = (
             f"No temperature can be told: {batches.zeros:,} of the {_in_words(batches.rows)} that it is "
@@ -277,11 +278,11 @@ class _Rows:
         self.rows += len(batch.labels)
         if are_probs:
             self.calibration.update_probs(batch.scores, batch.labels, batch.weights)
-            self.selective.update_probs(batch.scores, batch.labels)
+            self.selective.update_probs(batch.scores, batch.labels, batch.weights)
         else:
             stats = _stats(as_logits(batch.scores, are_probs), batch.labels)
             self.calibration.update_stats(stats, batch.weights)
-            self.selective.update_stats(stats)
+            self.selective.update_stats(stats, batch.weights)
 
     def with_rows_of(self, other: _Rows) -> _Rows:
         """The measures of both sets together."""
@@ -414,13 +415,13 @@ def _notes(predictions: Predictions, calibration: CalibrationResult, curve: Sele
             f"The NLL is infinite: {calibration.infinite_nll_rows:,} of {calibration.rows:,} rows give their "
             "label the probability 0."
         )
-    if curve.errors[-1] < _FEW_ERRORS:
+    if round(curve.rows * (1 - curve.accuracy)) < _FEW_ERRORS:
         yield (
             f"Fewer than {_FEW_ERRORS} of its rows are wrong: the intervals of AURC, AUGRC and the coverage "
             "are too short then, since a bootstrap knows nothing of errors that did not occur."
         )
     if predictions.has_weights:
-        yield "Accuracy and calibration are weighted by row; selective prediction and logit gaps are not."
+        yield "All numbers are weighted by row, but for the logit gaps and what is said of smoothing."
 
 
 def measure_pair(
@@ -454,5 +455,6 @@ def _change_by_repair(
         rest = batch.select(~drawn)
         rows = _numbers(rest, are_probs)
         confidence = repair.confidence(as_logits(rest.scores, are_probs)).numpy()
-        moved.update(new.of(confidence, rows.correct) - old.of(rows.confidence, rows.correct))
+        change = new.of(confidence, rows.correct) - old.of(rows.confidence, rows.correct)
+        moved.update(change, _weights(rest))
     return moved.interval()

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from numbers import Real
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from labelsmooth.checks import FLOAT_DTYPES, require_logits
+from labelsmooth.checks import FLOAT_DTYPES, as_classes, require_logits
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses import ReductionName, cross_entropy
-from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, require_usable
+from labelsmooth.measure.inputs import Array, as_tensor, classes_last, logit_rows, require_usable
+from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
 
 # logits widened to float64 at a time: 8 MB
 _PIECE = 2**20
@@ -43,12 +45,14 @@ class Agreement:
 def distillation_loss(
     student_logits: Tensor,  # (..., K)
     teacher_logits: Tensor,  # (..., K)
-    target: Tensor,  # (...)
+    target: Tensor | None,  # (...)
     beta: float,
     temperature: float,
     scale_t2: bool = True,
     *,
     ignore_index: int = -100,
+    class_axis: int = -1,
+    row_weight: Tensor | None = None,  # (...)
     reduction: ReductionName = "mean",
 ) -> Tensor:
     """The loss of a student that learns from labels and from a teacher, in nats.
@@ -59,11 +63,13 @@ def distillation_loss(
     Args:
         student_logits: (…, K) floats, K ≥ 2.
         teacher_logits: (…, K) floats; −inf is a class of probability 0. No gradient goes to the teacher.
-        target: (…) class indices in 0..K−1, or `ignore_index`.
+        target: (…) class indices in 0..K−1, or `ignore_index`; None where β = 1 needs no labels.
         beta: the teacher's share β in [0, 1].
         temperature: T > 0.
         scale_t2: whether the factor T² is there.
         ignore_index: rows with this target have no loss and no gradient.
+        class_axis: of the logits; 1 in maps (N, K, H, W) with targets (N, H, W).
+        row_weight: (…) factors on the rows' losses; a row with 0 does not count.
         reduction: "none", "sum", or "mean" over the rows that count.
 
     Returns:
@@ -71,7 +77,8 @@ def distillation_loss(
 
     Raises:
         TypeError: logits that are no floats, or a number that is none.
-        ValueError: logits of two shapes, a β or T out of range, or what `cross_entropy` refuses.
+        ValueError: logits of two shapes, a target of another layout, a β or T out of range, no target with
+            β < 1, or what `cross_entropy` refuses.
 
     Cost: two cross-entropies, and three tensors of the size of the logits.
 
@@ -95,20 +102,41 @@ def distillation_loss(
     if not 0 <= beta <= 1:
         raise InputError(f"beta must lie in [0, 1], got {beta}")
     _require_temperature(temperature)
-    num_classes = student_logits.shape[-1]
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    student = student_logits.reshape(-1, num_classes)
-    teacher = teacher_logits.detach().reshape(-1, num_classes)
-    labels = target.reshape(-1)
-    hard = cross_entropy(student, labels, ignore_index=ignore_index, reduction=reduction)
-    soft = cross_entropy(
+    # the layout of `cross_entropy`: as views, so that maps are not copied
+    student, teacher = (
+        classes_last(logits, class_axis, name).movedim(-1, min(1, logits.dim() - 1))
+        for name, logits in (
+            ("student_logits", student_logits),
+            ("teacher_logits", teacher_logits.detach()),
+        )
+    )
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    rows = student[:, 0].shape if student.dim() > 1 else torch.Size()
+    counted = student.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
+    if target is None:
+        if beta != 1:
+            raise InputError(f"a loss without target must have beta = 1, got {beta}")
+    else:
+        target = as_classes(target, "target")
+        if target.shape != rows:
+            raise InputError(
+                f"target must have the shape of the logits without their classes, {tuple(rows)}, "
+                f"got {tuple(target.shape)}"
+            )
+        counted = torch.where(target != ignore_index, counted, 0)
+    loss = cross_entropy(
         student.to(dtype) / temperature,
-        torch.softmax(teacher.to(dtype) / temperature, -1),
-        row_weight=(labels != ignore_index).to(dtype),
+        (teacher.to(dtype) / temperature).softmax(min(1, student.dim() - 1)),
+        row_weight=counted,
         reduction=reduction,
     )
-    loss = (1 - beta) * hard + beta * (temperature**2 if scale_t2 else 1) * soft
-    return loss.reshape(target.shape) if reduction == "none" else loss
+    loss = beta * (temperature**2 if scale_t2 else 1) * loss
+    if target is None:
+        return loss
+    hard = cross_entropy(
+        student, target, ignore_index=ignore_index, row_weight=row_weight, reduction=reduction
+    )
+    return (1 - beta) * hard + loss
 
 
 class Teacher:
@@ -133,7 +161,7 @@ class Teacher:
         TypeError: the temperature is no number.
         ValueError: it is not positive and finite.
 
-    Cost: the state is five numbers whatever the number of rows.
+    Cost: the state is six numbers whatever the number of rows.
 
     Example:
         >>> teacher = Teacher()
@@ -154,44 +182,66 @@ class Teacher:
     def reset(self) -> None:
         """Forget every row."""
         self._rows = 0
+        self._weight = 0.0
         self._smoothing = self._information = self._sd = self._gap = 0.0
 
-    def update(self, logits: Array, target: Array) -> None:
+    def update(
+        self,
+        logits: Array,
+        target: Array,
+        weight: Array | None = None,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> None:
         """Count rows of the teacher's logits; of probabilities p give log p.
 
         Args:
             logits: (…, K) floats, K ≥ 2; −inf is a class with probability 0.
-            target: (…) integers in 0..K−1.
+            target: (…) integers in 0..K−1, or `ignore_index`.
+            weight: (…) finite numbers ≥ 0, by which all means are weighted; rows of weight 0 do not count.
+            ignore_index: rows with this target do not count.
+            class_axis: of `logits`; 1 in maps (N, K, H, W) with targets (N, H, W).
 
         Raises:
             TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
-            ValueError: the shapes do not fit, a target is out of range, a logit is NaN or +inf, or all logits
-                of a row are −inf.
+            ValueError: the shapes do not fit, a target or a weight is out of range, a logit is NaN or +inf,
+                or all logits of a row are −inf.
 
         Cost: about six passes over the logits, 8 MB of them in float64 at a time.
         """
-        rows, labels = classified_rows(logits, target, "logits")
+        rows, labels, weights = logit_rows(
+            logits, target, weight, ignore_index=ignore_index, class_axis=class_axis
+        )
         require_usable(rows.amax(-1), "logits")
+        if weights is None:
+            weights = torch.ones(len(rows), dtype=torch.float64)
+        counts = weights > 0
+        if not counts.all():
+            at = counts.to(rows.device)
+            rows, labels, weights = rows[at], labels[at], weights[counts]
+        weights = weights.to(rows.device)
         num_classes = rows.shape[-1]
         wrong_classes = num_classes - 1
         size = max(1, _PIECE // num_classes)
-        for piece, y in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
+        for piece, y, w in zip(*(torch.split(part, size) for part in (rows, labels, weights)), strict=True):
             z, y = piece.double(), y.unsqueeze(-1)
             x = z / self.temperature
             wrong = x.scatter(-1, y, -math.inf)
             log_mass = wrong.logsumexp(-1)
             # from the wrong classes' own sum, because 1 − p_y would lose its digits near 0
-            self._smoothing += float((log_mass - x.logsumexp(-1)).exp().sum()) * num_classes / wrong_classes
+            self._smoothing += float(w @ (log_mass - x.logsumexp(-1)).exp()) * num_classes / wrong_classes
             information = math.log(wrong_classes) - torch.special.entr(wrong.softmax(-1)).sum(-1)
-            self._information += float(information[log_mass > -math.inf].sum())
+            self._information += float(w @ torch.where(log_mass > -math.inf, information, 0))
             # relative to the row's largest logit, so that a common offset costs no digits
             z = z - z.max(-1, keepdim=True).values
             at_label = z.gather(-1, y)
             mean = z.scatter(-1, y, 0).sum(-1, keepdim=True) / wrong_classes
             deviation = torch.where(z.isfinite(), z - mean, math.inf).scatter(-1, y, 0)
-            self._sd += float((deviation.square().sum(-1) / wrong_classes).sqrt().sum())
-            self._gap += float((at_label - mean).sum())
+            self._sd += float(w @ (deviation.square().sum(-1) / wrong_classes).sqrt())
+            self._gap += float(w @ (at_label - mean).squeeze(-1))
         self._rows += rows.shape[0]
+        self._weight += float(weights.sum())
 
     def merge(self, other: Teacher) -> None:
         """Count the rows that `other` has counted.
@@ -199,16 +249,26 @@ class Teacher:
         Raises:
             ValueError: the two temperatures differ.
         """
-        if other.temperature != self.temperature:
-            raise InputError(
-                f"only teachers at the same temperature can be merged, got {self.temperature:g} "
-                f"and {other.temperature:g}"
-            )
+        require_same_options(self._options(), other._options())
         self._rows += other._rows
+        self._weight += other._weight
         self._smoothing += other._smoothing
         self._information += other._information
         self._sd += other._sd
         self._gap += other._gap
+
+    def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
+        """Count the rows of all processes of a `torch.distributed` group, so that each of them has them all.
+
+        Nothing happens where no process group exists. Call it once, after the last update.
+
+        Args:
+            group: the processes; None for all.
+
+        Raises:
+            ValueError: as `merge`; each process raises it then.
+        """
+        merge_over_ranks(self, self._options(), group)
 
     def compute(self) -> TeacherResult:
         """The means over all rows counted so far.
@@ -220,14 +280,25 @@ class Teacher:
             raise InputError("a teacher needs at least one row, got none")
         return TeacherResult(
             rows=self._rows,
-            equivalent_smoothing=self._smoothing / self._rows,
-            wrong_information=self._information / self._rows,
-            wrong_sd=self._sd / self._rows,
-            gap=self._gap / self._rows,
+            equivalent_smoothing=self._smoothing / self._weight,
+            wrong_information=self._information / self._weight,
+            wrong_sd=self._sd / self._weight,
+            gap=self._gap / self._weight,
         )
 
+    def _options(self) -> str:
+        return f"temperature={self.temperature:g}"
 
-def equivalent_smoothing(teacher_logits: Array, target: Array, temperature: float = 1.0) -> float:
+
+def equivalent_smoothing(
+    teacher_logits: Array,
+    target: Array,
+    temperature: float = 1.0,
+    *,
+    weight: Array | None = None,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
     """The ε of `ls.uniform` that takes as much mass off the label as a teacher at temperature T does.
 
     γ = mean (1 − p_y(T))·K/(K−1) over rows; of the logs of smoothed targets it is their ε.
@@ -246,7 +317,7 @@ def equivalent_smoothing(teacher_logits: Array, target: Array, temperature: floa
     Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", §4.
     """
     teacher = Teacher(temperature)
-    teacher.update(teacher_logits, target)
+    teacher.update(teacher_logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
     return teacher.compute().equivalent_smoothing
 
 

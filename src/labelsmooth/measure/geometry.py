@@ -9,11 +9,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_classes, require_num_classes
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, labelled_rows
+from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -189,11 +191,7 @@ class Geometry:
         Raises:
             ValueError: the two differ in the number of classes or the width of the features.
         """
-        if other.num_classes != self.num_classes:
-            raise InputError(
-                f"only geometries of as many classes can be merged, got {self.num_classes} "
-                f"and {other.num_classes}"
-            )
+        require_same_options(self._options(), other._options())
         if other._within is None:
             return
         if self._within is None:
@@ -202,6 +200,25 @@ class Geometry:
         shift = self._moments.merge(other._moments)
         self._directions.merge(other._directions)
         self._within += other._within + shift.T @ shift
+
+    def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
+        """Count the rows of all processes of a `torch.distributed` group, so that each of them has them all.
+
+        Nothing happens where no process group exists. Call it once, after the last update.
+
+        Args:
+            group: the processes; None for all.
+
+        Raises:
+            ValueError: as `merge`; each process raises it then.
+
+        Cost: every process gets the tables of every other, as means are merged by their differences, which
+            are no sums.
+        """
+        merge_over_ranks(self, self._options(), group)
+
+    def _options(self) -> str:
+        return f"num_classes={self.num_classes}"
 
     def compute(self, weight: Array | None = None) -> GeometryResult:
         """The measures of all rows counted so far.

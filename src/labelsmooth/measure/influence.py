@@ -22,9 +22,6 @@ from labelsmooth.measure.selective import SelectiveResult
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
-# numbers of the order of all rows, in which weights have no part
-_UNWEIGHTED = ("aurc",)
-
 
 class Mean:
     """The weighted mean of one number a row, from batches, and how far other rows could have moved it."""
@@ -69,7 +66,7 @@ class AurcInfluence:
     """The influence of rows on the AURC of a curve.
 
     φ_i = R(c_i) + Σ_{j: c_j ≤ c_i} (error_i − R(c_j))/A(c_j), with the risk R(c) of the A(c) rows at or above
-    the confidence c.
+    the confidence c, both of weight where rows have weights.
     """
 
     def __init__(self, curve: SelectiveResult) -> None:
@@ -118,7 +115,7 @@ class Influences:
 class PairedDifferences:
     """The differences a − b of two sets of predictions on the same rows, from batches.
 
-    Weights have no part in the AURC. Without any, the accuracies' difference has Agresti and Min's interval.
+    Without weights, the accuracies' difference has Agresti and Min's interval.
     """
 
     def __init__(self, of_a: Influences, of_b: Influences) -> None:
@@ -133,7 +130,7 @@ class PairedDifferences:
         for name, mine in self._of_a.of(a).items():
             with np.errstate(invalid="ignore"):  # inf − inf where both give the label the probability 0
                 difference = mine - its[name]
-            self._means[name].update(difference, None if name in _UNWEIGHTED else weights)
+            self._means[name].update(difference, weights)
         self._rows += len(a)
         self._only_a += int((a.correct & ~b.correct).sum())
         self._only_b += int((b.correct & ~a.correct).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 import torch
@@ -11,6 +11,16 @@ import torch.distributed as dist
 from labelsmooth.errors import InputError
 
 _T = TypeVar("_T")
+
+
+class Streaming(Protocol):
+    """A measure that counts rows in batches."""
+
+    def reset(self) -> None:
+        """Forget every row."""
+
+    def merge(self, other: Any) -> None:
+        """Count the rows that another measure of the same kind has counted."""
 
 
 def require_same_options(mine: str, its: str) -> None:
@@ -32,6 +42,23 @@ def of_all_ranks(value: _T, options: str, group: dist.ProcessGroup | None) -> li
     for its, _ in pairs:
         require_same_options(options, its)
     return [value for _, value in pairs]
+
+
+def merge_over_ranks(measure: Streaming, options: str, group: dist.ProcessGroup | None) -> None:
+    """Count the rows of all processes in each one's measure; nothing where there is no process group.
+
+    They are merged in the order of the processes, so that all have the same numbers to the last bit.
+
+    Raises:
+        ValueError: as `of_all_ranks`, or as the measure's `merge`; each process raises it then.
+
+    Cost: every process gets a copy of every other's measure.
+    """
+    measures = of_all_ranks(measure, options, group)
+    if measures:
+        measure.reset()
+    for its in measures:
+        measure.merge(its)
 
 
 def sum_over_ranks(arrays: dict[str, npt.NDArray[Any]], group: dist.ProcessGroup | None) -> None:

@@ -9,11 +9,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 
 from labelsmooth.checks import require_num_classes
 from labelsmooth.errors import InputError
-from labelsmooth.measure.inputs import Array, classified_rows, require_usable
+from labelsmooth.measure.inputs import Array, logit_rows, require_usable
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
 
 Verdict: TypeAlias = Literal["smoothed", "hard", "undecidable"]
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -118,12 +120,21 @@ class SmoothingRecovery:
         self._gaps: Counts = np.zeros(_GAP_CELLS + 1, np.int64)
         self._spreads: Counts = np.zeros(_SPREAD_CELLS + 1, np.int64)
 
-    def update(self, logits: Array, target: Array) -> None:
+    def update(
+        self,
+        logits: Array,
+        target: Array,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> None:
         """Count rows of logits, best those held out from the training; of probabilities give log p.
 
         Args:
             logits: (…, K) floats; −inf is a class with probability 0.
-            target: (…) integers in 0..K−1.
+            target: (…) integers in 0..K−1, or `ignore_index`.
+            ignore_index: rows with this target do not count.
+            class_axis: of `logits`; 1 in maps (N, K, H, W) with targets (N, H, W).
 
         Raises:
             TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
@@ -132,7 +143,7 @@ class SmoothingRecovery:
 
         Cost: about six passes over the logits, 8 MB of them in float64 at a time.
         """
-        rows, labels = classified_rows(logits, target, "logits")
+        rows, labels, _ = logit_rows(logits, target, ignore_index=ignore_index, class_axis=class_axis)
         if rows.shape[-1] != self.num_classes:
             raise InputError(f"logits must have {self.num_classes} classes, got {rows.shape[-1]}")
         require_usable(rows.amax(-1), "logits")
@@ -158,14 +169,23 @@ class SmoothingRecovery:
         Raises:
             ValueError: the two have different numbers of classes.
         """
-        if other.num_classes != self.num_classes:
-            raise InputError(
-                f"only recoveries with as many classes can be merged, got {self.num_classes} "
-                f"and {other.num_classes}"
-            )
+        require_same_options(self._options(), other._options())
         self._rows += other._rows
         self._gaps += other._gaps
         self._spreads += other._spreads
+
+    def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
+        """Count the rows of all processes of a `torch.distributed` group, so that each of them has them all.
+
+        Nothing happens where no process group exists. Call it once, after the last update.
+
+        Args:
+            group: the processes; None for all.
+
+        Raises:
+            ValueError: as `merge`; each process raises it then.
+        """
+        merge_over_ranks(self, self._options(), group)
 
     def compute(self) -> RecoveredSmoothing:
         """What the rows counted so far say.
@@ -223,6 +243,9 @@ class SmoothingRecovery:
             others=others,
         )
 
+    def _options(self) -> str:
+        return f"num_classes={self.num_classes}"
+
     def _uniform(self, gap: float, gap_range: float, rows: int) -> Interval:
         # the sd of a normal sample's median is 1.2533·σ/√n, with σ the interquartile range over 1.349
         sampling = 1.96 * 1.2533 * gap_range / 1.349 / math.sqrt(rows)
@@ -234,7 +257,9 @@ class SmoothingRecovery:
         )
 
 
-def recovered_smoothing(logits: Array, target: Array) -> RecoveredSmoothing:
+def recovered_smoothing(
+    logits: Array, target: Array, *, ignore_index: int | None = None, class_axis: int = -1
+) -> RecoveredSmoothing:
     """Whether the logits of a network look trained with label smoothing, and with about which ε.
 
     Args, Raises, Cost: as `SmoothingRecovery` and its `update`; there is at least one row.
@@ -246,7 +271,7 @@ def recovered_smoothing(logits: Array, target: Array) -> RecoveredSmoothing:
         >>> recovered_smoothing(5.25 * torch.eye(10), torch.arange(10)).reason
         'only 10 rows are classified correctly, and 100 are needed'
     """
-    rows, labels = classified_rows(logits, target, "logits")
+    rows, labels, _ = logit_rows(logits, target, ignore_index=ignore_index, class_axis=class_axis)
     recovery = SmoothingRecovery(rows.shape[-1])
     recovery.update(rows, labels)
     return recovery.compute()

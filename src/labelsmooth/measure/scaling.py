@@ -14,8 +14,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from labelsmooth.checks import is_batched, is_traced
 from labelsmooth.errors import InputError, InputTypeError
-from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, probability_rows, score_rows
+from labelsmooth.measure.batches import Batch, parts_of
+from labelsmooth.measure.inputs import (
+    Array,
+    are_distributions,
+    as_tensor,
+    distributions,
+    logit_rows,
+    probability_rows,
+    score_rows,
+    warn_of_probabilities,
+)
 from labelsmooth.measure.interval import Interval
 
 # where a temperature is looked for
@@ -34,8 +45,6 @@ _ITERATIONS, _ROUNDS = 40, 20
 
 _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
 
-Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array]
-
 # float64 logits (n, K), labels (n,) and float64 weights (n,), a few rows at a time; each call is one pass
 _Pass: TypeAlias = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
 
@@ -43,13 +52,26 @@ _Pass: TypeAlias = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
 class _Scaling(ABC):
     """What the scalings share: the three ways in which rows come."""
 
-    def fit(self, logits: Array, target: Array, weight: Array | None = None) -> Self:
+    nll_after: float
+    _from_probs = False  # whether probabilities were fitted on
+
+    def fit(
+        self,
+        logits: Array,
+        target: Array,
+        weight: Array | None = None,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> Self:
         """Find the scaling, on validation rows: measure what it does on others.
 
         Args:
             logits: (…, K) floats, K ≥ 2; −inf is a class with probability 0 whatever the scaling.
-            target: (…) integers in 0..K−1.
+            target: (…) integers in 0..K−1, or `ignore_index`.
             weight: (…) of the rows, finite and ≥ 0; None for 1. Rows of weight 0 do not count.
+            ignore_index: rows with this target do not count.
+            class_axis: of `logits`; 1 in maps (N, K, H, W) with targets (N, H, W).
 
         Returns:
             This object with its attributes set.
@@ -63,32 +85,49 @@ class _Scaling(ABC):
         Cost: passes over the logits, 2 MB of them in float64 at a time: four to nine for a temperature, some
             tens for a vector.
         """
-        rows, labels, weights = _weighted(*classified_rows(logits, target, "logits"), target, weight)
-        self._fit(lambda: _pieces(rows, labels, weights))
+        rows = _counting(
+            *logit_rows(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
+        )
+        self._fit(lambda: _pieces(*rows))
+        self._from_probs = False
         return self
 
-    def fit_probs(self, probs: Array, target: Array, weight: Array | None = None) -> Self:
-        """The same from probabilities, with their logarithms as logits; `transform` then takes these too.
+    def fit_probs(
+        self,
+        probs: Array,
+        target: Array,
+        weight: Array | None = None,
+        *,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
+    ) -> Self:
+        """The same from probabilities, with their logarithms as logits; see `transform_probs`.
 
         Args:
             probs: (…, K) floats in 0..1, each row summing to 1 within 1e-3. 0 is allowed but for labels.
-            target: (…) integers in 0..K−1.
-            weight: (…) of the rows, finite and ≥ 0; None for 1.
+            target, weight, ignore_index, class_axis: as for `fit`.
 
         Raises:
             TypeError, ValueError: as `fit`, or a row is no distribution.
         """
-        rows, labels, weights = _weighted(*probability_rows(probs, target)[:2], target, weight)
+        rows, labels, weights = _counting(
+            *probability_rows(probs, target, weight, ignore_index=ignore_index, class_axis=class_axis)
+        )
         logits = rows.log()
         self._fit(lambda: _pieces(logits, labels, weights))
+        self._from_probs = True
         return self
 
-    def fit_batches(self, batches: Iterable[Batch]) -> Self:
+    def fit_batches(
+        self, batches: Iterable[Batch], *, ignore_index: int | None = None, class_axis: int = -1
+    ) -> Self:
         """The same from batches, which are gone through once for each pass and need not fit into memory.
 
         Args:
-            batches: an iterable of (logits, target) or (logits, target, weight) that gives the same rows each
-                time it is gone through, in any order: a list, a DataLoader, but no generator.
+            batches: an iterable that gives the same rows each time it is gone through, in any order: a list,
+                a DataLoader, but no generator. A batch is (logits, target) or (logits, target, weight), or a
+                dict with "logits", "labels" or "target", and perhaps "weight".
+            ignore_index, class_axis: as for `fit`.
 
         Raises:
             TypeError, ValueError: as `fit`; `batches` can be gone through only once, or changes between.
@@ -97,11 +136,74 @@ class _Scaling(ABC):
             raise InputTypeError(
                 f"batches must be something that can be gone through again, got {type(batches).__name__}"
             )
-        self._fit(_same_rows(batches))
+        self._fit(_same_rows(batches, ignore_index, class_axis))
+        self._from_probs = False
         return self
+
+    def transform(self, logits: _ArrayT, *, class_axis: int = -1) -> _ArrayT:
+        """The scaled logits, in which −inf stays −inf.
+
+        Args:
+            logits: (…, K) floats, a tensor or an array; of probabilities take `transform_probs`.
+            class_axis: of `logits`; 1 in maps (N, K, H, W).
+
+        Returns:
+            The same type, shape and dtype; differentiable where a tensor is.
+
+        Raises:
+            TypeError: `logits` is no tensor or array of floats.
+            ValueError: nothing was fitted, K is not that of the rows fitted on, or probabilities are given to
+                a scaling of `fit_probs`. Where they are given to another one there is a warning.
+
+        Cost: a few passes.
+        """
+        rows = self._rows(logits, "logits", class_axis)
+        if not is_traced(rows) and not is_batched(rows):
+            if self._from_probs and len(rows) and are_distributions(rows).all():
+                raise InputError(
+                    "logits must be logarithms of probabilities, as those fitted on, got probabilities: "
+                    "transform_probs takes these"
+                )
+            warn_of_probabilities(rows, "logits")
+        scores = logits if isinstance(logits, Tensor) else as_tensor(logits, "logits")
+        scaled = self._scaled(scores.movedim(class_axis, -1)).movedim(-1, class_axis)
+        return scaled if isinstance(logits, Tensor) else scaled.numpy()
+
+    def transform_probs(self, probs: _ArrayT, *, class_axis: int = -1) -> _ArrayT:
+        """The scaled probabilities, in which 0 stays 0: the softmax of their scaled logarithms.
+
+        Args:
+            probs: (…, K) floats in 0..1, each row summing to 1 within 1e-3, a tensor or an array.
+            class_axis: of `probs`; 1 in maps (N, K, H, W).
+
+        Returns:
+            Probabilities of the same type, shape and dtype; differentiable where a tensor is.
+
+        Raises:
+            TypeError: `probs` is no tensor or array of floats.
+            ValueError: nothing was fitted, K is not that of the rows fitted on, or a row is no distribution.
+
+        Cost: a few passes, in float64.
+        """
+        distributions(self._rows(probs, "probs", class_axis), "probs")
+        given = probs if isinstance(probs, Tensor) else as_tensor(probs, "probs")
+        log_probs = given.double().clamp_min(0).log().movedim(class_axis, -1)  # rounding may be below 0
+        scaled = self._scaled(log_probs).softmax(-1).movedim(-1, class_axis).to(given.dtype)
+        return scaled if isinstance(probs, Tensor) else scaled.numpy()
+
+    def _rows(self, scores: Array, name: str, class_axis: int) -> Tensor:  # (N, K)
+        self._require_fitted("transform")
+        return score_rows(scores, name, class_axis=class_axis)
+
+    def _require_fitted(self, what: str) -> None:
+        if not hasattr(self, "nll_after"):
+            raise InputError(f"{what} needs a scaling, got one that was not fitted: call fit first")
 
     @abstractmethod
     def _fit(self, one_pass: _Pass) -> None: ...
+
+    @abstractmethod
+    def _scaled(self, logits: Tensor) -> Tensor: ...  # of (…, K)
 
 
 class TemperatureScaling(_Scaling):
@@ -135,7 +237,6 @@ class TemperatureScaling(_Scaling):
 
     temperature: float
     nll_before: float
-    nll_after: float
     at_boundary: bool
 
     def _fit(self, one_pass: _Pass) -> None:
@@ -185,26 +286,14 @@ class TemperatureScaling(_Scaling):
         factor = math.exp(NormalDist().inv_cdf((1 + level) / 2) * self._log_error)
         return Interval(value=self.temperature, low=self.temperature / factor, high=self.temperature * factor)
 
-    def transform(self, logits: _ArrayT) -> _ArrayT:
-        """The logits divided by the temperature.
-
-        Args:
-            logits: (…) floats, a tensor or an array.
-
-        Returns:
-            The same type, shape and dtype; differentiable where a tensor is.
-
-        Raises:
-            ValueError: no temperature was fitted.
-
-        Cost: one pass.
-        """
-        self._require_fitted("transform")
-        return logits / self.temperature
-
-    def _require_fitted(self, what: str) -> None:
+    def __repr__(self) -> str:
         if not hasattr(self, "temperature"):
-            raise InputError(f"{what} needs a temperature, got one that was not fitted: call fit first")
+            return "TemperatureScaling(), not fitted"
+        boundary = ", at_boundary=True" if self.at_boundary else ""
+        return f"TemperatureScaling(temperature={self.temperature:.4g}{boundary})"
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits / self.temperature
 
 
 class VectorScaling(_Scaling):
@@ -235,7 +324,6 @@ class VectorScaling(_Scaling):
     scale: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
     nll_before: float
-    nll_after: float
     converged: bool
 
     def _fit(self, one_pass: _Pass) -> None:
@@ -256,63 +344,54 @@ class VectorScaling(_Scaling):
         self.scale = scale.cpu().numpy()
         self.bias = (bias - bias.mean()).cpu().numpy()
 
-    def transform(self, logits: _ArrayT) -> _ArrayT:
-        """a·z + b, where z is −inf still −inf.
-
-        Args:
-            logits: (…, K) floats, a tensor or an array.
-
-        Returns:
-            The same type, shape and dtype; differentiable where a tensor is.
-
-        Raises:
-            ValueError: nothing was fitted, or K is not that of the rows fitted on.
-
-        Cost: a few passes.
-        """
+    def __repr__(self) -> str:
         if not hasattr(self, "scale"):
-            raise InputError("transform needs a scaling, got one that was not fitted: call fit first")
-        num_classes = score_rows(logits, "logits").shape[-1]
-        if num_classes != self.scale.size:
+            return "VectorScaling(), not fitted"
+        return f"VectorScaling(classes={self.scale.size}, converged={self.converged})"
+
+    def _rows(self, scores: Array, name: str, class_axis: int) -> Tensor:
+        rows = super()._rows(scores, name, class_axis)
+        if rows.shape[-1] != self.scale.size:
             raise InputError(
-                f"logits must have {self.scale.size} classes, as those fitted on, got {num_classes}"
+                f"{name} must have {self.scale.size} classes, as those fitted on, got {rows.shape[-1]}"
             )
-        if isinstance(logits, Tensor):
-            scale, bias = (torch.from_numpy(part).to(logits) for part in (self.scale, self.bias))
-            there = logits != -torch.inf
-            return torch.where(there, torch.where(there, logits, 0) * scale + bias, -torch.inf)
-        out = np.where(logits == -np.inf, 0, logits) * self.scale + self.bias
-        return np.where(logits == -np.inf, -np.inf, out).astype(logits.dtype)
+        return rows
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        scale, bias = (torch.from_numpy(part).to(logits) for part in (self.scale, self.bias))
+        there = logits != -torch.inf
+        return torch.where(there, torch.where(there, logits, 0) * scale + bias, -torch.inf)
 
 
-def temperature(logits: Array, target: Array) -> float:
+def temperature(
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
     """The temperature of `TemperatureScaling`, fitted on these rows.
+
+    Args: as `TemperatureScaling.fit`.
 
     Example:
         >>> round(temperature(torch.tensor([[4.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 4)
         3.641
     """
-    return TemperatureScaling().fit(logits, target).temperature
+    scaling = TemperatureScaling()
+    return scaling.fit(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis).temperature
 
 
-def _weighted(
+def _counting(
     rows: Tensor,  # (N, K)
     labels: Tensor,  # (N,)
-    target: Array,  # the labels in the shape that they came in
-    weight: Array | None,
+    weights: Tensor | None,  # (N,)
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows that count, with float64 weights."""
-    if weight is None:
+    """The rows of a weight above 0, with their weights, all in one place."""
+    if weights is None:
         return rows, labels, torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)
-    weights = as_tensor(weight, "weight")
-    if weights.shape != target.shape:
-        raise InputError(
-            f"weight must have the shape of target, {tuple(target.shape)}, got {tuple(weights.shape)}"
-        )
-    weights = weights.reshape(-1).to(rows.device, torch.float64)
-    wrong = ~((weights >= 0) & weights.isfinite())
-    if wrong.any():
-        raise InputError(f"weight must be finite and at least 0, got {float(weights[wrong][0])}")
+    weights = weights.to(rows.device)
     keep = weights > 0
     return (rows, labels, weights) if keep.all() else (rows[keep], labels[keep], weights[keep])
 
@@ -328,23 +407,22 @@ def _pieces(
         yield rows[piece].double(), labels[piece], weights[piece]
 
 
-def _same_rows(batches: Iterable[Batch]) -> _Pass:
+def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: int) -> _Pass:
     """Passes over batches; a `ValueError` where one has other rows than the first in number or classes."""
     first: list[int] = []
 
     def one_pass() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         count = 0
         for batch in batches:
-            if len(batch) not in (2, 3):
-                raise InputError(f"a batch must be (logits, target) or with a weight, got {len(batch)} parts")
-            rows, labels = classified_rows(batch[0], batch[1], "logits")
+            rows, labels, weights = logit_rows(
+                *parts_of(batch), ignore_index=ignore_index, class_axis=class_axis
+            )
             if len(first) == 0:
                 first.append(rows.shape[-1])
             if rows.shape[-1] != first[0]:
                 raise InputError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
             count += rows.shape[0]
-            weight = batch[2] if len(batch) == 3 else None
-            yield from _pieces(*_weighted(rows, labels, batch[1], weight))
+            yield from _pieces(*_counting(rows, labels, weights))
         if len(first) == 1:
             first.append(count)
         if first and count != first[1]:
