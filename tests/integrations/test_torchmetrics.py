@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from labelsmooth.integrations.torchmetrics import CALIBRATION, SELECTIVE, CalibrationMetric, SelectiveMetric
 from labelsmooth.measure import Calibration, Selective
+from labelsmooth.row_stats import row_stats
 
 
 @cache
@@ -258,3 +259,64 @@ def test_two_processes_have_the_numbers_of_one(tmp_path):
 
 if __name__ == "__main__":
     one_of_two(sys.argv[1], int(sys.argv[2]))
+
+
+def as_cast(metric, cast):
+    module = torch.nn.Module()
+    module.metric = metric
+    cast(module)
+    return module.metric
+
+
+@pytest.mark.parametrize("kind", METRICS)
+@pytest.mark.parametrize(
+    "cast",
+    [
+        lambda module: module.half(),
+        lambda module: module.bfloat16(),
+        lambda module: module.to(torch.float16),
+        lambda module: module.to("cpu", torch.bfloat16),
+        lambda module: module.metric.set_dtype(torch.float16),
+        lambda module: module.type(torch.bfloat16),
+    ],
+)
+def test_states_keep_their_precision_in_a_module_that_is_cast(kind, cast):
+    metric = as_cast(METRICS[kind](), cast)
+    assert {getattr(metric, name).dtype for name in metric._defaults} <= {torch.int64, torch.float64}
+    for _ in range(3):  # more rows than half precision counts
+        for batch in batches():
+            metric.update(*batch)
+    assert_equal(metric.compute(), expected(*(torch.cat([part] * 3) for part in digits()))[kind])
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_statistics_of_a_loss_need_no_second_pass(kind):
+    metric = METRICS[kind]()
+    for logits, target in batches():
+        metric.update(row_stats(logits, target[:, None], log_sum_sq=True, mean_logit=True))
+    assert_equal(metric.compute(), expected()[kind])
+    stats = row_stats(*(digits()[0], digits()[1][:, None]), log_sum_sq=True)
+    with pytest.raises(TypeError, match="hold their labels, got a target beside them"):
+        metric.update(stats, digits()[1])
+    with pytest.raises(TypeError, match="target must be given with predictions, got none"):
+        metric.update(digits()[0])
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_ignored_pixels_of_maps_are_left_out(kind):
+    logits, target = (part[:60] for part in digits())
+    maps, labels = logits.T.reshape(1, -1, 6, 10), target.reshape(1, 6, 10).clone()
+    labels[:, 3:] = 255
+    metric = METRICS[kind](ignore_index=255, class_axis=1)
+    metric.update(maps, labels)
+    assert_equal(metric.compute(), expected(logits[:30], target[:30])[kind])
+
+
+def test_weights_of_rows_count():
+    logits, target = digits()
+    weight = (target % 3).double()
+    metric = CalibrationMetric()
+    metric.update(logits, target, weight)
+    numbers = Calibration()
+    numbers.update(logits.repeat(2, 1), target.repeat(2), torch.cat([weight / 2, weight / 2]))
+    assert_equal(metric.compute(), {name: getattr(numbers.compute(), name) for name in CALIBRATION}, rel=1e-9)

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -125,6 +125,54 @@ def test_a_reliability_legend_names_what_is_there():
     calibration.update_probs(np.array([[0.9, 0.1]] * 3), np.array([0, 1, 1]))
     ax = plot_reliability(calibration.compute().bins, Figure().subplots())
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["accuracy", "over-confident"]
+
+
+def test_models_on_one_reliability_diagram_are_told_apart():
+    """The first is bars, the others are lines through their bins; each ECE has a place and a name of its own."""
+    ax = Figure().subplots()
+    first, second, third = (some_bins() for _ in range(3))
+    plot_reliability(first, ax, "hard")
+    plot_reliability(second, ax, "smoothed")
+    plot_reliability(third, ax)
+    texts = [text for text in ax.texts if text.get_text().startswith("ECE")]
+    assert [text.get_text().partition(", ")[2] for text in texts] == ["hard", "smoothed", ""]
+    assert len({text.get_position() for text in texts}) == 3
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(legend) == len(set(legend))
+    assert {"hard", "smoothed", "model 3"} < set(legend)
+    lines = {line.get_label(): line for line in ax.lines}
+    filled = second.count > 0
+    np.testing.assert_array_equal(lines["smoothed"].get_xdata(), second.confidence[filled])
+    np.testing.assert_array_equal(lines["smoothed"].get_ydata(), second.accuracy[filled])
+    colours = [lines["smoothed"].get_color(), lines["model 3"].get_color()]
+    assert colours == [text.get_color() for text in texts[1:]]
+    assert len({*colours, to_hex(ax.containers[0][0].get_facecolor()).upper()}) == 3
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_the_legend_of_a_reliability_diagram_is_not_cut_off(layout):
+    figure = Figure(figsize=(7, 3.5), layout=layout)
+    for ax in figure.subplots(1, 2):
+        plot_reliability(some_bins(), ax)
+    figure.draw_without_rendering()
+    whole = figure.bbox
+    for ax in figure.axes:
+        box = ax.get_legend().get_window_extent()
+        assert min(box.x0, box.y0) > 0
+        assert box.x1 < whole.x1
+        texts = [text.get_window_extent() for text in ax.texts]
+        assert not any(box.overlaps(text) for text in texts)
+
+
+def test_without_matplotlib_the_error_says_what_to_install():
+    script = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from labelsmooth.plot import plot_training_curves\n"
+        "try: plot_training_curves({'a': [[1.0]]}, 'NLL')\n"
+        "except ImportError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "labelsmooth.plot needs matplotlib: pip install 'labelsmooth[study]'"
 
 
 def test_projection_draws_every_row_and_template():

@@ -17,6 +17,7 @@ from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.extras import needs_extra
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
 from labelsmooth.measure.calibration import Edges, Peer
+from labelsmooth.measure.inputs import classified_rows
 from labelsmooth.measure.result import number_names
 from labelsmooth.row_stats import RowStats
 
@@ -88,16 +89,14 @@ class _Streaming(Metric):
                 target, or one beside statistics.
         """
         batch = self._measure()
-        if isinstance(preds, RowStats):
-            if target is not None:
-                raise InputTypeError("row statistics hold their labels, got a target beside them")
-            batch.update_stats(preds, weight)
+        if not isinstance(preds, RowStats):
+            if target is None:
+                raise InputTypeError("target must be given with predictions, got none")
+            self._count(batch, preds, target, weight)
         elif target is None:
-            raise InputTypeError("target must be given with predictions, got none")
+            self._count_stats(batch, preds, weight)
         else:
-            (batch.update_probs if self.probs else batch.update)(
-                preds, target, weight, ignore_index=self.ignore_index, class_axis=self.class_axis
-            )
+            raise InputTypeError("row statistics hold their labels, got a target beside them")
         for name, values in batch.state().items():
             state = getattr(self, self._state_names[name])
             state += torch.from_numpy(values).to(state.device)
@@ -139,6 +138,12 @@ class _Streaming(Metric):
     @abstractmethod
     def _measure(self) -> _Measure:
         """An empty one."""
+
+    @abstractmethod
+    def _count(self, batch: Any, preds: Tensor, target: Tensor, weight: Tensor | None) -> None: ...
+
+    @abstractmethod
+    def _count_stats(self, batch: Any, stats: RowStats, weight: Tensor | None) -> None: ...
 
     @abstractmethod
     def _settings(self) -> list[str]:
@@ -191,6 +196,13 @@ class CalibrationMetric(_Streaming):
     def _measure(self) -> Calibration:
         return Calibration(self.num_bins, self.edges, peer=self.peer)
 
+    def _count(self, batch: Calibration, preds: Tensor, target: Tensor, weight: Tensor | None) -> None:
+        update = batch.update_probs if self.probs else batch.update
+        update(preds, target, weight, ignore_index=self.ignore_index, class_axis=self.class_axis)
+
+    def _count_stats(self, batch: Calibration, stats: RowStats, weight: Tensor | None) -> None:
+        batch.update_stats(stats, weight)
+
     def _settings(self) -> list[str]:
         return [str(self.num_bins), str(self.edges), str(self.peer)]
 
@@ -232,5 +244,21 @@ class SelectiveMetric(_Streaming):
     def _measure(self) -> Selective:
         return Selective(capacity=1)  # on the grid from the second confidence on
 
+    def _count(self, batch: Selective, preds: Tensor, target: Tensor, weight: Tensor | None) -> None:
+        _require_no_weight(weight)
+        rows, labels = classified_rows(
+            preds, target, "preds", ignore_index=self.ignore_index, class_axis=self.class_axis
+        )
+        (batch.update_probs if self.probs else batch.update)(rows, labels)
+
+    def _count_stats(self, batch: Selective, stats: RowStats, weight: Tensor | None) -> None:
+        _require_no_weight(weight)
+        batch.update_stats(stats)
+
     def _settings(self) -> list[str]:
         return []
+
+
+def _require_no_weight(weight: Tensor | None) -> None:
+    if weight is not None:
+        raise InputError("a selective metric counts its rows alike, got a weight")

@@ -90,6 +90,9 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes | None = None, name: str | 
         weight="bold",
         gid=_ECE,
     )
+    if earlier == 0:
+        strip = (_STRIP_TOP + _STRIP_BOTTOM) / 2
+        _write(ax, strip, f"share of {bins.count.sum():,} rows", color=GREY)
     lowest = height - 0.04
     place = (0.01, (lowest - _STRIP_BOTTOM) / (1 - _STRIP_BOTTOM))
     legend_below(ax, columns=2 if earlier else 3, hidden=["share"], inside=place)
@@ -151,13 +154,6 @@ def _draw_bars(bins: ReliabilityBins, ax: Axes, name: str) -> None:
         label="share",
     )
     ax.axhline(0, color="black", linewidth=0.8)
-    _write(
-        ax,
-        (_STRIP_TOP + _STRIP_BOTTOM) / 2,
-        f"share of {bins.count.sum():,} rows",
-        color=GREY,
-        weight="normal",
-    )
     ax.set_xlim(0, 1)
     ax.set_ylim(_STRIP_BOTTOM, 1)
     ax.set_aspect("equal")

@@ -67,9 +67,10 @@ def legend_below(
     """
     from matplotlib.transforms import ScaledTranslation
 
-    named: dict[str, Any] = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    named = {name: handle for name, handle in named.items() if handle != ()}  # a container without bars
-    order = sorted((name for name in named if name not in hidden), key=lambda name: -_height(named[name]))
+    empty = {container.get_label() for container in ax.containers if not container}
+    entries = zip(*ax.get_legend_handles_labels(), strict=True)
+    named = {name: handle for handle, name in entries if name not in {*hidden, *empty}}
+    order = sorted(named, key=lambda name: -_height(named[name]))
     if not order:
         return
     handles = [named[name] for name in order]
