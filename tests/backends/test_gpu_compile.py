@@ -32,7 +32,7 @@ CASES = {
         ("sm_90", "gfx942"),
     ),
     "split": (Case(classes=50257, split=True, penalties=True, shard=True), ("sm_90",)),
-    "a table beside odd rows": (Case(classes=50257, prior="table", finite=True), ("gfx942",)),
+    "a table beside odd rows": (Case(classes=50257, prior="table", finite=True), ("sm_90", "gfx942")),
     "float64": (Case(classes=1000, dtype="float64", prior="vector"), ("sm_80",)),
 }
 COMPILE = """

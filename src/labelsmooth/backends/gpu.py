@@ -148,8 +148,8 @@ def plan_forward(
         "REPEATS": tile.repeats,
         "VECTOR": tile.vector,
         "RAGGED": tile.ragged,
-        # loads of single logits have a mask each, and those of three blocks do not fit AMD's scalar registers
-        "STAGES": 1 if blocks == 1 else 2 if tile.vector == 1 else 3,
+        # loads of single logits keep enough on the way without the next blocks', whose masks would spill
+        "STAGES": 3 if blocks > 1 and tile.vector > 1 else 1,
         "num_warps": tile.warps,
     }
     programs = _ceil(rows, tile.rows) * splits
