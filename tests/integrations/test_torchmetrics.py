@@ -312,11 +312,15 @@ def test_ignored_pixels_of_maps_are_left_out(kind):
     assert_equal(metric.compute(), expected(logits[:30], target[:30])[kind])
 
 
-def test_weights_of_rows_count():
+@pytest.mark.parametrize(
+    ("kind", "quantities"), [("calibration", ["accuracy", "nll", "ece"]), ("selective", ["aurc", "augrc"])]
+)
+def test_weights_are_repeated_rows(kind, quantities):
     logits, target = digits()
-    weight = (target % 3).double()
-    metric = CalibrationMetric()
+    weight = target % 3
+    metric = METRICS[kind](quantities)
     metric.update(logits, target, weight)
-    numbers = Calibration()
-    numbers.update(logits.repeat(2, 1), target.repeat(2), torch.cat([weight / 2, weight / 2]))
-    assert_equal(metric.compute(), {name: getattr(numbers.compute(), name) for name in CALIBRATION}, rel=1e-9)
+    repeated = METRICS[kind](quantities)
+    repeated.update(logits.repeat_interleave(weight, 0), target.repeat_interleave(weight))
+    numbers = {name: float(value) for name, value in repeated.compute().items()}
+    assert_equal(metric.compute(), numbers, rel=1e-9)

@@ -624,7 +624,7 @@ def test_bad_options_and_partners_are_refused():
     for weight, message in [
         ([1.0, -1.0], "at least 0, got -1.0"),
         ([1.0, NAN], "got nan"),
-        ([1.0], "2 rows, got 1"),
+        ([1.0], r"shape of target, \(2,\), got \(1,\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             Calibration().update(torch.zeros(2, 3), torch.zeros(2).long(), torch.tensor(weight))

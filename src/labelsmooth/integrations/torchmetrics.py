@@ -17,7 +17,6 @@ from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.extras import needs_extra
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
 from labelsmooth.measure.calibration import Edges, Peer
-from labelsmooth.measure.inputs import classified_rows
 from labelsmooth.measure.result import number_names
 from labelsmooth.row_stats import RowStats
 
@@ -89,14 +88,15 @@ class _Streaming(Metric):
                 target, or one beside statistics.
         """
         batch = self._measure()
-        if not isinstance(preds, RowStats):
-            if target is None:
-                raise InputTypeError("target must be given with predictions, got none")
-            self._count(batch, preds, target, weight)
+        if isinstance(preds, RowStats):
+            if target is not None:
+                raise InputTypeError("row statistics hold their labels, got a target beside them")
+            batch.update_stats(preds, weight)
         elif target is None:
-            self._count_stats(batch, preds, weight)
+            raise InputTypeError("target must be given with predictions, got none")
         else:
-            raise InputTypeError("row statistics hold their labels, got a target beside them")
+            update = batch.update_probs if self.probs else batch.update
+            update(preds, target, weight, ignore_index=self.ignore_index, class_axis=self.class_axis)
         for name, values in batch.state().items():
             state = getattr(self, self._state_names[name])
             state += torch.from_numpy(values).to(state.device)
@@ -138,12 +138,6 @@ class _Streaming(Metric):
     @abstractmethod
     def _measure(self) -> _Measure:
         """An empty one."""
-
-    @abstractmethod
-    def _count(self, batch: Any, preds: Tensor, target: Tensor, weight: Tensor | None) -> None: ...
-
-    @abstractmethod
-    def _count_stats(self, batch: Any, stats: RowStats, weight: Tensor | None) -> None: ...
 
     @abstractmethod
     def _settings(self) -> list[str]:
@@ -196,13 +190,6 @@ class CalibrationMetric(_Streaming):
     def _measure(self) -> Calibration:
         return Calibration(self.num_bins, self.edges, peer=self.peer)
 
-    def _count(self, batch: Calibration, preds: Tensor, target: Tensor, weight: Tensor | None) -> None:
-        update = batch.update_probs if self.probs else batch.update
-        update(preds, target, weight, ignore_index=self.ignore_index, class_axis=self.class_axis)
-
-    def _count_stats(self, batch: Calibration, stats: RowStats, weight: Tensor | None) -> None:
-        batch.update_stats(stats, weight)
-
     def _settings(self) -> list[str]:
         return [str(self.num_bins), str(self.edges), str(self.peer)]
 
@@ -244,21 +231,5 @@ class SelectiveMetric(_Streaming):
     def _measure(self) -> Selective:
         return Selective(capacity=1)  # on the grid from the second confidence on
 
-    def _count(self, batch: Selective, preds: Tensor, target: Tensor, weight: Tensor | None) -> None:
-        _require_no_weight(weight)
-        rows, labels = classified_rows(
-            preds, target, "preds", ignore_index=self.ignore_index, class_axis=self.class_axis
-        )
-        (batch.update_probs if self.probs else batch.update)(rows, labels)
-
-    def _count_stats(self, batch: Selective, stats: RowStats, weight: Tensor | None) -> None:
-        _require_no_weight(weight)
-        batch.update_stats(stats)
-
     def _settings(self) -> list[str]:
         return []
-
-
-def _require_no_weight(weight: Tensor | None) -> None:
-    if weight is not None:
-        raise InputError("a selective metric counts its rows alike, got a weight")
