@@ -15,7 +15,7 @@ MEASURES = ["accuracy", "nll", "brier", "ece", "mce", "classwise_ece", "smece"]
 def maps(classes=4, dtype=torch.int64):
     """Logits (2, K, 3, 5), labels with ignored pixels, and the rows that count."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, classes, 3, 5, generator=generator)
+    logits = torch.randn(2, classes, 3, 5, generator=generator, dtype=torch.float64)
     labels = torch.randint(classes, (2, 3, 5), generator=generator).to(dtype)
     ignored = torch.rand(2, 3, 5, generator=generator) < 0.3
     return logits, labels, ignored, logits.permute(0, 2, 3, 1)[~ignored], labels[~ignored].long()

@@ -303,7 +303,7 @@ def test_metrics_against_temperature_have_their_lowest_nll_where_it_is_fitted():
         np.testing.assert_array_equal(ax.lines[0].get_ydata(), values)
         assert scaling.temperature in [line.get_xdata()[0] for line in ax.lines]
     assert f"fitted T = {scaling.temperature:.2f}" in [
-        text.get_text() for text in display.axes_[0, 0].get_legend().get_texts()
+        text.get_text() for text in display.axes_[1, 0].get_legend().get_texts()
     ]
 
 

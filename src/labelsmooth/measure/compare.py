@@ -34,7 +34,7 @@ class Comparison:
 
     Example:
         >>> comparison = Comparison()
-        >>> a, b = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        >>> a, b = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [2.0, 0.0]])
         >>> comparison.update(a, b, torch.tensor([0, 1]))
         >>> comparison.compute()["accuracy"].value
         0.5

@@ -25,6 +25,7 @@ from labelsmooth.plot.style import (
     finish,
     legend_below,
 )
+from labelsmooth.row_stats import row_stats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,7 +191,7 @@ class MetricAgainstTemperatureDisplay(Panels):
             calibration = Calibration(num_bins)
             for piece, of_piece in pieces:
                 # widened first, as quotients in half precision would tell little
-                calibration.update(piece.double() / value, of_piece)
+                calibration.update_stats(row_stats(piece.double() / value, of_piece.unsqueeze(-1)))
             results.append(calibration.compute())
         return cls(
             temperature=at,
