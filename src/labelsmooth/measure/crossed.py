@@ -84,7 +84,7 @@ class Crossed:
         >>> losses = np.array([[0.2, 0.9, 0.4], [0.3, 1.1, 0.1]])  # two seeds, three rows
         >>> crossed = Crossed(losses.mean(1), {"test": losses})
         >>> round(crossed.mean, 3), round(crossed.variance.total, 4)
-        (0.5, 0.0667)
+        (0.5, 0.0625)
     """
 
     values: Floats

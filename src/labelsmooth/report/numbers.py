@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -45,13 +46,24 @@ class Networks:
     @cached_property
     def _influences(self) -> list[dict[str, Influence]]:
         found = [_influences_of(trial) for trial in self.trials]
-        for student, teacher, known in zip(self.trials, self.teachers, found, strict=False):
-            known |= _of_student(student, teacher)
+        if self.teachers:
+            pairs = zip(found, self.trials, self.teachers, strict=True)
+            found = [known | _of_student(student, teacher) for known, student, teacher in pairs]
         return found
+
+
+# verdict, tables and figures of one page ask for the same networks
+_KNOWN: WeakKeyDictionary[Trial, dict[str, Influence]] = WeakKeyDictionary()
 
 
 def _influences_of(trial: Trial) -> dict[str, Influence]:
     """The influence of rows on the numbers of one network, by the number's name in `Metrics`."""
+    if trial not in _KNOWN:
+        _KNOWN[trial] = _measured(trial)
+    return _KNOWN[trial]
+
+
+def _measured(trial: Trial) -> dict[str, Influence]:
     arrays, metrics = trial.arrays, trial.metrics
     test, validation = arrays.test_logits.astype(np.float64), arrays.validation_logits.astype(np.float64)
     labels = arrays.validation_labels
