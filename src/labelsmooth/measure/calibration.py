@@ -398,9 +398,10 @@ class Calibration:
                 "row statistics tell nothing of single classes, got classwise or top_k to measure"
             )
         numbers = of_stats(stats)
-        counted = slice(None) if stats.counted is None else stats.counted.reshape(-1).cpu()
-        given = None if weight is None else row_weights(weight, stats.label.shape, "label")[counted]
-        weights = np.ones(len(numbers)) if given is None else given.numpy()
+        weights = np.ones(len(numbers))
+        if weight is not None:
+            given = row_weights(weight, stats.label.shape, "label")
+            weights = given[stats.counted.reshape(-1).cpu()].numpy()
         self._add(numbers, weights, None, torch.finfo(stats.log_sum.dtype).eps)
 
     def update_probs(

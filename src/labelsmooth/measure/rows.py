@@ -67,7 +67,7 @@ def of_stats(stats: RowStats, name: str = "logits") -> RowNumbers:
         brier=unknown if stats.log_sum_sq is None else on_cpu_float64(stats.brier),
         entropy=unknown if stats.mean_logit is None else on_cpu_float64(stats.entropy),
     )
-    return rows if stats.counted is None else rows.select(on_cpu(stats.counted))
+    return rows if stats.mask is None else rows.select(on_cpu(stats.mask))
 
 
 def of_logits(rows: Tensor, labels: Tensor, name: str = "logits") -> RowNumbers:  # (N, K), (N,)

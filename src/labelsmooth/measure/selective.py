@@ -311,8 +311,9 @@ class Selective:
 
         Cost: a few passes over vectors of one number a row, which move to the CPU.
         """
-        weights = None if weight is None else row_weights(weight, stats.log_sum.shape, "the statistics")
-        if weights is not None and stats.counted is not None:
+        weights = None
+        if weight is not None:
+            weights = row_weights(weight, stats.log_sum.shape, "the statistics")
             weights = weights[stats.counted.reshape(-1).cpu()]
         numbers = of_stats(widened(stats))
         self._add_rows(numbers.confidence, numbers.correct, weights)
