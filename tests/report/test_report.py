@@ -322,6 +322,7 @@ def test_estimates_are_t_intervals():
     assert estimate([0.3]).within_noise
     assert show(found, "accuracy") == "26.25 ± 19.89 %"
     assert show(estimate([0.5]), "nll") == "0.5000"
+    assert show(estimate([3e20, 3e20]), "nll") == "3.00e+20 ± 0.00e+00"
     assert show_number(estimate([21.0, 21.2])) == "21.1 ± 1.3"
     assert show_number(estimate([4.5221, 4.5223])) == "4.522 ± 0.001"
 

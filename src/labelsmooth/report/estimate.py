@@ -13,6 +13,7 @@ from labelsmooth.extras import needs_extra
 from labelsmooth.measure.crossed import Crossed, Variance
 
 LEVEL = 0.95  # of all intervals
+_LARGE = 1e6  # from here on numbers are shown by their exponent: those of networks that broke down
 PERCENT = ("accuracy", "ece", "smece", "over_confidence")
 
 
@@ -80,9 +81,8 @@ def show_number(value: Estimate) -> str:
 def _show(value: Estimate, factor: int, digits: int, unit: str) -> str:
     if math.isnan(value.mean):
         return "–"
-    mean = f"{factor * value.mean:.{digits}f}"
-    return (
-        mean + unit
-        if math.isnan(value.half_width)
-        else f"{mean} ± {factor * value.half_width:.{digits}f}{unit}"
-    )
+    kind = f".{digits}f" if abs(factor * value.mean) < _LARGE else ".2e"
+    mean = f"{factor * value.mean:{kind}}"
+    if math.isnan(value.half_width):
+        return mean + unit
+    return f"{mean} ± {factor * value.half_width:{kind}}{unit}"
