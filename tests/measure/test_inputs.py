@@ -112,6 +112,7 @@ def test_logits_of_which_some_look_like_probabilities_are_not_warned_of():
         warnings.simplefilter("error")
         measure.ece(torch.tensor([[0.25, 0.75], [0.5, -0.5]]), TARGET)
         measure.ece(PROBS.log(), TARGET)
+        measure.ece(torch.eye(2), TARGET)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -218,11 +218,13 @@ def _allowed(dtype: torch.dtype) -> tuple[float, float]:
 
 
 def warn_of_probabilities(rows: Tensor, name: str) -> None:
-    """Warn where all rows (N, K) of logits are distributions.
+    """Warn where all rows (N, K) of logits are distributions, and not all of them zeros and ones.
 
     Cost: a look at the first row, which of logits hardly ever is one.
     """
-    if len(rows) and are_distributions(rows[:1]).all() and are_distributions(rows).all():
+    if not len(rows) or not are_distributions(rows[:1]).all():
+        return
+    if are_distributions(rows).all() and not ((rows == 0) | (rows == 1)).all():
         warnings.warn(
             f"every row of {name} lies in 0..1 and sums to 1, as probabilities do, which are to be given "
             "with probs=True, or to update_probs, fit_probs or from_probs",
