@@ -420,7 +420,7 @@ def test_rows_that_tell_no_temperature_leave_it_open():
         fitted = TemperatureScaling().fit(logits, np.arange(5))
         assert (fitted.interval().low, fitted.interval().high) == (0, math.inf)
     assert fitted.at_boundary  # of the last, whose exponentials underflow at every temperature
-    with pytest.raises(ValueError, match="interval needs a temperature.*call fit first"):
+    with pytest.raises(ValueError, match="interval needs a scaling, got one that was not fitted"):
         TemperatureScaling().interval()
     with pytest.raises(ValueError, match="level must lie between 0 and 1, got 1"):
         fitted.interval(1)

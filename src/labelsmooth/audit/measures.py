@@ -199,7 +199,7 @@ def measure(
 def as_logits(scores: Tensor, are_probs: bool) -> Tensor:  # (n, K)
     """Logits in float64: of probabilities their logarithms, with the same softmax."""
     scores = scores.double()
-    return scores.log() if are_probs else scores
+    return scores.clamp_min(0).log() if are_probs else scores  # what rounding has put below 0 is 0
 
 
 @dataclass(frozen=True, kw_only=True)

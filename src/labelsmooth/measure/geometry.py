@@ -16,6 +16,7 @@ from labelsmooth.checks import FLOAT_DTYPES, require_classes, require_num_classe
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.inputs import Array, as_tensor, classified_rows, labelled_rows
 from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
+from labelsmooth.measure.result import Result
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -84,8 +85,8 @@ class ClassifierGeometry:
     spread_in_span: float  # tr Σ_W / tr Σ_B there: what of the features' scatter the logits can see
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class GeometryResult:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class GeometryResult(Result):
     """What `Geometry.compute` found over `rows` rows of features."""
 
     rows: int

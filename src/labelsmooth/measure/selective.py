@@ -35,6 +35,7 @@ from labelsmooth.measure.interval import (
     require_replicates,
 )
 from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
+from labelsmooth.measure.result import Result
 from labelsmooth.measure.rows import joined, of_probs, of_stats, widened
 from labelsmooth.row_stats import RowStats, row_stats
 
@@ -73,8 +74,8 @@ _ROUNDING = 1e-9
 _POWERS = range(1, 11)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SelectiveResult:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class SelectiveResult(Result):
     """What `Selective.compute` found: a risk–coverage curve with one point for each threshold, and its areas.
 
     At threshold t the rows with confidence ≥ t are accepted. Coverage is their share of all rows, risk the
