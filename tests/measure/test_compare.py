@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from labelsmooth.measure import Calibration, Comparison, compare
-from labelsmooth.measure.compare import _influences
+from labelsmooth.measure.compare import influences
 from labelsmooth.measure.influence import Mean
 from labelsmooth.measure.rows import of_probs
 
@@ -81,9 +81,9 @@ def test_influences_are_those_of_leaving_a_row_out(predictions):
     probs, target = np.tile(probs, (20, 1)), np.tile(target[:200], 20)
     confidence, error = probs.max(-1), (probs.argmax(-1) != target).astype(float)
     rows = of_probs(torch.tensor(probs), torch.tensor(target))
-    influences = _influences(rows).of(rows)
+    known = influences(rows).of(rows)
     for name, number in (("aurc", aurc_of), ("ece", ece_of)):
-        value, influence = number(confidence, error), influences[name]
+        value, influence = number(confidence, error), known[name]
         assert influence.mean() == pytest.approx(value, rel=1e-12)
         without = [number(np.delete(confidence, i), np.delete(error, i)) for i in range(200)]
         jackknife = (len(target) - 1) * (value - np.array(without))
