@@ -62,7 +62,9 @@ def check(folder, package):
     loaded_from = run(folder / "bin/python", "-c", CHECK, env=env, cwd=folder)
     assert loaded_from.splitlines()[-1] == str(package)
     assert "study" in run(folder / "bin/labelsmooth", "--help", env=env, cwd=folder)
-    public = [ROOT / "tests" / name for name in ("test_losses_peers.py", "test_losses.py", "test_row_stats.py")]
+    public = [
+        ROOT / "tests" / name for name in ("test_losses_peers.py", "test_losses.py", "test_row_stats.py")
+    ]
     run(folder / "bin/python", "-m", "pytest", "-c", ROOT / "pyproject.toml", *public, env=env, cwd=folder)
 
 

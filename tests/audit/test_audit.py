@@ -670,15 +670,14 @@ def test_the_folder_of_a_study_is_left_alone(digits_file, tmp_path, capsys):
 def test_a_report_that_cannot_be_written_leaves_the_old_one(digits_file, tmp_path, monkeypatch, capsys):
     for name in ("report.html", "metrics.json"):
         (tmp_path / name).write_text("old")
-    write_text = Path.write_text
+    written = []
 
-    def fill_the_disk(self, *arguments, **settings):
-        if self.name.endswith("report.html"):
-            write_text(self, "half")
-            raise OSError(28, "No space left on device", str(self))
-        return write_text(self, *arguments, **settings)
+    def fill_the_disk(descriptor):
+        written.append(descriptor)
+        if len(written) == 2:  # of the two files
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fill_the_disk)
+    monkeypatch.setattr(os, "fsync", fill_the_disk)
     assert main(["audit", digits_file, "--out", str(tmp_path)]) == 2
     assert "No space left on device" in capsys.readouterr().err
     monkeypatch.undo()

@@ -133,7 +133,7 @@ def test_parquet_with_a_column_for_each_class(digits, tmp_path, prefix):
 def test_groups_weights_and_features(digits, tmp_path):
     logits, labels = digits
     groups = np.where(labels < 5, "low", "high")
-    more = {"group": groups, "sample_weight": np.arange(ROWS), "features": logits[:, :4]}
+    more = {"group": groups, "sample_weight": np.arange(1, ROWS + 1), "features": logits[:, :4]}
     for path in (
         write(tmp_path / "a.npz", logits=logits, labels=labels, **more, classifier_weight=logits[:10, :4]),
     ):
@@ -141,7 +141,7 @@ def test_groups_weights_and_features(digits, tmp_path):
         assert predictions.scan().groups == ("high", "low")
         np.testing.assert_array_equal(np.concatenate([batch.groups for batch in batches]), groups)
         np.testing.assert_array_equal(
-            torch.cat([batch.weights for batch in batches]).numpy(), np.arange(ROWS)
+            torch.cat([batch.weights for batch in batches]).numpy(), np.arange(1, ROWS + 1)
         )
         np.testing.assert_array_equal(torch.cat([batch.features for batch in batches]).numpy(), logits[:, :4])
         weight, bias = predictions.classifier()

@@ -109,7 +109,7 @@ def test_the_plan_of_a_study():
     assert plan.trials == TINY.trials(plan.data.sha256)
     # 3×3 convolutions of 1 → 16 → 32 channels, 32·2·2 → 128 → 10
     assert plan.parameters["cnn"] == 16 * 10 + 32 * (16 * 9 + 1) + 128 * 129 + 10 * 129
-    assert plan.steps == 3 * 11  # 1,079 rows in batches of 100
+    assert plan.steps == {"cnn": 3 * 11}  # 1,079 rows in batches of 100
     start = time.perf_counter()
     train_trial(plan.trials[0], load_data("digits"), lambda: None)
     actual = time.perf_counter() - start
