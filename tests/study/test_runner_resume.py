@@ -183,6 +183,9 @@ def test_a_second_process_is_refused(kills, recipe, tmp_path, capsys):
 )
 def test_bad_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, arguments, says):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # Python's own cache of a module is not ours to judge
     (tmp_path / "broken.npz").write_bytes(b"PK")
     (tmp_path / "here_nets.py").write_text("")
     (tmp_path / "exits.py").write_text("raise SystemExit(4)")
