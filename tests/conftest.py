@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from hypothesis import settings
 os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+# A shell that starts the tests in the background has them, and all that they start, ignore an interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Two workers share the cores; one thread each keeps them out of each other's way.
 torch.set_num_threads(1)
 
