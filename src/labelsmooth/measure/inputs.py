@@ -217,14 +217,17 @@ def _allowed(dtype: torch.dtype) -> tuple[float, float]:
     return -rounding, 1 + rounding
 
 
-def warn_of_probabilities(rows: Tensor, name: str) -> None:
-    """Warn where all rows (N, K) of logits are distributions, and not all of them zeros and ones.
+def look_like_probabilities(rows: Tensor) -> bool:  # (N, K)
+    """Whether there are rows and all `are_distributions`.
 
     Cost: a look at the first row, which of logits hardly ever is one.
     """
-    if not len(rows) or not are_distributions(rows[:1]).all():
-        return
-    if are_distributions(rows).all() and not ((rows == 0) | (rows == 1)).all():
+    return len(rows) > 0 and bool(are_distributions(rows[:1]).all() and are_distributions(rows).all())
+
+
+def warn_of_probabilities(rows: Tensor, name: str) -> None:
+    """Warn where rows (N, K) of logits `look_like_probabilities`, and are not all zeros and ones."""
+    if look_like_probabilities(rows) and not ((rows == 0) | (rows == 1)).all():
         warnings.warn(
             f"every row of {name} lies in 0..1 and sums to 1, as probabilities do, which are to be given "
             "with probs=True, or to update_probs, fit_probs or from_probs",

@@ -19,10 +19,10 @@ from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.batches import Batch, parts_of
 from labelsmooth.measure.inputs import (
     Array,
-    are_distributions,
     as_tensor,
     distributions,
     logit_rows,
+    look_like_probabilities,
     probability_rows,
     score_rows,
     warn_of_probabilities,
@@ -159,7 +159,7 @@ class _Scaling(ABC):
         """
         rows = self._rows(logits, "logits", class_axis)
         if not is_traced(rows) and not is_batched(rows):
-            if self._from_probs and len(rows) and are_distributions(rows).all():
+            if self._from_probs and look_like_probabilities(rows):
                 raise InputError(
                     "logits must be logarithms of probabilities, as those fitted on, got probabilities: "
                     "transform_probs takes these"
