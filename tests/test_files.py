@@ -44,6 +44,17 @@ def test_of_files_that_belong_together_all_or_none_are_written(tmp_path, monkeyp
     assert [path.read_text() for path in paths] == ["old", "old"]
 
 
+def test_a_folder_in_the_place_of_one_file_leaves_the_other(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    paths[0].write_text("old")
+    paths[1].mkdir()
+    with pytest.raises(IsADirectoryError) as raised:
+        write_together(dict.fromkeys(paths, "new"))
+    assert raised.value.filename == str(paths[1])
+    assert paths[0].read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == paths
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_disk_that_is_full_is_named(tmp_path):
     path = tmp_path / "results"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_together(contents: Mapping[Path, str | bytes]) -> None:
-    """Write files that readers see either as they were or complete: all of them, or where one fails none.
+    """Write files that readers see as they were or complete; where one cannot be written, none changes.
 
     Args:
         contents: of each file, whose folder exists. Text becomes UTF-8; what has no UTF-8, as the name of a
@@ -29,6 +30,8 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
     try:
         for path, content in contents.items():
             with _naming(path):
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 write_synced(partial[path], content)
         for path, written in partial.items():
             with _naming(path):

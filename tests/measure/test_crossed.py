@@ -120,7 +120,8 @@ def test_what_leaves_no_variance(values, table):
     assert Crossed(np.array(values), {"test": np.array(table)}).variance is None
 
 
-def test_nothing_that_varies():
-    variance = Crossed(np.zeros(3), {"test": np.zeros((3, 4))}).variance
+@pytest.mark.parametrize("table", [np.zeros((3, 4)), np.array([[1.0, -1.0] * 5, [-1.0, 1.0] * 5])])
+def test_a_mean_that_does_not_vary(table):
+    variance = Crossed(table.mean(1), {"test": table}).variance
     assert variance.total == 0
     assert variance.degrees_of_freedom == math.inf

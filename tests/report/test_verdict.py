@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from labelsmooth.measure import PNorm, Selective, TemperatureScaling
-from labelsmooth.measure.crossed import Crossed
+from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.report import Arm, verdict, write_report
 from labelsmooth.report.estimate import detectable, estimate, half_width
 from labelsmooth.report.numbers import Networks
@@ -193,12 +193,16 @@ def test_students_are_paired_with_their_teachers(study):
 def test_how_many_seeds_settle_a_difference():
     table = np.random.default_rng(3).normal(size=(3, 1)) + np.random.default_rng(4).normal(size=(3, 200))
     variance = Crossed(table.mean(1), {"test": table}).variance
-    words = settling(0.5, variance, 0.95)
+    words = settling(1.5, variance, 0.95)
     seeds = int(words.removeprefix("about ").removesuffix(" seeds"))
-    assert half_width(variance.resized(seeds, 1)) <= 0.5 < half_width(variance.resized(seeds - 1, 1))
+    assert detectable(variance.resized(seeds, 1)) <= 1.5 < detectable(variance.resized(seeds - 1, 1))
     # below what the rows leave open, seeds alone settle nothing
     floor = math.sqrt(variance.resized(10**6, 1).total)
     assert "times as many rows" in settling(floor, variance, 0.95)
+    # a number of rows is written out however large
+    rows_alone = Variance(seeds=3, rows=(200,), of_seeds=1e-12, of_rows=(1.0,), of_rest=(1e-12,))
+    assert settling(0.1, rows_alone, 0.95).startswith("about 790 times as many rows and ")
+    assert settling(0.09, rows_alone, 0.95).startswith("about 1,000 times as many rows and ")
     assert settling(1e-9, variance, 0.95).startswith("more than")
 
 

@@ -44,12 +44,12 @@ class Variance:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Satterthwaite's: total²/Σ (part²/its degrees of freedom); infinite where nothing varies."""
+        """Satterthwaite's: total²/Σ (part²/its degrees of freedom); infinite where the variance is 0."""
         seeds = self.seeds - 1
         parts = self.of_seeds**2 / seeds
         for rows, of_rows, of_rest in zip(self.rows, self.of_rows, self.of_rest, strict=True):
             parts += of_rows**2 / (rows - 1) + of_rest**2 / (seeds * (rows - 1))
-        return self.total**2 / parts if parts else float("inf")
+        return self.total**2 / parts if self.total else float("inf")
 
     def resized(self, seeds: int, times: float) -> Variance:
         """What is to be expected of so many seeds, and of `times` as many rows in every set."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure.crossed import Crossed, Variance
-from labelsmooth.report.estimate import LEVEL, Estimate, detectable, estimate, half_width, show
+from labelsmooth.report.estimate import LEVEL, Estimate, detectable, estimate, show
 from labelsmooth.report.numbers import Networks
 from labelsmooth.report.words import counted, listed
 from labelsmooth.study import Objective, Study, Trial
@@ -250,16 +250,16 @@ def _what_would_settle(compared: Sequence[Arm], level: float) -> list[str]:
         return []
     seen = abs(difference.mean)
     return [
-        f"Four of five such studies would find a difference in NLL of {detectable(variance, level):.4f}; "
-        f"one of {seen:.4f}, as seen here, would take {settling(seen, variance, level)}."
+        f"Four of five such studies would find a difference in NLL of {detectable(variance, level):.4f}; to "
+        f"find one of {seen:.4f}, as seen here, as often would take {settling(seen, variance, level)}."
     ]
 
 
 def settling(difference: float, variance: Variance, level: float) -> str:
-    """How many seeds would bring the interval below a difference, or how many rows besides."""
+    """How many seeds would find a difference in four of five studies, or how many rows besides."""
 
     def settles(seeds: int, times: float) -> bool:
-        return half_width(variance.resized(seeds, times), level) <= difference
+        return detectable(variance.resized(seeds, times), level) <= difference
 
     fewest = max(variance.seeds, MIN_SEEDS)
     for seeds in range(fewest, _MOST_SEEDS + 1):
@@ -268,7 +268,7 @@ def settling(difference: float, variance: Variance, level: float) -> str:
     for times in np.geomspace(1, _MOST_TIMES, 61):
         for seeds in (fewest, 2 * fewest, 4 * fewest):
             if settles(seeds, float(times)):
-                return f"about {times:.2g} times as many rows and {counted(seeds, 'seed')}"
+                return f"about {float(f'{times:.2g}'):,g} times as many rows and {counted(seeds, 'seed')}"
     return f"more than {_MOST_SEEDS} seeds and {_MOST_TIMES:,} times as many rows"
 
 
