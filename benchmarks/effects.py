@@ -1,7 +1,8 @@
 """Looks in finished studies for what the papers report: `python benchmarks/effects.py STUDY…`.
 
-Prints one Markdown table for each study: means ± 95 % intervals over its seeds and rows, differences paired
-by both; of features, of the mutual information and of γ, whose rows are not stored, over its seeds alone.
+Prints three Markdown tables for each study: scores of every objective, how they differ from those of hard
+labels, and effects. All are means ± 95 % intervals over its seeds and rows, differences paired by both; of
+features, of the mutual information and of γ, whose rows are not stored, over its seeds alone.
 An effect came out, "yes", where the interval of its difference lies on the side that the papers say; "no"
 where it lies on the other; "within noise" where it contains 0.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
 from typing import TypeAlias
 
@@ -26,6 +27,15 @@ from labelsmooth.study import Objective, Study, Trial, load_study
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
 
 _DRAWS = 100  # of labels
+SCORES = (  # title, number, factor, digits
+    ("accuracy (%)", "test.accuracy", 100, 2),
+    ("NLL", "test.nll", 1, 4),
+    ("with T", "test_with_temperature.nll", 1, 4),
+    ("ECE (%)", "test.ece", 100, 2),
+    ("with T", "test_with_temperature.ece", 100, 2),
+    ("AURC (%)", "test.aurc", 100, 3),
+    ("with p-norm", "test_aurc_with_pnorm", 100, 3),
+)
 GEOMETRY = {  # a field of `Clusters`: what it is, and which way smoothing should move it
     "spread": ("within-class spread", -1),
     "spread_in_span": ("within-class spread that the logits see", -1),
@@ -41,11 +51,30 @@ def main() -> None:
         study = load_study(folder)
         if len(study.trials) < len(study.plan) or study.recipe.seeds < 2 or not any(study.recipe.eps):
             sys.exit(f"{folder} must hold a finished study of at least 2 seeds, with an ε above 0")
-        print(f"\n{study.recipe.model} on {study.recipe.data}, {study.recipe.seeds} seeds ({folder})\n")
-        print("| effect | came out | numbers |")
-        print("|---|---|---|")
-        for line in lines(study):
-            print("| " + " | ".join(line) + " |", flush=True)
+        print(f"\n{study.recipe.model} on {study.recipe.data}, {study.recipe.seeds} seeds ({folder})")
+        show_table(("arm", *(title for title, *_ in SCORES)), scores(study))
+        show_table(("arm less hard", *(title for title, *_ in SCORES)), differences(study))
+        show_table(("effect", "came out", "numbers"), lines(study))
+
+
+def show_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    titles = list(titles)
+    print("\n| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def scores(study: Study) -> Iterator[list[str]]:
+    for objective, trials in zip(study.recipe.objectives, study.arms().values(), strict=True):
+        arm = Networks(trials)
+        yield [objective.name, *(scaled(arm[field], factor, digits) for _, field, factor, digits in SCORES)]
+
+
+def differences(study: Study) -> Iterator[list[str]]:
+    arms = [Networks(trials) for trials in study.arms().values()]
+    for objective, arm in list(zip(study.recipe.objectives, arms, strict=True))[1:]:
+        less_hard = [(arm[field] - arms[0][field], factor, digits) for _, field, factor, digits in SCORES]
+        yield [objective.name, *(scaled(*difference) for difference in less_hard)]
 
 
 def lines(study: Study) -> Iterator[Line]:
@@ -255,6 +284,11 @@ def percents(arm: Networks, field: str) -> str:
 
 def percent(value: Estimate) -> str:
     return f"{100 * value.mean:.2f} ± {100 * value.half_width:.2f}"
+
+
+def scaled(number: Crossed, factor: int, digits: int) -> str:
+    value = estimate(float(factor) * number)
+    return f"{value.mean:.{digits}f} ± {value.half_width:.{digits}f}".replace("-", "−")
 
 
 if __name__ == "__main__":
