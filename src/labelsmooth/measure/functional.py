@@ -9,9 +9,16 @@ one pass, with intervals.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from labelsmooth.errors import InputError, InputTypeError
-from labelsmooth.measure.calibration import Calibration, CalibrationResult, Edges, Peer
+from labelsmooth.measure.calibration import Calibration
+from labelsmooth.measure.calibration_result import CalibrationResult
 from labelsmooth.measure.inputs import Array, as_tensor
+from labelsmooth.measure.peers import Edges, Peer
+from labelsmooth.measure.scaling import TemperatureScaling
+from labelsmooth.measure.selective import Selective
+from labelsmooth.measure.selective_result import Peer as SelectivePeer
 from labelsmooth.measure.smooth import moments_of_rows, smooth_ece
 
 
@@ -152,6 +159,72 @@ def smece(
         0.25
     """
     return _measured(Calibration(), predictions, target, probs, weight, ignore_index, class_axis).smece
+
+
+def aurc(
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+    peer: SelectivePeer | None = None,
+) -> float:
+    """Area under the risk–coverage curve of `Selective`, in 0..1, or as `SelectiveResult.peer_aurc` has it.
+
+    Args: as `Selective.update`.
+
+    Example:
+        >>> round(aurc(torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 0])), 4)
+        0.3889
+    """
+    selective = Selective()
+    selective.update(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
+    result = selective.compute()
+    return result.aurc if peer is None else result.peer_aurc(peer)
+
+
+def augrc(
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+    peer: Literal["fd_shifts", "torch_uncertainty"] | None = None,
+) -> float:
+    """Area under the generalised risk–coverage curve of `Selective`, in 0..1/2, or as a peer has it.
+
+    Args: as `Selective.update`.
+
+    Example:
+        >>> round(augrc(torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 0])), 4)
+        0.2222
+    """
+    selective = Selective()
+    selective.update(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
+    result = selective.compute()
+    return result.augrc if peer is None else result.peer_augrc(peer)
+
+
+def temperature(
+    logits: Array,
+    target: Array,
+    weight: Array | None = None,
+    *,
+    ignore_index: int | None = None,
+    class_axis: int = -1,
+) -> float:
+    """The temperature of `TemperatureScaling`, fitted on these rows.
+
+    Args: as `TemperatureScaling.fit`.
+
+    Example:
+        >>> round(temperature(torch.tensor([[4.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 4)
+        3.641
+    """
+    scaling = TemperatureScaling()
+    return scaling.fit(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis).temperature
 
 
 def smece_of_scores(confidence: Array, correct: Array) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from labelsmooth.checks import is_batched, is_traced
 from labelsmooth.errors import InputError, InputTypeError
+from labelsmooth.measure.arrays import IN_CACHE, Floats, pieces
 from labelsmooth.measure.batches import Batch, parts_of
 from labelsmooth.measure.inputs import (
     Array,
@@ -35,9 +36,6 @@ LOWEST, HIGHEST = 1e-4, 1e4
 # relative length of the last step; a Newton step of this length leaves an error of about its square
 _TOLERANCE = 1e-9
 
-# logits in float64 at a time: 2 MB, so that a piece stays in cache through all that is done with it
-_PIECE = 2**18
-
 # of vector scaling, in units in which the NLL curves by about 1 along each number
 _GRADIENT_TOLERANCE, _CHANGE_TOLERANCE = 1e-6, 1e-10
 # the units are taken anew after so many iterations, so often
@@ -46,7 +44,7 @@ _ITERATIONS, _ROUNDS = 40, 20
 _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
 
 # float64 logits (n, K), labels (n,) and float64 weights (n,), a few rows at a time; each call is one pass
-_Pass: TypeAlias = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
+_Pass: TypeAlias = Callable[[], Iterator[tuple[Tensor, ...]]]
 
 
 class _Scaling(ABC):
@@ -88,7 +86,7 @@ class _Scaling(ABC):
         rows = _counting(
             *logit_rows(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
         )
-        self._fit(lambda: _pieces(*rows))
+        self._fit(lambda: pieces(*rows, numbers=IN_CACHE))
         self._from_probs = False
         return self
 
@@ -114,7 +112,7 @@ class _Scaling(ABC):
             *probability_rows(probs, target, weight, ignore_index=ignore_index, class_axis=class_axis)
         )
         logits = rows.log()
-        self._fit(lambda: _pieces(logits, labels, weights))
+        self._fit(lambda: pieces(logits, labels, weights, numbers=IN_CACHE))
         self._from_probs = True
         return self
 
@@ -262,6 +260,15 @@ class TemperatureScaling(_Scaling):
             self.temperature, self._log_error = math.exp(-log_beta), end.error
         self.nll_after = end.nll
 
+    def values(self) -> dict[str, float]:
+        """The temperature by its name in the catalogue."""
+        self._require_fitted("values")
+        return {"temperature": self.temperature}
+
+    def intervals(self, *, level: float = 0.95) -> dict[str, Interval]:
+        """The interval of the temperature by its name in the catalogue."""
+        return {"temperature": self.interval(level)}
+
     def interval(self, level: float = 0.95) -> Interval:
         """The confidence interval of T as far as the rows fitted on leave it open.
 
@@ -321,8 +328,8 @@ class VectorScaling(_Scaling):
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", §4.2.
     """
 
-    scale: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
+    scale: Floats
+    bias: Floats
     nll_before: float
     converged: bool
 
@@ -363,26 +370,6 @@ class VectorScaling(_Scaling):
         return torch.where(there, torch.where(there, logits, 0) * scale + bias, -torch.inf)
 
 
-def temperature(
-    logits: Array,
-    target: Array,
-    weight: Array | None = None,
-    *,
-    ignore_index: int | None = None,
-    class_axis: int = -1,
-) -> float:
-    """The temperature of `TemperatureScaling`, fitted on these rows.
-
-    Args: as `TemperatureScaling.fit`.
-
-    Example:
-        >>> round(temperature(torch.tensor([[4.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 4)
-        3.641
-    """
-    scaling = TemperatureScaling()
-    return scaling.fit(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis).temperature
-
-
 def _counting(
     rows: Tensor,  # (N, K)
     labels: Tensor,  # (N,)
@@ -396,22 +383,11 @@ def _counting(
     return (rows, labels, weights) if keep.all() else (rows[keep], labels[keep], weights[keep])
 
 
-def _pieces(
-    rows: Tensor,  # (N, K)
-    labels: Tensor,  # (N,)
-    weights: Tensor,  # (N,)
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    size = max(1, _PIECE // rows.shape[-1])
-    for start in range(0, rows.shape[0], size):
-        piece = slice(start, start + size)
-        yield rows[piece].double(), labels[piece], weights[piece]
-
-
 def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: int) -> _Pass:
     """Passes over batches; a `ValueError` where one has other rows than the first in number or classes."""
     first: list[int] = []
 
-    def one_pass() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def one_pass() -> Iterator[tuple[Tensor, ...]]:
         count = 0
         for batch in batches:
             rows, labels, weights = logit_rows(
@@ -422,7 +398,7 @@ def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: i
             if rows.shape[-1] != first[0]:
                 raise InputError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
             count += rows.shape[0]
-            yield from _pieces(*_counting(rows, labels, weights))
+            yield from pieces(*_counting(rows, labels, weights), numbers=IN_CACHE)
         if len(first) == 1:
             first.append(count)
         if first and count != first[1]:
