@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from labelsmooth.measure import Calibration, PNorm, TemperatureScaling, VectorScaling, scaling, temperature
+from labelsmooth.measure.scaling_fit import along_log_beta
 
 
 def drawn(rows, num_classes, scale, temperature, seed):
@@ -222,7 +223,7 @@ def test_one_narrow_mistake_among_separable_rows_is_found(monkeypatch, margin, m
     assert not fitted.at_boundary
     assert len(passes) <= 40
     rows = [torch.from_numpy(logits), torch.from_numpy(target), torch.ones(4, dtype=torch.float64)]
-    at = scaling._along_log_beta(lambda: scaling.pieces(*rows), -math.log(fitted.temperature))
+    at = along_log_beta(lambda: scaling.pieces(*rows), -math.log(fitted.temperature))
     assert abs(at.slope) < 1e-6 * at.curvature
 
 
