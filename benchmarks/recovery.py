@@ -63,7 +63,7 @@ def line(name: str, rows: str, result: RecoveredSmoothing) -> str:
     eps = result.uniform
     found = "–" if eps is None else f"{eps.value:.3f}"
     interval = "–" if eps is None else f"{eps.low:.3f} – {eps.high:.3f}"
-    spreads = f"{result.gap_spread:.2f} | {result.wrong_spread:.2f}"
+    spreads = f"{result.log_odds_spread:.2f} | {result.wrong_spread:.2f}"
     return f"| {name} | {rows} | {result.verdict} | {found} | {interval} | {spreads} |"
 
 

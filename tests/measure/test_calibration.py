@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from labelsmooth import measure
 from labelsmooth.losses import cross_entropy
 from labelsmooth.measure import Calibration
+from labelsmooth.measure.peers import binning, layout
 from labelsmooth.row_stats import row_stats
 
 
@@ -193,9 +194,9 @@ def test_a_hundred_splits_and_merge_orders_give_the_same_state():
         while len(parts) > 1:
             taken = parts.pop(int(rng.integers(len(parts))))
             parts[int(rng.integers(len(parts)))].merge(taken)
-        np.testing.assert_array_equal(parts[0]._counts, whole._counts)
-        np.testing.assert_array_equal(parts[0]._in_top, whole._in_top)
-        np.testing.assert_allclose(parts[0]._sums, whole._sums, rtol=1e-12, atol=1e-18)
+        np.testing.assert_array_equal(parts[0].sums()["counts"], whole.sums()["counts"])
+        np.testing.assert_array_equal(parts[0].sums()["in_top"], whole.sums()["in_top"])
+        np.testing.assert_allclose(parts[0].sums()["sums"], whole.sums()["sums"], rtol=1e-12, atol=1e-18)
 
 
 def test_a_billion_rows_are_counted_to_nine_digits():
@@ -427,7 +428,7 @@ def test_one_shot_functions_are_the_fields_of_the_result():
     "options", [{}, {"edges": "right_open"}, {"peer": "torchmetrics"}, {"peer": "gpleiss"}]
 )
 def test_cells_are_those_that_a_search_finds(num_bins, options):
-    cells = Calibration(num_bins, **options)._cells
+    cells = layout(num_bins, binning(options.get("edges"), options.get("peer"))).cells
     side = "right" if options.get("edges") or options.get("peer") == "torchmetrics" else "left"
     rng = np.random.default_rng(num_bins)
     halves = 2.0 ** -np.arange(1, 60)
@@ -443,7 +444,7 @@ def test_cells_are_those_that_a_search_finds(num_bins, options):
 
 def test_the_state_is_small():
     calibration = calibration_of(*random_logits(100, 5), num_bins=100)
-    assert calibration._counts.nbytes + calibration._sums.nbytes < 10**6
+    assert sum(array.nbytes for array in calibration.state().values()) < 10**6
 
 
 # --- two processes
@@ -468,8 +469,7 @@ def one_of_two(rank, meeting, results):
             if len(target[rows]):
                 calibration.update(logits[rows], target[rows], weight[rows])
             calibration.all_merge()
-            np.savez(f"{results}/{name}{rank}.npz", counts=calibration._counts, sums=calibration._sums,
-                     class_counts=calibration._class_counts, classwise_ece=calibration.compute().classwise_ece)  # fmt: skip
+            np.savez(f"{results}/{name}{rank}.npz", **calibration.state(), classwise_ece=calibration.compute().classwise_ece)  # fmt: skip
         with pytest.raises(ValueError, match=f"same options.*got {10 + rank} left_open and {11 - rank} left"):
             Calibration(10 + rank).all_merge()
         other_classes = Calibration(classwise=True)
@@ -491,9 +491,9 @@ def test_two_processes_measure_what_one_does(tmp_path):
     for name in ("all", "part"):
         for rank in (0, 1):
             merged = np.load(tmp_path / f"{name}{rank}.npz")
-            np.testing.assert_array_equal(merged["counts"], expected._counts)
-            np.testing.assert_array_equal(merged["class_counts"], expected._class_counts)
-            np.testing.assert_allclose(merged["sums"], expected._sums, rtol=1e-12)
+            np.testing.assert_array_equal(merged["counts"], expected.sums()["counts"])
+            np.testing.assert_array_equal(merged["class_counts"], expected.sums()["class_counts"])
+            np.testing.assert_allclose(merged["sums"], expected.sums()["sums"], rtol=1e-12)
             assert merged["classwise_ece"] == pytest.approx(expected.compute().classwise_ece, rel=1e-12)
 
 
@@ -531,7 +531,7 @@ def test_only_the_number_asked_for_is_computed(monkeypatch):
     def refuse(*_):
         raise AssertionError("the smooth calibration error was computed")
 
-    monkeypatch.setattr("labelsmooth.measure.calibration.smooth_ece", refuse)
+    monkeypatch.setattr("labelsmooth.measure.peers.smooth_ece", refuse)
     assert measure.accuracy(torch.eye(3) * 2, torch.tensor([0, 1, 0])) == pytest.approx(2 / 3, rel=1e-15)
     with pytest.raises(AssertionError, match="was computed"):
         measure.smece(torch.eye(3) * 2, torch.tensor([0, 1, 0]))

@@ -106,7 +106,7 @@ def with_(position, value):
         (with_(3, np.zeros(4)), ValueError, r"bias must have shape \(5,\), got \(4,\)"),
         (with_(3, np.full(5, np.inf)), ValueError, "templates and bias must be finite, got inf"),
         (with_(0, np.full((60, 9), np.nan)), ValueError, "features must be finite, got nan"),
-        (with_(1, np.full(60, 5)), ValueError, "labels must lie in 0..4, got 5"),
+        (with_(1, np.full(60, 5)), ValueError, "target must lie in 0..4, got 5"),
         (with_(4, (0, 1)), ValueError, r"three different classes, got \(0, 1\)"),
         (with_(4, (0, 1, 1)), ValueError, r"three different classes, got \(0, 1, 1\)"),
         (with_(4, (0, 1, 5)), ValueError, "classes must lie in 0..4, got 5"),
@@ -212,7 +212,7 @@ def test_neural_collapse_is_its_definition(seed):
         assert shape.equiangular == pytest.approx(np.std(cosines), rel=1e-9)
         assert shape.maximal_angle == pytest.approx(np.mean(np.abs(cosines + 1 / 4)), rel=1e-9)
     dual = np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m))
-    assert result.classifier.self_duality == pytest.approx(dual, rel=1e-9)
+    assert result.classifier.nc3 == pytest.approx(dual, rel=1e-9)
     seen = w.T @ np.linalg.pinv(w.T)  # the orthogonal projector onto the span of the templates
     sigma_w, sigma_b = seen @ sigma_w @ seen, seen @ sigma_b @ seen
     in_span = np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=1e-10)) / 5
@@ -237,7 +237,7 @@ def test_agrees_with_rhubarbwu_neural_collapse():
     geometry = geometry_of(features, labels, 10)
     result = geometry.compute(weight)
     assert result.nc1 == pytest.approx(0.9263489155364326, rel=1e-9)
-    assert result.frame.frame_error == pytest.approx(0.6696195187062207, rel=1e-9)
+    assert result.frame.nc2 == pytest.approx(0.6696195187062207, rel=1e-9)
     assert result.classifier.duality_error == pytest.approx(0.2587048548087754, rel=1e-9)
     agreement = (geometry.nearest_mean(features).numpy() == (features @ weight.T).argmax(-1)).mean()
     assert agreement == pytest.approx(0.8831385642737897, rel=1e-12)
@@ -246,7 +246,7 @@ def test_agrees_with_rhubarbwu_neural_collapse():
     balanced = geometry_of(features[first], labels[first], 10).compute(weight)
     assert balanced.nc1 == pytest.approx(0.9166448957374316, rel=1e-9)
     assert balanced.spread == pytest.approx(1.3799791808840656, rel=1e-9)
-    assert balanced.frame.frame_error == pytest.approx(0.6656522912962696, rel=1e-9)
+    assert balanced.frame.nc2 == pytest.approx(0.6656522912962696, rel=1e-9)
     assert balanced.classifier.duality_error == pytest.approx(0.25347877637628996, rel=1e-9)
 
 
@@ -299,7 +299,7 @@ def test_full_collapse_is_zero_throughout():
     assert result.class_separation == pytest.approx(1, abs=1e-12)
     everything = [
         result.spread, result.nc1, *vars(result.frame).values(), *vars(result.classifier.templates).values(),
-        result.classifier.self_duality, result.classifier.duality_error, result.classifier.nc1_in_span,
+        result.classifier.nc3, result.classifier.duality_error, result.classifier.nc1_in_span,
     ]  # fmt: skip
     np.testing.assert_allclose(everything, 0, atol=1e-12)
 
@@ -336,7 +336,7 @@ def test_geometry_refuses_bad_rows_and_keeps_what_it_has():
     before = numbers(geometry, weight)
     for bad, message in [
         ((np.full((60, 9), np.inf), labels), "features must be finite, got inf"),
-        ((features, labels + 1), "labels must lie in 0..4, got 5"),
+        ((features, labels + 1), "target must lie in 0..4, got 5"),
         ((features[:, :8], labels), "as wide as those before, 9, got 8"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -110,7 +110,7 @@ def test_two_classes_do_not_tell_smoothing_from_a_penalty(label):
     y = (labels == label).astype(int)
     classifier = LogisticRegression(C=0.001).fit(x[:900] / 16, y[:900])
     result = recovered_smoothing(classifier.predict_log_proba(x[900:] / 16), y[900:])
-    assert result.gap_spread < 0.3
+    assert result.log_odds_spread < 0.3
     assert (result.verdict, result.uniform, result.others) == ("undecidable", None, None)
     assert "with two classes" in result.reason
 
@@ -127,8 +127,8 @@ def test_its_numbers_are_their_definitions():
     result = recovered_smoothing(logits, target)
     assert (result.rows, result.correct) == (3000, len(gaps))
     low, median, high = np.quantile(gaps, [0.25, 0.5, 0.75])
-    assert result.gap == pytest.approx(median, abs=0.02)
-    assert result.gap_spread == pytest.approx((high - low) / median, abs=0.02)
+    assert result.log_odds == pytest.approx(median, abs=0.02)
+    assert result.log_odds_spread == pytest.approx((high - low) / median, abs=0.02)
     assert result.wrong_spread == pytest.approx(np.median(spreads), abs=0.005)
 
 
@@ -163,10 +163,10 @@ def test_what_is_too_little_or_too_much():
     assert (few.verdict, few.correct) == ("undecidable", 10)
     wrong = recovered_smoothing(np.eye(2), np.array([1, 0]))
     assert (wrong.verdict, wrong.correct) == ("undecidable", 0)
-    assert math.isnan(wrong.gap)
+    assert math.isnan(wrong.log_odds)
     certain = np.where(np.eye(3, dtype=bool), 0, -np.inf)[np.arange(300) % 3]
     result = recovered_smoothing(certain, np.arange(300) % 3)
-    assert (result.verdict, result.gap) == ("hard", math.inf)
+    assert (result.verdict, result.log_odds) == ("hard", math.inf)
     assert "of more than 64 nats" in result.reason
     constant = recovered_smoothing(np.zeros((300, 3)), np.zeros(300, int))
     assert constant.verdict == "undecidable"

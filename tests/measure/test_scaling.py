@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from labelsmooth.measure import Calibration, PNorm, TemperatureScaling, VectorScaling, scaling, temperature
+from labelsmooth.measure.scaling_fit import along_log_beta
 
 
 def drawn(rows, num_classes, scale, temperature, seed):
@@ -36,8 +37,8 @@ def scikit_learn(logits, target):
 def count_passes(monkeypatch):
     """A list that grows with every pass over the logits."""
     passes = []
-    one_pass = scaling._pieces
-    monkeypatch.setattr(scaling, "_pieces", lambda *a: passes.append(a) or one_pass(*a))
+    one_pass = scaling.pieces
+    monkeypatch.setattr(scaling, "pieces", lambda *a, **options: passes.append(a) or one_pass(*a, **options))
     return passes
 
 
@@ -222,14 +223,14 @@ def test_one_narrow_mistake_among_separable_rows_is_found(monkeypatch, margin, m
     assert not fitted.at_boundary
     assert len(passes) <= 40
     rows = [torch.from_numpy(logits), torch.from_numpy(target), torch.ones(4, dtype=torch.float64)]
-    at = scaling._along_log_beta(lambda: scaling._pieces(*rows), -math.log(fitted.temperature))
+    at = along_log_beta(lambda: scaling.pieces(*rows), -math.log(fitted.temperature))
     assert abs(at.slope) < 1e-6 * at.curvature
 
 
 def test_pieces_and_shapes_make_no_difference(monkeypatch):
     logits, target = drawn(120, 7, 3, 2, seed=1)
     whole = TemperatureScaling().fit(logits, target)
-    monkeypatch.setattr(scaling, "_PIECE", 100)  # 14 rows
+    monkeypatch.setattr(scaling, "IN_CACHE", 100)  # 14 rows
     shaped = torch.from_numpy(logits).reshape(2, 60, 7)
     pieces = TemperatureScaling().fit(shaped, torch.from_numpy(target).reshape(2, 60))
     assert pieces.temperature == pytest.approx(whole.temperature, rel=1e-12)

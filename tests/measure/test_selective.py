@@ -21,7 +21,18 @@ from sklearn.metrics import auc, roc_auc_score
 from torch.nn import functional as F
 
 from labelsmooth.losses import cross_entropy
-from labelsmooth.measure import PNorm, Selective, augrc, aurc, selective
+from labelsmooth.measure import (
+    PNorm,
+    Selective,
+    augrc,
+    aurc,
+    confidence_table,
+    selective,
+    selective_intervals,
+)
+from labelsmooth.measure.confidence_table import cells_of
+from labelsmooth.measure.pnorm import _pnorm_confidences
+from labelsmooth.measure.selective_result import oracle_aurc
 from labelsmooth.row_stats import row_stats
 
 seeds = st.integers(0, 2**31)
@@ -107,7 +118,7 @@ def test_the_oracle_at_any_size(rows, errors):
     with mpmath.workdps(40):
         harmonic = mpmath.digamma(rows + 1) - mpmath.digamma(correct + 1)
         expected = float((errors - correct * harmonic) / rows)
-    result = float(selective._oracle_aurc(*(np.array([number]) for number in (rows, errors, errors)))[0])
+    result = float(oracle_aurc(*(np.array([number]) for number in (rows, errors, errors)))[0])
     assert result == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
@@ -197,7 +208,7 @@ def test_every_order_split_and_merge_gives_the_same_bits(data, seed, capacity):
     for part in rows:
         streamed.update_scores(*part)
         if data.draw(st.booleans()):  # folding in between changes nothing
-            streamed._fold()
+            streamed._table.fold()
     parts[2].merge(parts[3])
     parts[0].merge(parts[1])
     parts[2].merge(parts[0])
@@ -227,16 +238,16 @@ def test_the_grid_is_fine_near_one_and_bounded_everywhere():
     )
     for values in (near_one, anything, rng.random(1000)):
         values = np.sort(values)
-        cells = selective._cells(values)
+        cells = cells_of(values)
         assert (cells <= values).all()
         assert (np.diff(cells) >= 0).all()
-        np.testing.assert_array_equal(selective._cells(cells), cells)
-    cells = selective._cells(near_one)
+        np.testing.assert_array_equal(cells_of(cells), cells)
+    cells = cells_of(near_one)
     assert ((near_one - cells) <= (1 - near_one) / 2047).all()
-    assert len(np.unique(selective._cells(anything))) < 2**20
-    assert selective._cells(np.array([0.0, -0.0, 1.0])).tolist() == [0, 0, 1]
+    assert len(np.unique(cells_of(anything))) < 2**20
+    assert cells_of(np.array([0.0, -0.0, 1.0])).tolist() == [0, 0, 1]
     for edge in (0.5, 1.0, np.nextafter(1, 0)):
-        assert selective._cells(np.array([edge])) == edge
+        assert cells_of(np.array([edge])) == edge
 
 
 def test_the_grid_costs_little():
@@ -302,8 +313,8 @@ def test_logits_probabilities_and_statistics_are_one_thing(digits):
 def test_pieces_make_no_difference(digits, monkeypatch):
     expected = Selective()
     expected.update(*digits)
-    monkeypatch.setattr(selective, "_PIECE", 70)
-    monkeypatch.setattr(selective, "_PENDING", 100)
+    monkeypatch.setattr(selective, "IN_CACHE", 70)
+    monkeypatch.setattr(confidence_table, "_PENDING", 100)
     result = Selective()
     result.update(*digits)
     for mine, its in zip(arrays(result.compute()), arrays(expected.compute()), strict=True):
@@ -368,7 +379,7 @@ def by_resampling(confidence, correct, replicates=2000):
 
 @pytest.mark.parametrize("cells", [4096, 100])
 def test_intervals_are_those_of_drawing_rows_again(cells, monkeypatch):
-    monkeypatch.setattr(selective, "_BOOTSTRAP_CELLS", cells)  # 100 makes one of every seven groups
+    monkeypatch.setattr(selective_intervals, "_BOOTSTRAP_CELLS", cells)  # 100 makes one of every seven groups
     confidence, correct = drawn(5, rows=700, values=10**6)
     measure = of_scores(confidence, correct)
     intervals = measure.intervals(replicates=4000, risks=(0.1, 0.01), coverages=(0.8,))
@@ -548,19 +559,15 @@ PEER_PNORM = {
 
 def test_pnorms_are_the_definition_and_the_peer():
     rows = torch.from_numpy(PEER_ROWS)
-    confidence = selective._pnorm_confidences(rows, range(1, 11)).numpy()
+    confidence = _pnorm_confidences(rows, range(1, 11)).numpy()
     for p in range(1, 11):
         expected = [naive_pnorm(z, p) for z in PEER_ROWS]
         np.testing.assert_allclose(confidence[:, p - 1], expected, rtol=1e-13)
-        np.testing.assert_allclose(selective._pnorm_confidences(rows, [p])[:, 0], expected, rtol=1e-13)
+        np.testing.assert_allclose(_pnorm_confidences(rows, [p])[:, 0], expected, rtol=1e-13)
         np.testing.assert_allclose(confidence[:3, p - 1], PEER_PNORM.get(p, expected[:3]), rtol=1e-12)
     # neither the size nor an offset of the logits matters
-    np.testing.assert_allclose(
-        selective._pnorm_confidences(1e200 * rows, range(1, 11)), confidence, rtol=1e-12
-    )
-    np.testing.assert_allclose(
-        selective._pnorm_confidences(rows + 2.0**30, range(1, 11)), confidence, rtol=1e-5
-    )
+    np.testing.assert_allclose(_pnorm_confidences(1e200 * rows, range(1, 11)), confidence, rtol=1e-12)
+    np.testing.assert_allclose(_pnorm_confidences(rows + 2.0**30, range(1, 11)), confidence, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -622,8 +629,8 @@ def test_rows_with_one_logit_above_their_mean_tie_at_p_1():
     rng = np.random.default_rng(0)
     rows = torch.from_numpy(0.01 * rng.standard_normal((1000, 10)))
     rows[torch.arange(1000), torch.from_numpy(rng.integers(0, 10, 1000))] += 2 + torch.rand(1000)
-    assert (selective._pnorm_confidences(rows, [1]) == 0.5).all()
-    assert (selective._pnorm_confidences(rows + 1e3, [1]) == 0.5).all()
+    assert (_pnorm_confidences(rows, [1]) == 0.5).all()
+    assert (_pnorm_confidences(rows + 1e3, [1]) == 0.5).all()
 
 
 def test_rows_at_the_border_of_the_norm():

@@ -67,18 +67,20 @@ def test_a_state_of_other_options_is_refused():
     for measure in (Calibration(7), Calibration(8, classwise=True)):
         with pytest.raises(ValueError, match=r"needs arrays .*, got"):
             measure.load(other.state())
-    with pytest.raises(ValueError, match="a state has weight, .* of shape"):
+    with pytest.raises(ValueError, match="a state has exact, confidence, weight, .*, got count, errors"):
         Selective().load({"count": np.zeros(3, np.int64), "errors": np.zeros(3, np.int64)})
+    with pytest.raises(ValueError, match="sums are weight, .* of shape"):
+        Selective().load_sums({"count": np.zeros(3, np.int64), "errors": np.zeros(3, np.int64)})
 
 
-def test_states_of_selective_sum_on_its_grid():
+def test_sums_of_selective_sum_on_its_grid():
     for probs in digits()[:2]:
         target = digits()[2]
         whole, first, second, loaded = (Selective(capacity=1) for _ in range(4))
         whole.update_probs(probs, target)
         first.update_probs(probs[:400], target[:400])
         second.update_probs(probs[400:], target[400:])
-        loaded.load({name: array + second.state()[name] for name, array in first.state().items()})
+        loaded.load_sums({name: array + second.sums()[name] for name, array in first.sums().items()})
         result, expected = loaded.compute(), whole.compute()
         for name in ("threshold", "accepted", "errors"):
             np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
@@ -86,24 +88,24 @@ def test_states_of_selective_sum_on_its_grid():
         exact = Selective()
         exact.update_probs(probs, target)
         assert result.aurc == pytest.approx(exact.compute().aurc, rel=1e-3)
-        # a measure that keeps confidences apart gives the same state
-        for name, array in exact.state().items():
-            np.testing.assert_array_equal(array, whole.state()[name])
+        # a measure that keeps confidences apart gives the same sums
+        for name, array in exact.sums().items():
+            np.testing.assert_array_equal(array, whole.sums()[name])
 
 
 def test_every_confidence_has_its_cell_and_others_are_refused():
     confidence = np.array([0, 2.0**-23, 0.25, 0.5, np.nextafter(0.5, 0), np.nextafter(1, 0), 1 - 2.0**-30, 1])
     measure, loaded = Selective(), Selective()
     measure.update_scores(confidence, np.arange(8) % 2 == 0)
-    loaded.load(measure.state())
+    loaded.load_sums(measure.sums())
     result = loaded.compute()
     assert result.accepted.tolist() == list(range(1, 9))
     assert not result.exact
     np.testing.assert_allclose(result.threshold, np.sort(confidence)[::-1], rtol=1 / 2048)
     assert (result.threshold <= np.sort(confidence)[::-1]).all()
     measure.update_scores(np.array([1.5]), np.array([True]))
-    with pytest.raises(ValueError, match=r"needs confidences in 0..1, got 1.5"):
-        measure.state()
+    with pytest.raises(ValueError, match=r"need confidences in 0..1, got 1.5"):
+        measure.sums()
 
 
 def definition(confidence, residual, width, points=20_000):

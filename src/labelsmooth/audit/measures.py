@@ -319,11 +319,11 @@ class _Layer:
             "spread": result.spread,
             "class_separation": result.class_separation,
             "nc1": result.nc1,
-            "nc2": result.frame.frame_error,
+            "nc2": result.frame.nc2,
         }
         if result.classifier is not None:
             found |= {
-                "nc3": result.classifier.self_duality,
+                "nc3": result.classifier.nc3,
                 "spread_in_span": result.classifier.spread_in_span,
             }
         return {name: _exactly(value) for name, value in found.items()}

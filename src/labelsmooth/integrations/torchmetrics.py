@@ -16,7 +16,7 @@ from torch import Tensor
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.extras import needs_extra
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
-from labelsmooth.measure.calibration import Edges, Peer
+from labelsmooth.measure.peers import Edges, Peer
 from labelsmooth.measure.result import number_names
 from labelsmooth.row_stats import RowStats
 
@@ -64,7 +64,7 @@ class _Streaming(Metric):
         self.probs = probs
         self.ignore_index = ignore_index
         self.class_axis = class_axis
-        states = self._measure().state()
+        states = self._measure().sums()
         self._state_names = {name: self._state_name(name) for name in states}
         for name, values in states.items():
             self.add_state(self._state_names[name], torch.from_numpy(values), dist_reduce_fx="sum")
@@ -97,7 +97,7 @@ class _Streaming(Metric):
         else:
             update = batch.update_probs if self.probs else batch.update
             update(preds, target, weight, ignore_index=self.ignore_index, class_axis=self.class_axis)
-        for name, values in batch.state().items():
+        for name, values in batch.sums().items():
             state = getattr(self, self._state_names[name])
             state += torch.from_numpy(values).to(state.device)
 
@@ -109,7 +109,7 @@ class _Streaming(Metric):
         """
         measure = self._measure()
         states = {name: getattr(self, state).cpu().numpy() for name, state in self._state_names.items()}
-        measure.load(states)
+        measure.load_sums(states)
         result = measure.compute()
 
         dtype = torch.float32 if self.device.type in _WITHOUT_FLOAT64 else torch.float64

@@ -1,17 +1,15 @@
 """Measures of what smoothing did to a classifier: numbers come out as frozen dataclasses and floats."""
 
-from labelsmooth.measure.calibration import Calibration, CalibrationResult, ClasswiseBins, ReliabilityBins
+from labelsmooth.measure.bins import ClasswiseBins, ReliabilityBins
+from labelsmooth.measure.calibration import Calibration
+from labelsmooth.measure.calibration_result import CalibrationResult
+from labelsmooth.measure.class_moments import within_class_spread
+from labelsmooth.measure.collapse import ClassifierGeometry, FrameShape
 from labelsmooth.measure.compare import Comparison, compare
-from labelsmooth.measure.distillation import (
-    Agreement,
-    Teacher,
-    TeacherResult,
-    distillation_loss,
-    equivalent_smoothing,
-    teacher_agreement,
-)
 from labelsmooth.measure.functional import (
     accuracy,
+    augrc,
+    aurc,
     brier,
     classwise_ece,
     ece,
@@ -19,24 +17,26 @@ from labelsmooth.measure.functional import (
     nll,
     smece,
     smece_of_scores,
+    temperature,
 )
-from labelsmooth.measure.geometry import (
-    ClassifierGeometry,
-    FrameShape,
-    Geometry,
-    GeometryResult,
-    LogitGap,
-    PlaneProjection,
-    logit_gap,
-    logit_gaps,
-    plane_projection,
-    within_class_spread,
-)
+from labelsmooth.measure.geometry import Geometry, GeometryResult
 from labelsmooth.measure.information import mutual_information
 from labelsmooth.measure.interval import Interval
+from labelsmooth.measure.logit_gaps import LogitGap, logit_gap, logit_gaps
+from labelsmooth.measure.pnorm import PNorm
+from labelsmooth.measure.projection import PlaneProjection, plane_projection
 from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
-from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling, temperature
-from labelsmooth.measure.selective import PNorm, Selective, SelectiveResult, augrc, aurc
+from labelsmooth.measure.scaling import TemperatureScaling, VectorScaling
+from labelsmooth.measure.selective import Selective
+from labelsmooth.measure.selective_result import SelectiveResult
+from labelsmooth.measure.teacher import (
+    Agreement,
+    Teacher,
+    TeacherResult,
+    distillation_loss,
+    equivalent_smoothing,
+    teacher_agreement,
+)
 
 __all__ = [
     "Agreement",

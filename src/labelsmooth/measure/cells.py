@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from labelsmooth.measure.arrays import Counts, Floats
 from labelsmooth.measure.smooth import INTERVALS
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Counts: TypeAlias = npt.NDArray[np.int64]
 
 # Towards 1 cells shrink by a factor 2^(1/8) from each to the next: most rows of a good classifier lie there,
 # and equal-mass bins need borders among them.

@@ -10,17 +10,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from statistics import NormalDist
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.measure.arrays import Bools, Floats
 from labelsmooth.measure.interval import Interval, paired_shares_interval
 from labelsmooth.measure.rows import RowNumbers
-from labelsmooth.measure.selective import SelectiveResult
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
+from labelsmooth.measure.selective_result import SelectiveResult
 
 
 class Mean:

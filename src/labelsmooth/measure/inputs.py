@@ -279,3 +279,15 @@ def score_rows(scores: Array, name: str, *, class_axis: int = -1) -> Tensor:
     rows = classes_last(rows, class_axis, name)
     require_num_classes(rows.shape[-1])
     return rows.reshape(-1, rows.shape[-1])
+
+
+def finite(values: Tensor, name: str) -> Tensor:
+    """The values in float64, refused where one is not finite."""
+    require_finite(values, name)
+    return values.double()
+
+
+def require_finite(values: Tensor, name: str) -> None:
+    """Raise `ValueError` unless all values are finite."""
+    if not values.isfinite().all():
+        raise InputError(f"{name} must be finite, got {float(values[~values.isfinite()][0])}")

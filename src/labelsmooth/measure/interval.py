@@ -6,15 +6,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from labelsmooth.errors import InputError, InputTypeError
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Counts: TypeAlias = npt.NDArray[np.int64]
+from labelsmooth.measure.arrays import Counts, Floats
 
 # numbers drawn at a time: 2 MB, so that they stay in cache through all that is done with them
 _SLICE = 2**18

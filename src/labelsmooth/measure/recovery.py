@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from statistics import NormalDist
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 
 from labelsmooth.checks import require_num_classes
 from labelsmooth.errors import InputError
+from labelsmooth.measure.arrays import Counts, Floats, State, pieces
 from labelsmooth.measure.inputs import Array, logit_rows, require_usable
-from labelsmooth.measure.interval import Interval
-from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
+from labelsmooth.measure.interval import Interval, require_level
+from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options
 
 Verdict: TypeAlias = Literal["smoothed", "hard", "undecidable"]
-Counts: TypeAlias = npt.NDArray[np.int64]
 
 # What tells smoothed networks from others, set on MLPs and small CNNs on digits and 5,000 images of MNIST. On
 # rows held out those trained to the end with 0.05 ≤ ε ≤ 0.2 had gap spreads of at most 0.28 and wrong spreads
@@ -34,11 +34,9 @@ FEWEST_ROWS = 100
 # How far the median may be from the optimal gap, in interquartile ranges; at most 0.24 with those networks.
 _SYSTEMATIC = 0.3
 
-# logits widened to float64 at a time: 8 MB
-_PIECE = 2**20
 # Two histograms: gaps in cells of 1/128 up to 64 nats, spreads in cells of 1/1024 up to 4; what is above, or
 # infinite, goes into one more cell.
-_GAP_CELLS, _GAP_STEP = 8192, 1 / 128
+_ODDS_CELLS, _ODDS_STEP = 8192, 1 / 128
 _SPREAD_CELLS, _SPREAD_STEP = 4096, 1 / 1024
 
 
@@ -50,8 +48,8 @@ class RecoveredSmoothing:
     reason: str  # one sentence
     rows: int
     correct: int  # the rows that the rest is about: those where the label has the largest logit
-    gap: float  # median, in nats, of the label's log-odds against the average wrong class; inf above 64
-    gap_spread: float  # interquartile range of the gaps over their median
+    log_odds: float  # median, in nats, of the label's log-odds against the average wrong class; inf above 64
+    log_odds_spread: float  # interquartile range of the log-odds over their median
     wrong_spread: (
         float  # median over rows of the sd of the wrong logits over the gap from their mean; none if K = 2
     )
@@ -59,7 +57,7 @@ class RecoveredSmoothing:
     others: Interval | None  # the ε of `ls.others` that gives the same target, ε·(K−1)/K
 
 
-class SmoothingRecovery:
+class SmoothingRecovery(Measure):
     """Recover the ε that a network was trained with, from a stream of batches of its logits.
 
     At the optimum of a smoothed loss each row has log p_y − log(Ave_{k≠y} p_k) = log(1 + K(1−ε)/ε) and
@@ -116,14 +114,16 @@ class SmoothingRecovery:
 
     def reset(self) -> None:
         """Forget every row."""
-        self._rows = 0
-        self._gaps: Counts = np.zeros(_GAP_CELLS + 1, np.int64)
-        self._spreads: Counts = np.zeros(_SPREAD_CELLS + 1, np.int64)
+        self._rows: Counts = np.zeros(2, np.int64)  # all, and those classified correctly
+        self._squares: Floats = np.zeros(1)  # of the weights of the correct ones
+        self._odds: Floats = np.zeros(_ODDS_CELLS + 1)  # weight of the correct ones in each cell
+        self._spreads: Floats = np.zeros(_SPREAD_CELLS + 1)
 
     def update(
         self,
         logits: Array,
         target: Array,
+        weight: Array | None = None,
         *,
         ignore_index: int | None = None,
         class_axis: int = -1,
@@ -133,35 +133,43 @@ class SmoothingRecovery:
         Args:
             logits: (…, K) floats; −inf is a class with probability 0.
             target: (…) integers in 0..K−1, or `ignore_index`.
+            weight: (…) finite numbers ≥ 0, by which all quantiles are weighted; rows of weight 0 do not
+                count.
             ignore_index: rows with this target do not count.
             class_axis: of `logits`; 1 in maps (N, K, H, W) with targets (N, H, W).
 
         Raises:
             TypeError: `logits` or `target` is no tensor or array, or does not hold floats or integers.
-            ValueError: the shapes do not fit, a target is out of range, a logit is NaN or +inf, or all logits
-                of a row are −inf.
+            ValueError: the shapes do not fit, a target or a weight is out of range, a logit is NaN or +inf,
+                or all logits of a row are −inf.
 
         Cost: about six passes over the logits, 8 MB of them in float64 at a time.
         """
-        rows, labels, _ = logit_rows(logits, target, ignore_index=ignore_index, class_axis=class_axis)
+        rows, labels, weights = logit_rows(
+            logits, target, weight, ignore_index=ignore_index, class_axis=class_axis
+        )
         if rows.shape[-1] != self.num_classes:
             raise InputError(f"logits must have {self.num_classes} classes, got {rows.shape[-1]}")
         require_usable(rows.amax(-1), "logits")
-        size = max(1, _PIECE // self.num_classes)
-        for piece, y in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
-            kept = piece.argmax(-1) == y
-            y = y[kept].unsqueeze(-1)
-            z = piece[kept].double()
+        if weights is None:
+            weights = torch.ones(len(rows), dtype=torch.float64)
+        weights = weights.to(rows.device)
+        wrong_classes = self.num_classes - 1
+        for piece, labels_of_piece, weights_of_piece in pieces(rows, labels, weights):
+            kept = (piece.argmax(-1) == labels_of_piece) & (weights_of_piece > 0)
+            y, w = labels_of_piece[kept].unsqueeze(-1), weights_of_piece[kept].cpu().numpy()
+            z = piece[kept]
             z = z - z.gather(-1, y)  # the label's logit, the largest, is 0 now
-            wrong_classes = self.num_classes - 1
-            gap = math.log(wrong_classes) - z.scatter(-1, y, -math.inf).logsumexp(-1)
+            odds = math.log(wrong_classes) - z.scatter(-1, y, -math.inf).logsumexp(-1)
             mean = z.sum(-1, keepdim=True) / wrong_classes
             deviation = (z - mean).scatter(-1, y, 0)  # of a row with −inf it is NaN, and counts as above all
             sd = (deviation.square().sum(-1) / wrong_classes).sqrt()
             spread = torch.where(sd == 0, 0, sd / -mean.squeeze(-1)).nan_to_num(nan=math.inf)
-            self._gaps += _counts(gap.cpu().numpy(), _GAP_STEP, _GAP_CELLS)
-            self._spreads += _counts(spread.cpu().numpy(), _SPREAD_STEP, _SPREAD_CELLS)
-        self._rows += len(rows)
+            self._odds += _histogram(odds.cpu().numpy(), w, _ODDS_STEP, _ODDS_CELLS)
+            self._spreads += _histogram(spread.cpu().numpy(), w, _SPREAD_STEP, _SPREAD_CELLS)
+            self._squares += w @ w
+            self._rows[1] += len(w)
+        self._rows[0] += int((weights > 0).sum())
 
     def merge(self, other: SmoothingRecovery) -> None:
         """Count the rows that `other` has counted.
@@ -169,54 +177,72 @@ class SmoothingRecovery:
         Raises:
             ValueError: the two have different numbers of classes.
         """
-        require_same_options(self._options(), other._options())
-        self._rows += other._rows
-        self._gaps += other._gaps
-        self._spreads += other._spreads
+        require_same_options(self.options(), other.options())
+        arrays = self._arrays()
+        for name, array in other._arrays().items():
+            arrays[name] += array
 
-    def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
-        """Count the rows of all processes of a `torch.distributed` group, so that each of them has them all.
+    def options(self) -> str:
+        """All that two measures must share to be merged, in words."""
+        return f"num_classes={self.num_classes}"
 
-        Nothing happens where no process group exists. Call it once, after the last update.
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was counted, as arrays that sum."""
+        return {name: array.copy() for name, array in self._arrays().items()}
 
-        Args:
-            group: the processes; None for all.
+    def load(self, state: State) -> None:
+        """Take the rows of a `state` in place of those counted here.
 
         Raises:
-            ValueError: as `merge`; each process raises it then.
+            ValueError: the arrays are not those of a state.
         """
-        merge_over_ranks(self, self._options(), group)
+        self.reset()
+        load_arrays(self._arrays(), state, self.options())
 
-    def compute(self) -> RecoveredSmoothing:
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {"rows": self._rows, "squares": self._squares, "odds": self._odds, "spreads": self._spreads}
+
+    def compute(self, level: float = 0.95) -> RecoveredSmoothing:
         """What the rows counted so far say.
 
+        Args:
+            level: of the sampling error that the interval of ε holds, in (0, 1).
+
         Raises:
-            ValueError: no row was counted.
+            ValueError: no row was counted, or `level` lies outside (0, 1).
         """
-        if self._rows == 0:
+        require_level(level)
+        rows, correct = self._rows.tolist()
+        if rows == 0:
             raise InputError("a recovery needs at least one row, got none")
-        correct = int(self._gaps.sum())
-        low, gap, high = (_quantile(self._gaps, _GAP_STEP, level) for level in (0.25, 0.5, 0.75))
+        # as many rows of equal weight say as much
+        effective = float(self._odds.sum() ** 2 / self._squares[0]) if correct else 0.0
+        low, log_odds, high = (_quantile(self._odds, _ODDS_STEP, level) for level in (0.25, 0.5, 0.75))
         # an infinite range means a quantile beyond the histogram: as wide as can be
-        gap_spread = (high - low) / gap if high < math.inf else math.inf
+        log_odds_spread = (high - low) / log_odds if high < math.inf else math.inf
         wrong_spread = _quantile(self._spreads, _SPREAD_STEP, 0.5)
-        eps = _eps(gap, self.num_classes)
-        gathered = gap_spread <= LARGEST_GAP_SPREAD and eps <= LARGEST_EPS
+        eps = _eps(log_odds, self.num_classes)
+        gathered = log_odds_spread <= LARGEST_GAP_SPREAD and eps <= LARGEST_EPS
         alike = wrong_spread <= LARGEST_WRONG_SPREAD
         seen = (
-            f"the gaps' spread is {gap_spread:.2f} and that of the wrong logits {wrong_spread:.2f} of the gap"
+            f"the gaps' spread is {log_odds_spread:.2f} and that of the wrong logits {wrong_spread:.2f} of "
+            "the gap"
         )
         verdict: Verdict = "undecidable"
         uniform = others = None
-        if correct < FEWEST_ROWS:
-            reason = f"only {correct} rows are classified correctly, and {FEWEST_ROWS} are needed"
+        if effective < FEWEST_ROWS:
+            reason = f"only {effective:.0f} rows are classified correctly, and {FEWEST_ROWS} are needed"
         elif eps < LEAST_EPS:
             verdict = "hard"
-            median = f"of {gap:.1f}" if gap < math.inf else f"of more than {_GAP_CELLS * _GAP_STEP:.0f}"
+            median = (
+                f"of {log_odds:.1f}"
+                if log_odds < math.inf
+                else f"of more than {_ODDS_CELLS * _ODDS_STEP:.0f}"
+            )
             reason = f"the median gap {median} nats is beyond that of a smoothing by {LEAST_EPS:g}"
         elif self.num_classes == 2:
             reason = (
-                f"the median gap is {gap:.2f} nats, and with two classes there are no wrong logits to "
+                f"the median gap is {log_odds:.2f} nats, and with two classes there are no wrong logits to "
                 "compare, which tell smoothing from what else stops at such a gap"
             )
         elif gathered and alike:
@@ -224,7 +250,7 @@ class SmoothingRecovery:
             reason = (
                 f"{seen}, as smoothing leaves them; uniform and others have one target at the two ε given"
             )
-            uniform = self._uniform(gap, high - low, correct)
+            uniform = self._uniform(log_odds, high - low, effective, level)
             share = (self.num_classes - 1) / self.num_classes
             others = Interval(value=uniform.value * share, low=uniform.low * share, high=uniform.high * share)
         else:
@@ -234,26 +260,40 @@ class SmoothingRecovery:
         return RecoveredSmoothing(
             verdict=verdict,
             reason=reason,
-            rows=self._rows,
+            rows=rows,
             correct=correct,
-            gap=gap,
-            gap_spread=gap_spread,
+            log_odds=log_odds,
+            log_odds_spread=log_odds_spread,
             wrong_spread=wrong_spread,
             uniform=uniform,
             others=others,
         )
 
-    def _options(self) -> str:
-        return f"num_classes={self.num_classes}"
+    def values(self) -> dict[str, float]:
+        """The numbers of `compute` that the catalogue knows; the ε is nan unless smoothing was found."""
+        found = self.compute()
+        return {
+            "recovered_eps": math.nan if found.uniform is None else found.uniform.value,
+            "log_odds": found.log_odds,
+            "log_odds_spread": found.log_odds_spread,
+            "wrong_spread": found.wrong_spread,
+        }
 
-    def _uniform(self, gap: float, gap_range: float, rows: int) -> Interval:
+    def intervals(self, *, level: float = 0.95) -> dict[str, Interval]:
+        """The interval of ε where smoothing was found."""
+        found = self.compute(level)
+        return {} if found.uniform is None else {"recovered_eps": found.uniform}
+
+    def _uniform(self, log_odds: float, odds_range: float, rows: float, level: float) -> Interval:
         # the sd of a normal sample's median is 1.2533·σ/√n, with σ the interquartile range over 1.349
-        sampling = 1.96 * 1.2533 * gap_range / 1.349 / math.sqrt(rows)
-        off = _SYSTEMATIC * gap_range + sampling + _GAP_STEP
+        normal = NormalDist()
+        errors = 1.96 * normal.inv_cdf((1 + level) / 2) / normal.inv_cdf(0.975)
+        sampling = errors * 1.2533 * odds_range / 1.349 / math.sqrt(rows)
+        off = _SYSTEMATIC * odds_range + sampling + _ODDS_STEP
         return Interval(
-            value=_eps(gap, self.num_classes),
-            low=_eps(gap + off, self.num_classes),
-            high=_eps(max(gap - off, 0.0), self.num_classes),
+            value=_eps(log_odds, self.num_classes),
+            low=_eps(log_odds + off, self.num_classes),
+            high=_eps(max(log_odds - off, 0.0), self.num_classes),
         )
 
 
@@ -277,20 +317,21 @@ def recovered_smoothing(
     return recovery.compute()
 
 
-def _eps(gap: float, num_classes: int) -> float:
+def _eps(log_odds: float, num_classes: int) -> float:
     """The ε of `ls.uniform` whose optimal gap this is."""
-    return num_classes / (num_classes - 1 + math.exp(gap)) if gap < math.inf else 0.0
+    return num_classes / (num_classes - 1 + math.exp(log_odds)) if log_odds < math.inf else 0.0
 
 
-def _counts(values: npt.NDArray[np.float64], step: float, cells: int) -> Counts:
+def _histogram(values: Floats, weights: Floats, step: float, cells: int) -> Floats:
     cell = np.clip(np.floor(values / step), 0, cells).astype(np.int64)
-    return np.bincount(cell, minlength=cells + 1)
+    histogram: Floats = np.bincount(cell, weights, cells + 1).astype(np.float64)  # int64 of no row
+    return histogram
 
 
-def _quantile(counts: Counts, step: float, level: float) -> float:
+def _quantile(weights: Floats, step: float, level: float) -> float:
     """The middle of the cell in which the quantile lies; inf for the last one, nan of nothing."""
-    total = int(counts.sum())
+    total = float(weights.sum())
     if total == 0:
         return math.nan
-    cell = int(np.searchsorted(np.cumsum(counts), level * total))
-    return (cell + 0.5) * step if cell < len(counts) - 1 else math.inf
+    cell = int(np.searchsorted(np.cumsum(weights), level * total))
+    return (cell + 0.5) * step if cell < len(weights) - 1 else math.inf

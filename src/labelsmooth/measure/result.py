@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 
+from labelsmooth.measure.catalogue import QUANTITIES
+
 
 def number_names(kind: type) -> tuple[str, ...]:
     """The names of what a class of results holds as an int or a float, in the order of its text."""
@@ -21,6 +23,11 @@ class Result:
     def to_dict(self) -> dict[str, float]:
         """The plain numbers by name, as loggers want them: arrays and curves are left out."""
         return {name: getattr(self, name) for name in number_names(type(self))}
+
+    def values(self) -> dict[str, float]:
+        """The numbers that the catalogue knows, in its order."""
+        numbers = self.to_dict()
+        return {name: numbers[name] for name in QUANTITIES if name in numbers}
 
     def __repr__(self) -> str:
         numbers = (

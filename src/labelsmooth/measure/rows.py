@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils import _pytree
 
 from labelsmooth.errors import InputError
+from labelsmooth.measure.arrays import Bools, Floats
 from labelsmooth.measure.inputs import distributions, on_cpu, on_cpu_float64, require_usable, summed
 from labelsmooth.row_stats import RowStats, row_stats
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 
 # probabilities looked at together, so that they stay in cache
 _BLOCK = 2**18

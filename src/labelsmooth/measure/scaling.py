@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from labelsmooth.checks import is_batched, is_traced
 from labelsmooth.errors import InputError, InputTypeError
+from labelsmooth.measure.arrays import IN_CACHE, Floats, pieces
 from labelsmooth.measure.batches import Batch, parts_of
 from labelsmooth.measure.inputs import (
     Array,
@@ -28,25 +27,19 @@ from labelsmooth.measure.inputs import (
     warn_of_probabilities,
 )
 from labelsmooth.measure.interval import Interval
-
-# where a temperature is looked for
-LOWEST, HIGHEST = 1e-4, 1e4
-
-# relative length of the last step; a Newton step of this length leaves an error of about its square
-_TOLERANCE = 1e-9
-
-# logits in float64 at a time: 2 MB, so that a piece stays in cache through all that is done with it
-_PIECE = 2**18
-
-# of vector scaling, in units in which the NLL curves by about 1 along each number
-_GRADIENT_TOLERANCE, _CHANGE_TOLERANCE = 1e-6, 1e-10
-# the units are taken anew after so many iterations, so often
-_ITERATIONS, _ROUNDS = 40, 20
+from labelsmooth.measure.scaling_fit import (
+    CHANGE_TOLERANCE,
+    HIGHEST,
+    LOWEST,
+    ROUNDS,
+    Pass,
+    all_equal,
+    along_log_beta,
+    lbfgs_round,
+    minimum,
+)
 
 _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
-
-# float64 logits (n, K), labels (n,) and float64 weights (n,), a few rows at a time; each call is one pass
-_Pass: TypeAlias = Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]]
 
 
 class _Scaling(ABC):
@@ -88,7 +81,7 @@ class _Scaling(ABC):
         rows = _counting(
             *logit_rows(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
         )
-        self._fit(lambda: _pieces(*rows))
+        self._fit(lambda: pieces(*rows, numbers=IN_CACHE))
         self._from_probs = False
         return self
 
@@ -114,7 +107,7 @@ class _Scaling(ABC):
             *probability_rows(probs, target, weight, ignore_index=ignore_index, class_axis=class_axis)
         )
         logits = rows.log()
-        self._fit(lambda: _pieces(logits, labels, weights))
+        self._fit(lambda: pieces(logits, labels, weights, numbers=IN_CACHE))
         self._from_probs = True
         return self
 
@@ -200,7 +193,7 @@ class _Scaling(ABC):
             raise InputError(f"{what} needs a scaling, got one that was not fitted: call fit first")
 
     @abstractmethod
-    def _fit(self, one_pass: _Pass) -> None: ...
+    def _fit(self, one_pass: Pass) -> None: ...
 
     @abstractmethod
     def _scaled(self, logits: Tensor) -> Tensor: ...  # of (…, K)
@@ -239,8 +232,8 @@ class TemperatureScaling(_Scaling):
     nll_before: float
     at_boundary: bool
 
-    def _fit(self, one_pass: _Pass) -> None:
-        start = _along_log_beta(one_pass, 0.0)
+    def _fit(self, one_pass: Pass) -> None:
+        start = along_log_beta(one_pass, 0.0)
         if math.isnan(start.nll):
             raise InputError(
                 "each row of logits must hold a finite value and neither NaN nor +inf, got others"
@@ -252,15 +245,24 @@ class TemperatureScaling(_Scaling):
             )
         self.nll_before = start.nll
         self.at_boundary = False
-        if start.slope == 0 and _all_equal(one_pass):
+        if start.slope == 0 and all_equal(one_pass):
             self.temperature, self.nll_after, self._log_error = 1.0, start.nll, math.inf
             return
-        log_beta, end, self.at_boundary = _minimum(one_pass, start)
+        log_beta, end, self.at_boundary = minimum(one_pass, start)
         if self.at_boundary:
             self.temperature, self._log_error = HIGHEST if log_beta < 0 else LOWEST, math.inf
         else:
             self.temperature, self._log_error = math.exp(-log_beta), end.error
         self.nll_after = end.nll
+
+    def values(self) -> dict[str, float]:
+        """The temperature by its name in the catalogue."""
+        self._require_fitted("values")
+        return {"temperature": self.temperature}
+
+    def intervals(self, *, level: float = 0.95) -> dict[str, Interval]:
+        """The interval of the temperature by its name in the catalogue."""
+        return {"temperature": self.interval(level)}
 
     def interval(self, level: float = 0.95) -> Interval:
         """The confidence interval of T as far as the rows fitted on leave it open.
@@ -321,12 +323,12 @@ class VectorScaling(_Scaling):
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", §4.2.
     """
 
-    scale: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
+    scale: Floats
+    bias: Floats
     nll_before: float
     converged: bool
 
-    def _fit(self, one_pass: _Pass) -> None:
+    def _fit(self, one_pass: Pass) -> None:
         started = TemperatureScaling()
         started._fit(one_pass)
         self.nll_before = started.nll_before
@@ -335,10 +337,10 @@ class VectorScaling(_Scaling):
         scale = torch.full_like(rows[0], 1 / started.temperature)
         bias = torch.zeros_like(scale)
         self.converged = False
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             before = self.nll_after
-            self.nll_after, scale, bias = _round(one_pass, before, scale, bias)
-            self.converged = before - self.nll_after <= _CHANGE_TOLERANCE
+            self.nll_after, scale, bias = lbfgs_round(one_pass, before, scale, bias)
+            self.converged = before - self.nll_after <= CHANGE_TOLERANCE
             if self.converged:
                 break
         self.scale = scale.cpu().numpy()
@@ -363,26 +365,6 @@ class VectorScaling(_Scaling):
         return torch.where(there, torch.where(there, logits, 0) * scale + bias, -torch.inf)
 
 
-def temperature(
-    logits: Array,
-    target: Array,
-    weight: Array | None = None,
-    *,
-    ignore_index: int | None = None,
-    class_axis: int = -1,
-) -> float:
-    """The temperature of `TemperatureScaling`, fitted on these rows.
-
-    Args: as `TemperatureScaling.fit`.
-
-    Example:
-        >>> round(temperature(torch.tensor([[4.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])), 4)
-        3.641
-    """
-    scaling = TemperatureScaling()
-    return scaling.fit(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis).temperature
-
-
 def _counting(
     rows: Tensor,  # (N, K)
     labels: Tensor,  # (N,)
@@ -396,22 +378,11 @@ def _counting(
     return (rows, labels, weights) if keep.all() else (rows[keep], labels[keep], weights[keep])
 
 
-def _pieces(
-    rows: Tensor,  # (N, K)
-    labels: Tensor,  # (N,)
-    weights: Tensor,  # (N,)
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    size = max(1, _PIECE // rows.shape[-1])
-    for start in range(0, rows.shape[0], size):
-        piece = slice(start, start + size)
-        yield rows[piece].double(), labels[piece], weights[piece]
-
-
-def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: int) -> _Pass:
+def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: int) -> Pass:
     """Passes over batches; a `ValueError` where one has other rows than the first in number or classes."""
     first: list[int] = []
 
-    def one_pass() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def one_pass() -> Iterator[tuple[Tensor, ...]]:
         count = 0
         for batch in batches:
             rows, labels, weights = logit_rows(
@@ -422,7 +393,7 @@ def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: i
             if rows.shape[-1] != first[0]:
                 raise InputError(f"all batches must have {first[0]} classes, got one of {rows.shape[-1]}")
             count += rows.shape[0]
-            yield from _pieces(*_counting(rows, labels, weights))
+            yield from pieces(*_counting(rows, labels, weights), numbers=IN_CACHE)
         if len(first) == 1:
             first.append(count)
         if first and count != first[1]:
@@ -431,164 +402,3 @@ def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: i
             )
 
     return one_pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Point:
-    """The mean NLL of β·z and what it does along log β, with x = β·z."""
-
-    nll: float
-    slope: float  # β·NLL′(β), the mean of s = E_p x − x_y
-    curvature: float  # β²·NLL″(β), the mean of Var_p x
-    error: float  # standard error of log β, were this the root
-
-
-def _along_log_beta(one_pass: _Pass, log_beta: float) -> _Point:
-    """One pass. Newton's step for the root of NLL′ along log β is −slope/curvature."""
-    beta = math.exp(log_beta)
-    totals = np.zeros(5)
-    for rows, labels, weight in one_pass():
-        top = rows.amax(-1, keepdim=True)
-        x = torch.sub(rows, top).mul_(beta)
-        at_label = x.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        # a class of logit −inf has no part: exp gives 0 here as there, and 0 times this is 0
-        x.clamp_(min=-1e150)
-        exp_x = x.exp()
-        total = exp_x.sum(-1)
-        mean = exp_x.mul_(x).sum(-1) / total
-        variance = exp_x.mul_(x).sum(-1) / total - mean.square()
-        slope = mean - at_label
-        totals += [
-            float(value.sum())
-            for value in (
-                weight,
-                weight * (total.log() - at_label),
-                weight * slope,
-                weight * variance.clamp_(min=0),
-                (weight * slope).square(),
-            )
-        ]
-    if totals[0] == 0:
-        raise InputError("a temperature needs at least one row to be fitted on, got none")
-    # Python's numbers divide by a curvature of next to nothing without a warning
-    nll, slope_mean, curvature = (totals[1:4] / totals[0]).tolist()
-    error = math.sqrt(totals[4]) / float(totals[3]) if totals[3] > 0 else math.inf
-    return _Point(nll=nll, slope=slope_mean, curvature=curvature, error=error)
-
-
-def _all_equal(one_pass: _Pass) -> bool:
-    """Whether the logits above −inf are the same in each row, so that no temperature changes anything."""
-    return all(
-        bool(((rows == rows.amax(-1, keepdim=True)) | (rows == -torch.inf)).all())
-        for rows, _, _ in one_pass()
-    )
-
-
-def _minimum(one_pass: _Pass, start: _Point) -> tuple[float, _Point, bool]:
-    """The log β of the lowest NLL, by Newton steps from 0, the last point seen, and whether it is an end."""
-    low, high = -math.log(HIGHEST), -math.log(LOWEST)
-    # the ends are looked at only once a step would reach beyond, or is no help
-    root_above, root_below = False, False
-    at, point, last_step = 0.0, start, high - low
-    while True:
-        if point.slope > 0:
-            high, root_below = at, True
-        else:
-            low, root_above = at, True
-        step = (
-            -point.slope / point.curvature if point.curvature > 0 else math.copysign(math.inf, -point.slope)
-        )
-        if point.slope == 0 and point.curvature == 0:  # it underflows, as rows that are all right make it do
-            step = math.inf
-        if abs(step) <= _TOLERANCE:
-            return at + step, point, False
-        if not low < at + step < high or abs(step) > abs(last_step) / 2:
-            if step > 0 and not root_below:
-                root_below = True
-                end = _along_log_beta(one_pass, high)
-                if end.slope <= 0:
-                    return high, end, True
-            elif step < 0 and not root_above:
-                root_above = True
-                end = _along_log_beta(one_pass, low)
-                if end.slope >= 0:
-                    return low, end, True
-            step = (low + high) / 2 - at
-        at, last_step = at + step, step
-        point = _along_log_beta(one_pass, at)
-
-
-def _round(one_pass: _Pass, nll: float, scale: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Some iterations of L-BFGS from a point of this NLL: the lowest point met."""
-    best = (nll, scale, bias)
-    centre, unit_scale, unit_bias = _units(one_pass, scale, bias)
-    moved = torch.zeros(2, scale.shape[0], dtype=torch.float64, device=scale.device, requires_grad=True)
-
-    def closure() -> Tensor:
-        nonlocal best
-        by_scale, by_bias = moved.detach() * torch.stack([unit_scale, unit_bias])
-        here = scale + by_scale, bias + by_bias - by_scale * centre
-        nll, of_scale, of_bias = _gradient(one_pass, *here)
-        if float(nll) < best[0]:
-            best = (float(nll), *here)
-        moved.grad = torch.stack([(of_scale - of_bias * centre) * unit_scale, of_bias * unit_bias])
-        return nll
-
-    optimizer = torch.optim.LBFGS(
-        [moved],
-        max_iter=_ITERATIONS,
-        max_eval=2 * _ITERATIONS,
-        tolerance_grad=_GRADIENT_TOLERANCE,
-        tolerance_change=_CHANGE_TOLERANCE,
-        history_size=_ITERATIONS,
-        line_search_fn="strong_wolfe",
-    )
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return best
-
-
-def _units(one_pass: _Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each class (K,) the centre of its logits, and the units of its scale and its bias.
-
-    Around the centre, the mean of z_k under the weights p_k(1 − p_k), scale and bias of a class do not mix in
-    the second derivatives; these are 1 in the units.
-    """
-    sums, total = torch.zeros(3, scale.shape[0], dtype=torch.float64, device=scale.device), 0.0
-    for rows, _, weight in one_pass():
-        absent = rows == -torch.inf
-        z = rows.masked_fill(absent, 0)
-        p = torch.addcmul(bias, z, scale).masked_fill_(absent, -torch.inf).softmax(-1)
-        h = p * (1 - p) * weight.unsqueeze(-1)
-        sums += torch.stack([h.sum(0), (h * z).sum(0), (h * z * z).sum(0)])
-        total += float(weight.sum())
-    curvature, first, second = sums
-    # a class that hardly ever has a share would otherwise take steps without bound
-    curvature = curvature.clamp(min=1e-6 * max(float(curvature.max()), torch.finfo(torch.float64).tiny))
-    centre = first / curvature
-    mean_square = second / curvature
-    variance = (mean_square - centre.square()).clamp(min=1e-6 * float(mean_square.max()) + 1e-300)
-    unit = (total / curvature).sqrt()
-    return centre, unit / variance.sqrt(), unit
-
-
-def _gradient(one_pass: _Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean NLL of scale·z + bias and its gradient by both, in one pass."""
-    total, nll = 0.0, scale.new_zeros(())
-    of_scale, of_bias = torch.zeros_like(scale), torch.zeros_like(bias)
-    for rows, labels, weight in one_pass():
-        x = torch.addcmul(bias, rows, scale)
-        absent = rows == -torch.inf
-        if absent.any():  # whatever the sign of its scale
-            x.masked_fill_(absent, -torch.inf)
-            rows = rows.masked_fill(absent, 0)
-        x.sub_(x.amax(-1, keepdim=True))
-        index = labels.unsqueeze(-1)
-        at_label = x.gather(-1, index).squeeze(-1)
-        p = x.exp_()
-        norm = p.sum(-1)
-        nll += weight @ (norm.log() - at_label)
-        p.mul_((weight / norm).unsqueeze(-1)).scatter_add_(-1, index, -weight.unsqueeze(-1))
-        of_bias += p.sum(0)
-        of_scale += p.mul_(rows).sum(0)
-        total += float(weight.sum())
-    return nll / total, of_scale / total, of_bias / total

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from labelsmooth.measure.arrays import Floats
 from labelsmooth.measure.interval import Interval, shrinking_interval
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 # equal intervals of [0, 1] that rows are summed in
 INTERVALS = 4096

@@ -225,7 +225,7 @@ def _smoothing(model: Measured) -> Finding:
     if found.uniform is None or found.others is None:
         reason = f"{found.reason}."
         told = found.verdict == "hard" or found.correct < FEWEST_ROWS or model.num_classes == 2
-        if not told and math.inf in (found.gap_spread, found.wrong_spread):
+        if not told and math.inf in (found.log_odds_spread, found.wrong_spread):
             reason = (
                 "too many rows give a class the probability 0, or nearly so, for the spreads of their logits "
                 "to say anything."
@@ -238,7 +238,7 @@ def _smoothing(model: Measured) -> Finding:
     return Finding(
         question=question,
         answer=f"it looks so, with ε of about {found.uniform.value:.2g}",
-        sentence=f"The logit gaps of the rows that it has right gather around {found.gap:.3g} nats, the "
+        sentence=f"The logit gaps of the rows that it has right gather around {found.log_odds:.3g} nats, the "
         f"optimum of a uniform smoothing of {_eps(found.uniform)} and, as that is the same target, of one of "
         f"{_eps(found.others)} on the other classes alone. {_capitalised(found.reason)}. Boosted trees that "
         "were stopped early and students of a smoothed teacher look the same.",

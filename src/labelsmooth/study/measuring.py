@@ -268,13 +268,13 @@ def _clusters(features: Tensor, rows: Rows, weight: Tensor, bias: Tensor, classe
         projection = plane_projection(features, rows.labels, weight, bias, classes.tolist())
         plane = Geometry(FEATURE_CLASSES)
         plane.update(projection.points, projection.labels)
-        triangle_error = plane.compute().frame.frame_error
+        triangle_error = plane.compute().frame.nc2
     return Clusters(
         spread=result.spread,
         spread_in_span=result.classifier.spread_in_span,
         class_separation=result.class_separation,
         nc1=result.nc1,
-        frame_error=result.frame.frame_error,
+        frame_error=result.frame.nc2,
         triangle_error=triangle_error,
     )
 

@@ -176,7 +176,7 @@ def test_weights_of_a_teacher_are_rows_that_many_times():
         class_axis=1,
     )
     expected.update(logits.repeat_interleave(weight, 0), target.repeat_interleave(weight))
-    for name in ("equivalent_smoothing", "wrong_information", "wrong_sd", "gap"):
+    for name in ("equivalent_smoothing", "wrong_information", "wrong_sd", "logit_gap"):
         assert getattr(teacher.compute(), name) == pytest.approx(getattr(expected.compute(), name), rel=1e-12)
     assert teacher.compute().rows == int((weight > 0).sum())
 
@@ -211,7 +211,7 @@ def test_teacher_is_its_definition():
     assert result.equivalent_smoothing == pytest.approx(np.mean(smoothing), rel=1e-8)
     assert result.wrong_information == pytest.approx(np.mean(information), rel=1e-8)
     assert result.wrong_sd == pytest.approx(np.mean(sd), rel=1e-8)
-    assert result.gap == pytest.approx(np.mean(gap), rel=1e-8)
+    assert result.logit_gap == pytest.approx(np.mean(gap), rel=1e-8)
 
 
 def test_a_teacher_in_parts_is_the_same():
@@ -238,7 +238,7 @@ def test_probabilities_of_zero_and_one_teach_nothing():
     )
     result = teacher.compute()
     assert (result.equivalent_smoothing, result.wrong_information) == (0, 0)
-    assert result.wrong_sd == result.gap == math.inf
+    assert result.wrong_sd == result.logit_gap == math.inf
     with pytest.raises(ValueError, match=r"neither NaN nor \+inf, got 1 of 1 rows"):
         teacher.update(torch.tensor([[math.nan, 0]]), torch.tensor([0]))
 
@@ -287,5 +287,5 @@ def test_a_smoothed_network_says_less_about_the_wrong_classes():
         results[eps] = teacher.compute()
     hard, smoothed = results[0.0], results[0.1]
     assert smoothed.wrong_information < hard.wrong_information / 3
-    assert smoothed.wrong_sd / smoothed.gap < hard.wrong_sd / hard.gap / 1.5
+    assert smoothed.wrong_sd / smoothed.logit_gap < hard.wrong_sd / hard.logit_gap / 1.5
     assert smoothed.equivalent_smoothing > hard.equivalent_smoothing

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, as_classes, require_logits
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses import ReductionName, cross_entropy
+from labelsmooth.measure.arrays import Counts, Floats, State, pieces
 from labelsmooth.measure.inputs import Array, as_tensor, classes_last, logit_rows, require_usable
-from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
+from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options
 
-# logits widened to float64 at a time: 8 MB
-_PIECE = 2**20
+_MEANS = ("equivalent_smoothing", "wrong_information", "wrong_sd", "logit_gap")  # what Teacher has means of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class TeacherResult:
     wrong_sd: (
         float  # sd of the wrong classes' logits within a row, in nats and at T = 1; inf with a −inf logit
     )
-    gap: float  # the label's logit less the mean of the others, in nats and at T = 1
+    logit_gap: float  # the label's logit less the mean of the others, in nats and at T = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class Agreement:
     rows: int
     agreement: float  # share of rows with the same most probable class, the first of several
     kl: float  # mean KL(teacher‖student), nats; inf where the student's 0 meets a chance of the teacher's
+
+    def values(self) -> dict[str, float]:
+        """The numbers that the catalogue knows."""
+        return {"agreement": self.agreement, "kl": self.kl}
 
 
 def distillation_loss(
@@ -139,7 +145,7 @@ def distillation_loss(
     return (1 - beta) * hard + loss
 
 
-class Teacher:
+class Teacher(Measure):
     """What a network would teach a student beyond a smoothed label, from a stream of batches of its logits.
 
     With p(T) = softmax(z/T), the label y and the wrong classes' own distribution r_k = p_k(T)/(1 − p_y(T)):
@@ -149,7 +155,8 @@ class Teacher:
     - wrong information, mean [log(K−1) − H(r)]: how much that mass says. It is KL(r‖uniform), so that
       (1−p_y)·KL(r‖uniform) is the divergence of the teacher's row from a smoothed label with the same p_y. A
       row that gives the wrong classes nothing says nothing, 0.
-    - wrong sd and gap: the same before the softmax. A temperature scales both, their ratio does not change.
+    - wrong sd and logit gap: the same before the softmax. A temperature scales both, and not
+      their ratio.
 
     Smoothing draws the wrong logits of a row together, and with them goes what a student could learn of how
     an image resembles other classes.
@@ -181,9 +188,8 @@ class Teacher:
 
     def reset(self) -> None:
         """Forget every row."""
-        self._rows = 0
-        self._weight = 0.0
-        self._smoothing = self._information = self._sd = self._gap = 0.0
+        self._rows: Counts = np.zeros(1, np.int64)
+        self._sums: Floats = np.zeros(5)  # of weights, then of w·x in the order of `_MEANS`
 
     def update(
         self,
@@ -223,25 +229,24 @@ class Teacher:
         weights = weights.to(rows.device)
         num_classes = rows.shape[-1]
         wrong_classes = num_classes - 1
-        size = max(1, _PIECE // num_classes)
-        for piece, y, w in zip(*(torch.split(part, size) for part in (rows, labels, weights)), strict=True):
-            z, y = piece.double(), y.unsqueeze(-1)
+        for z, y, w in pieces(rows, labels.unsqueeze(-1), weights):
             x = z / self.temperature
             wrong = x.scatter(-1, y, -math.inf)
             log_mass = wrong.logsumexp(-1)
             # from the wrong classes' own sum, because 1 − p_y would lose its digits near 0
-            self._smoothing += float(w @ (log_mass - x.logsumexp(-1)).exp()) * num_classes / wrong_classes
+            smoothing = float(w @ (log_mass - x.logsumexp(-1)).exp()) * num_classes / wrong_classes
             information = math.log(wrong_classes) - torch.special.entr(wrong.softmax(-1)).sum(-1)
-            self._information += float(w @ torch.where(log_mass > -math.inf, information, 0))
+            information = float(w @ torch.where(log_mass > -math.inf, information, 0))
             # relative to the row's largest logit, so that a common offset costs no digits
             z = z - z.max(-1, keepdim=True).values
             at_label = z.gather(-1, y)
             mean = z.scatter(-1, y, 0).sum(-1, keepdim=True) / wrong_classes
             deviation = torch.where(z.isfinite(), z - mean, math.inf).scatter(-1, y, 0)
-            self._sd += float(w @ (deviation.square().sum(-1) / wrong_classes).sqrt())
-            self._gap += float(w @ (at_label - mean).squeeze(-1))
+            wrong_sd = float(w @ (deviation.square().sum(-1) / wrong_classes).sqrt())
+            logit_gap = float(w @ (at_label - mean).squeeze(-1))
+            self._sums[1:] += [smoothing, information, wrong_sd, logit_gap]
         self._rows += rows.shape[0]
-        self._weight += float(weights.sum())
+        self._sums[0] += float(weights.sum())
 
     def merge(self, other: Teacher) -> None:
         """Count the rows that `other` has counted.
@@ -249,26 +254,26 @@ class Teacher:
         Raises:
             ValueError: the two temperatures differ.
         """
-        require_same_options(self._options(), other._options())
+        require_same_options(self.options(), other.options())
         self._rows += other._rows
-        self._weight += other._weight
-        self._smoothing += other._smoothing
-        self._information += other._information
-        self._sd += other._sd
-        self._gap += other._gap
+        self._sums += other._sums
 
-    def all_merge(self, group: dist.ProcessGroup | None = None) -> None:
-        """Count the rows of all processes of a `torch.distributed` group, so that each of them has them all.
+    def options(self) -> str:
+        """All that two measures must share to be merged, in words."""
+        return f"temperature={self.temperature:g}"
 
-        Nothing happens where no process group exists. Call it once, after the last update.
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was counted, as arrays that sum."""
+        return {"rows": self._rows.copy(), "sums": self._sums.copy()}
 
-        Args:
-            group: the processes; None for all.
+    def load(self, state: State) -> None:
+        """Take the rows of a `state` in place of those counted here.
 
         Raises:
-            ValueError: as `merge`; each process raises it then.
+            ValueError: the arrays are not those of a state.
         """
-        merge_over_ranks(self, self._options(), group)
+        self.reset()
+        load_arrays({"rows": self._rows, "sums": self._sums}, state, self.options())
 
     def compute(self) -> TeacherResult:
         """The means over all rows counted so far.
@@ -276,18 +281,16 @@ class Teacher:
         Raises:
             ValueError: no row was counted.
         """
-        if self._rows == 0:
+        if not self._rows.any():
             raise InputError("a teacher needs at least one row, got none")
-        return TeacherResult(
-            rows=self._rows,
-            equivalent_smoothing=self._smoothing / self._weight,
-            wrong_information=self._information / self._weight,
-            wrong_sd=self._sd / self._weight,
-            gap=self._gap / self._weight,
-        )
+        weight, *sums = self._sums.tolist()
+        means = {name: total / weight for name, total in zip(_MEANS, sums, strict=True)}
+        return TeacherResult(rows=int(self._rows[0]), **means)
 
-    def _options(self) -> str:
-        return f"temperature={self.temperature:g}"
+    def values(self) -> dict[str, float]:
+        """The numbers of `compute` that the catalogue knows."""
+        result = self.compute()
+        return {name: getattr(result, name) for name in _MEANS}
 
 
 def equivalent_smoothing(
@@ -367,8 +370,7 @@ def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature:
     require_usable(student.amax(-1), "student_logits")
     require_usable(teacher.amax(-1), "teacher_logits")
     same, kl = 0, 0.0
-    size = max(1, _PIECE // num_classes)
-    for s, t in zip(torch.split(student, size), torch.split(teacher, size), strict=True):
+    for s, t in pieces(student, teacher):
         same += int((s.argmax(-1) == t.argmax(-1)).sum())
         log_p, log_q = ((x.double() / temperature).log_softmax(-1) for x in (t, s))
         p = log_p.exp()
