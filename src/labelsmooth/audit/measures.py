@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from labelsmooth.audit.pairs import side_by_side
-from labelsmooth.audit.predictions import Batch, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.split import Fitting
 from labelsmooth.errors import InputError
@@ -38,6 +37,7 @@ from labelsmooth.measure import (
 from labelsmooth.measure.influence import AurcInfluence, Influences, Mean, PairedDifferences
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.rows import RowNumbers, of_logits, of_probs
+from labelsmooth.predictions import Batch, Predictions, Scan
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labelsmooth.audit.measures import Measured, Pair, measure, measure_pair
-from labelsmooth.audit.predictions import Names, Predictions, Scan
 from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.audit.split import Fitting
 from labelsmooth.errors import InputError
+from labelsmooth.predictions import Names, Predictions, Scan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labelsmooth.audit.predictions import Names
 from labelsmooth.errors import InputError
+from labelsmooth.predictions import Names
 
 # the bootstrap draws every bin a thousand times
 _MOST_BINS = 1000

@@ -18,8 +18,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.audit.table import Array, Column, reading
 from labelsmooth.errors import InputError
+from labelsmooth.predictions.table import Array, Column, reading
 
 # What zipfile and numpy's reader of headers raise for archives that are cut short, altered or encrypted.
 _DAMAGE = (

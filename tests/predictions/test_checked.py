@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from labelsmooth.audit.predictions import Names, Predictions
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.errors import InputError
+from labelsmooth.predictions import Names, Predictions
 
 ROWS, CLASSES = 300, 10
 
@@ -448,7 +448,7 @@ def test_an_error_of_ours_is_no_damage(digits, tmp_path, monkeypatch, suffix, wh
     def fail(*_, **__):
         raise ValueError("a bug")
 
-    module = f"labelsmooth.audit.{suffix[1:]}"
+    module = f"labelsmooth.predictions.{suffix[1:]}"
     if where == "opening":
         monkeypatch.setattr(f"{module}.Column", fail)
     else:

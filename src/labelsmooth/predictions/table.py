@@ -12,11 +12,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.extras import needs_extra
 
 Array: TypeAlias = Tensor | npt.NDArray[Any]
-
-SUFFIXES = (".npz", ".safetensors", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,42 +37,6 @@ class Table(Protocol):
             ValueError: the file is damaged, or its rows are not what it announced.
         """
         ...
-
-
-def open_table(path: Path) -> Table:
-    """Open a file of predictions by its suffix; none of its rows are read yet.
-
-    Raises:
-        ValueError: there is no such file, it is of another kind, or it is damaged where it says what it
-            holds.
-        OSError: it may not be read.
-        ModuleNotFoundError: the package that reads it is missing; `labelsmooth[audit]` brings it.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, expected a file of predictions")
-    if not path.exists():
-        raise InputError(f"there is no file {path}")
-    if not path.is_file():
-        raise InputError(f"{path} is no ordinary file")
-    with path.open("rb") as stream:  # so that what may not be read says so, whatever its kind
-        if not stream.read(1):
-            raise InputError(f"{path} is empty")
-    match path.suffix.lower():
-        case ".npz":
-            from labelsmooth.audit.npz import NpzTable
-
-            return NpzTable(path)
-        case ".safetensors":
-            with needs_extra("audit"):
-                from labelsmooth.audit.safetensors import SafetensorsTable
-
-            return SafetensorsTable(path)
-        case ".parquet":
-            with needs_extra("audit"):
-                from labelsmooth.audit.parquet import ParquetTable
-
-            return ParquetTable(path)
-    raise InputError(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.audit.table import Array, Table, open_table
 from labelsmooth.errors import InputError
 from labelsmooth.measure.inputs import are_distributions
+from labelsmooth.predictions.formats import open_table
+from labelsmooth.predictions.names import FOR_FITTING, Names, find, takes_probs, usual, what_it_holds
+from labelsmooth.predictions.source import Batch
+from labelsmooth.predictions.table import Array, Table
 
 # Values in one block of scores, 4 MB in float64, and rows where there are few classes.
 _BLOCK_VALUES, _BLOCK_ROWS = 2**19, 2**15
 MOST_GROUPS = 1000
-# of what a file holds, in a sentence that misses something
-_MOST_NAMES = 20
-
-_USUAL = {
-    "logits": ("logits", "logit", "test_logits"),
-    "probs": ("probs", "prob", "probabilities", "probability", "proba", "test_probs"),
-    "labels": ("labels", "label", "targets", "target", "y", "y_true", "test_labels"),
-    "weights": ("weights", "weight", "sample_weight"),
-    "groups": ("groups", "group"),
-    "features": ("features",),
-    "classifier_weight": ("classifier_weight",),
-    "classifier_bias": ("classifier_bias",),
-}
-# What is fitted needs these alone.
-_FOR_FITTING = ("logits", "probs", "labels", "weights")
-
-
-def _named(what: str, shape: str) -> Any:
-    return field(default=None, metadata={"help": f"name of the {what}, {shape}", "metavar": "NAME"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """What the arrays or columns of a file are called; None looks for the usual names."""
-
-    logits: str | None = _named("logits", "(N, K)")
-    probs: str | None = _named("probabilities, where a file holds no logits", "(N, K)")
-    labels: str | None = _named("labels", "(N,) integers in 0..K-1")
-    weights: str | None = _named("weights of the rows", "(N,)")
-    groups: str | None = _named("groups of the rows", "(N,) integers or text")
-    features: str | None = _named("penultimate features", "(N, D)")
-    classifier_weight: str | None = _named("last layer's weight", "(K, D)")
-    classifier_bias: str | None = _named("last layer's bias", "(K,)")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """A block of rows."""
-
-    scores: Tensor  # (n, K) floats: logits or probabilities
-    labels: Tensor  # (n,) int64 in 0..K−1
-    weights: Tensor | None = None  # (n,) float64, at least 0
-    groups: npt.NDArray[Any] | None = None  # (n,) integers or text
-    features: Tensor | None = None  # (n, D) floats
-
-    def counting(self) -> Batch:
-        """The rows of a weight above 0."""
-        return self if self.weights is None else self.select(self.weights.numpy() > 0)
-
-    def select(self, rows: slice | npt.NDArray[np.bool_]) -> Batch:
-        """Some of the rows."""
-        at = rows if isinstance(rows, slice) else torch.from_numpy(rows)
-        return Batch(
-            scores=self.scores[at],
-            labels=self.labels[at],
-            weights=None if self.weights is None else self.weights[at],
-            groups=None if self.groups is None else self.groups[rows],
-            features=None if self.features is None else self.features[at],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +54,14 @@ class Predictions:
         self._table: Table = open_table(path)
         found = {
             name.name: None
-            if for_fitting and name.name not in _FOR_FITTING
-            else _find(self._table, name.name, getattr(names, name.name), prefix)
+            if for_fitting and name.name not in FOR_FITTING
+            else find(self._table, name.name, getattr(names, name.name), prefix)
             for name in fields(Names)
         }
-        self.are_probs = _choose(self._table, found["logits"], found["probs"], names)
+        self.are_probs = takes_probs(self._table, found["logits"], found["probs"], names)
         scores = found["probs"] if self.are_probs else found["logits"]
         if found["labels"] is None:
-            raise InputError(f"{path} holds no labels ({_usual('labels')}), {_what_it_holds(self._table)}")
+            raise InputError(f"{path} holds no labels ({usual('labels')}), {what_it_holds(self._table)}")
         assert scores is not None
         self._scores, self._labels = scores, found["labels"]
         self._weights, self._groups, self._features = found["weights"], found["groups"], found["features"]
@@ -330,47 +274,6 @@ class Predictions:
                 f"{self.path} must hold logits in {self._scores} without NaN or +inf and not all of them "
                 f"-inf, got a largest value of {float(largest[row])} in row {start + row}"
             )
-
-
-def _find(table: Table, what: str, given: str | None, prefix: str) -> str | None:
-    if given is not None:
-        if given in table.columns:
-            return given
-        raise InputError(f"{table.path} has no {given}, {_what_it_holds(table)}")
-    found = [prefix + name for name in _USUAL[what] if prefix + name in table.columns]
-    if len(found) > 1:
-        raise InputError(
-            f"{table.path} holds {' and '.join(found)}: say which are the {what.replace('_', ' ')} "
-            f"with --{what.replace('_', '-')} NAME"
-        )
-    return found[0] if found else None
-
-
-def _choose(table: Table, logits: str | None, probs: str | None, names: Names) -> bool:
-    """Whether to take the probabilities rather than the logits."""
-    if logits is None and probs is None:
-        raise InputError(
-            f"{table.path} holds neither logits ({_usual('logits')}) nor probabilities ({_usual('probs')}), "
-            f"{_what_it_holds(table)}"
-        )
-    if logits is None or probs is None:
-        return logits is None
-    if (names.logits is None) == (names.probs is None):
-        raise InputError(
-            f"{table.path} holds logits in {logits} and probabilities in {probs}: "
-            "name the ones to take with --logits or --probs"
-        )
-    return names.probs is not None
-
-
-def _usual(what: str) -> str:
-    return ", ".join(_USUAL[what])
-
-
-def _what_it_holds(table: Table) -> str:
-    names = list(table.columns)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"it holds {', '.join(names[:_MOST_NAMES]) or 'nothing'}{more}"
 
 
 def _whole(table: Table, name: str) -> Tensor:

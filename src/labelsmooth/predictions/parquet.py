@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labelsmooth.audit.table import Array, Column, reading
 from labelsmooth.errors import InputError
+from labelsmooth.predictions.table import Array, Column, reading
 
 _DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, RuntimeError, MemoryError, TypeError, KeyError)
 # What a header of a damaged file may ask for; the names of a thousand classes need less.

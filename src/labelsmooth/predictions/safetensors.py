@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from labelsmooth.audit.table import Array, Column, reading
+from labelsmooth.predictions.table import Array, Column, reading
 
 _DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, TypeError, OverflowError)
 _KINDS = dict.fromkeys(("F16", "BF16", "F32", "F64"), "float") | dict.fromkeys(
