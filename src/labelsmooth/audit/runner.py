@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labelsmooth.audit.measures import Measured, Pair, measure, measure_pair
 from labelsmooth.audit.progress import Progress
@@ -44,11 +44,19 @@ def run_audit(settings: Settings) -> Audit:
     with Progress(len(settings.files)) as progress:
         opened: list[tuple[str, Predictions, Fitting, Scan]] = []
         for number, (label, path) in enumerate(zip(labels, settings.files, strict=True)):
-            predictions = Predictions(path, names)
+            predictions = Predictions(
+                path, names, class_axis=settings.class_axis, ignore_label=settings.ignore_label
+            )
             validation = (
                 predictions.own_validation()
                 if settings.validation is None
-                else Predictions(settings.validation[number], names, for_fitting=True)
+                else Predictions(
+                    settings.validation[number],
+                    names,
+                    class_axis=settings.class_axis,
+                    ignore_label=settings.ignore_label,
+                    for_fitting=True,
+                )
             )
             scan = _checked(predictions, f"{label}: checking", progress)
             if validation is not None:
@@ -58,7 +66,8 @@ def run_audit(settings: Settings) -> Audit:
             opened.append((label, predictions, fitting, scan))
         models = []
         for label, predictions, fitting, scan in opened:
-            models.append(measure(label, predictions, fitting, scan, settings.bins, progress))
+            model = measure(label, predictions, fitting, scan, settings.bins, progress)
+            models.append(replace(model, notes=(*scan.notes, *model.notes)))
             accuracy = models[-1].metrics["accuracy"].value
             progress.model_done(
                 f"{label}, {scan.rows:,} rows, {predictions.num_classes} classes, accuracy {accuracy:.2%}"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
+from labelsmooth.predictions.npy import NpyTable
 from labelsmooth.predictions.npz import NpzTable
 from labelsmooth.predictions.table import Table
+from labelsmooth.predictions.torch_file import TorchTable
 
 
 def open_table(path: Path) -> Table:
@@ -32,7 +34,8 @@ def open_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         *others, last = FORMATS
-        raise InputError(f"{path} must end in {', '.join(others)} or {last}")
+        recipe = _RECIPES.get(suffix, _SAVE).format(name=path.name, stem=path.stem)
+        raise InputError(f"{path} must end in {', '.join(others)} or {last}: {recipe}")
     return FORMATS[suffix](path)
 
 
@@ -50,8 +53,41 @@ def _open_parquet(path: Path) -> Table:
     return ParquetTable(path)
 
 
+def _open_feather(path: Path) -> Table:
+    with needs_extra("audit"):
+        from labelsmooth.predictions.feather import FeatherTable
+
+    return FeatherTable(path)
+
+
+def _open_csv(path: Path) -> Table:
+    with needs_extra("audit"):
+        from labelsmooth.predictions.csv import CsvTable
+
+    return CsvTable(path)
+
+
 FORMATS: dict[str, Callable[[Path], Table]] = {
     ".npz": NpzTable,
+    ".npy": NpyTable,
     ".safetensors": _open_safetensors,
+    ".pt": TorchTable,
+    ".pth": TorchTable,
     ".parquet": _open_parquet,
+    ".feather": _open_feather,
+    ".csv": _open_csv,
+    ".tsv": _open_csv,
+}
+# The line that makes a file of the kinds above out of another.
+_SAVE = "np.savez('{stem}.npz', probs=probs, labels=labels) writes one"
+_PICKLE = "a pickle can run code and is never read; where you trust it, load it and " + _SAVE
+_JSON = "pd.read_json('{name}', lines={lines}).to_parquet('{stem}.parquet') writes one"
+_RECIPES = {
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
+    ".json": _JSON.replace("{lines}", "False"),
+    ".jsonl": _JSON.replace("{lines}", "True"),
+    ".xlsx": "pd.read_excel('{name}').to_csv('{stem}.csv', index=False) writes one",
+    ".mat": "np.savez('{stem}.npz', **scipy.io.loadmat('{name}')) writes one",
+    ".arrow": "datasets.Dataset.from_file('{name}').to_parquet('{stem}.parquet') writes one",
+    ".txt": "rename it to {stem}.csv or {stem}.tsv where its first line names the columns",
 }
