@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from labelsmooth.audit.measures import Measured, Pair, measure, measure_pair
-from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.audit.split import Fitting
 from labelsmooth.errors import InputError
 from labelsmooth.predictions import Names, Predictions, Scan
+from labelsmooth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +41,7 @@ def run_audit(settings: Settings) -> Audit:
     """
     names = Names(**{name: getattr(settings, name) for name in Names.__dataclass_fields__})
     labels = model_names(settings.files)
-    with Progress(len(settings.files)) as progress:
+    with Progress("model", len(settings.files), unit="rows") as progress:
         opened: list[tuple[str, Predictions, Fitting, Scan]] = []
         for number, (label, path) in enumerate(zip(labels, settings.files, strict=True)):
             predictions = Predictions(
@@ -69,7 +69,7 @@ def run_audit(settings: Settings) -> Audit:
             model = measure(label, predictions, fitting, scan, settings.bins, progress)
             models.append(replace(model, notes=(*scan.notes, *model.notes)))
             accuracy = models[-1].metrics["accuracy"].value
-            progress.model_done(
+            progress.item_done(
                 f"{label}, {scan.rows:,} rows, {predictions.num_classes} classes, accuracy {accuracy:.2%}"
             )
         pairs, notes = [], []
@@ -85,7 +85,7 @@ def run_audit(settings: Settings) -> Audit:
 
 def _checked(predictions: Predictions, words: str, progress: Progress) -> Scan:
     progress.begin(words, predictions.rows)
-    return predictions.scan(progress.rows_done)
+    return predictions.scan(progress.advance)
 
 
 def _check_fit(predictions: Predictions, validation: Predictions) -> None:
