@@ -30,6 +30,8 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save_file
@@ -68,12 +70,38 @@ def seed_files(folder: Path) -> list[Path]:
     pq.write_table(pa.table({"probs": fixed, "y": y, "group": group}), folder / "fixed.parquet")
     columns = {f"logit_{k}": z[:, k] for k in range(z.shape[1])}
     pq.write_table(pa.table({**columns, "y": y}), folder / "numbered.parquet", compression="zstd")
+    texts = np.char.add("digit ", y.astype(str))
+    named = pa.table({**{f"prob_digit {k}": p[:, k].round(2) for k in range(p.shape[1])}, "label": texts})
+    pa.csv.write_csv(named, folder / "named.csv")
+    tabs = pa.csv.WriteOptions(delimiter="\t", quoting_style="none")
+    pa.csv.write_csv(pa.table({**columns, "y": y, "weight": y + 0.5}), folder / "numbered.tsv", tabs)
+    pa.feather.write_feather(named, folder / "named.feather", chunksize=15)
+    listed = pa.table({"logits": lists, "labels": y, "group": pa.array(group).dictionary_encode()})
+    pa.feather.write_feather(listed, folder / "lists.feather", compression="uncompressed")
+    torch.save({"logits": torch.from_numpy(z), "labels": y.tolist()}, folder / "dict.pt")
+    torch.save(
+        {"probs": torch.from_numpy(p).float(), "y": torch.from_numpy(y), "step": 3}, folder / "tensors.pth"
+    )
+    np.save(folder / "rows_logits.npy", z)
+    np.save(folder / "columns_probs.npy", np.asfortranarray(p))
+    np.savez(folder / "binary.npz", y_prob=p[:, :1], y_true=y == 0)
+    ignored = np.where(y < 2, -100, y).reshape(8, 5)
+    np.savez(folder / "tokens.npz", predictions=z.reshape(8, 5, -1), label_ids=ignored)
     return sorted(folder.iterdir())
+
+
+def labels_beside(path: Path) -> list[str]:
+    """The option that names a file of labels for a .npy file, which is written beside it."""
+    if path.suffix != ".npy":
+        return []
+    labels = path.with_name("labels.of.npy")
+    np.save(labels, load_digits().target[:ROWS])
+    return ["--labels", str(labels)]
 
 
 def mutate(content: bytes, suffix: str, rng: np.random.Generator) -> bytes:
     """A change or two; of an archive, as often as not inside a member, with checksums that are right."""
-    if suffix == ".npz" and rng.random() < 0.5:
+    if suffix in (".npz", ".pt", ".pth") and rng.random() < 0.5:
         return _inside_archive(content, rng)
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 2])):
@@ -152,7 +180,7 @@ def audit(path: Path, out: Path, whole: bool) -> str:
         if not whole:
             stack.enter_context(mock.patch.object(runner, "measure", stop))
         try:
-            status = main(["audit", str(path), "--out", str(out)])
+            status = main(["audit", str(path), *labels_beside(path), "--out", str(out)])
         except Accepted:
             return "accepted"
     if status == 0:
@@ -220,10 +248,11 @@ def chunk(first: int, last: int, whole: int, seeds: list[tuple[str, bytes]]) -> 
     return outcomes, slowest
 
 
-def run(files: int, first: int, whole: int, workers: int) -> Counter[str]:
+def run(files: int, first: int, whole: int, workers: int, suffixes: list[str]) -> Counter[str]:
     """Outcomes by number; a mutation that fails is printed with its number, which `--first` repeats."""
     with tempfile.TemporaryDirectory() as folder:
-        seeds = [(path.name, path.read_bytes()) for path in seed_files(Path(folder))]
+        paths = seed_files(Path(folder))
+        seeds = [(path.name, path.read_bytes()) for path in paths if path.suffix in suffixes or not suffixes]
     starts = range(first, first + files, 1000)
     with ThreadPoolExecutor(workers) as pool:
         parts = list(pool.map(lambda at: chunk(at, min(at + 1000, first + files), whole, seeds), starts))
@@ -237,7 +266,8 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--whole", type=int, default=25)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--suffixes", nargs="*", default=[], help="of the files to mutate, all if none")
     arguments = parser.parse_args()
-    found = run(arguments.files, arguments.first, arguments.whole, arguments.workers)
+    found = run(arguments.files, arguments.first, arguments.whole, arguments.workers, arguments.suffixes)
     print(", ".join(f"{count} {outcome}" for outcome, count in found.most_common()))
     raise SystemExit(1 if found["FAILED"] or found["CRASHED"] else 0)

@@ -30,11 +30,11 @@ from sklearn.metrics import log_loss
 
 from labelsmooth.audit import Settings, run_audit
 from labelsmooth.audit.pairs import side_by_side
-from labelsmooth.audit.predictions import Batch
 from labelsmooth.audit.split import SPLIT_SEED
 from labelsmooth.cli import main
 from labelsmooth.measure.compare import Comparison
 from labelsmooth.measure.interval import Interval
+from labelsmooth.predictions import Batch
 from labelsmooth.report import audit_verdict
 from labelsmooth.report.audit_figures import gap_svg, reliability_svg, risk_coverage_svg
 from labelsmooth.report.audit_verdict import number

@@ -260,7 +260,7 @@ def test_a_missing_package_is_named_with_the_extra_of_the_command(
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "labelsmooth.audit.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "labelsmooth.predictions.parquet", raising=False)
     assert main(arguments.split()) == 2
     assert capsys.readouterr().err == (
         f"labelsmooth: error: this needs the package {package}, "

@@ -19,9 +19,9 @@ from threading import Thread
 import pytest
 
 from labelsmooth.cli import main
+from labelsmooth.progress import Progress
 from labelsmooth.study import Recipe, run_study
 from labelsmooth.study.data import load_data
-from labelsmooth.study.progress import Progress
 from labelsmooth.study.ray_engine import connected, train_on_cluster
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -146,7 +146,7 @@ def test_a_machine_dies(kills, recipe, network, cluster, tmp_path, monkeypatch, 
         batch_size=64,
     )
     epochs = []
-    monkeypatch.setattr(Progress, "epoch_done", lambda progress: epochs.append(None))
+    monkeypatch.setattr(Progress, "advance", lambda progress: epochs.append(None))
     run_study(study, tmp_path / "local", jobs=1)
     made_here = noted(tmp_path / "made")
     (tmp_path / "made").unlink()

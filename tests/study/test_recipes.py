@@ -14,7 +14,6 @@ from labelsmooth.cli import main
 from labelsmooth.study import RECIPES, Recipe, plan_study, run_study, training
 from labelsmooth.study.data import load_data
 from labelsmooth.study.models import build_network
-from labelsmooth.study.progress import duration
 from labelsmooth.study.training import train_trial
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), seeds=2, epochs=3, batch_size=100)
@@ -210,19 +209,3 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, a
     assert err.count("\n") == 1
     assert says in err
     assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.2, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min 0 s"),
-        (3599, "59 min 59 s"),
-        (3600, "1 h 0 min"),
-        (90061, "1 d 1 h"),
-        (86400 * 30, "30 d 0 h"),
-    ],
-)
-def test_durations_in_words(seconds, words):
-    assert duration(seconds) == words

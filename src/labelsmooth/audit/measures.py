@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 from labelsmooth.audit.pairs import side_by_side
-from labelsmooth.audit.predictions import Batch, Predictions, Scan
-from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.split import Fitting
 from labelsmooth.errors import InputError
 from labelsmooth.measure import (
@@ -38,6 +36,8 @@ from labelsmooth.measure import (
 from labelsmooth.measure.influence import AurcInfluence, Influences, Mean, PairedDifferences
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.rows import RowNumbers, of_logits, of_probs
+from labelsmooth.predictions import Batch, Predictions, Scan
+from labelsmooth.progress import Progress
 from labelsmooth.row_stats import RowStats, row_stats
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -139,7 +139,7 @@ def measure(
             layer.update(batch)
         for group in np.unique(batch.groups) if batch.groups is not None else ():
             _calibrate(groups[str(group)], batch.select(batch.groups == group), are_probs)
-        progress.rows_done(len(batch.labels))
+        progress.advance(len(batch.labels))
     if measured.rows == 0:
         raise _too_few(predictions, fitting, scan)
     whole = measured.with_rows_of(drawn_for_fit)
@@ -434,7 +434,7 @@ def measure_pair(
     for left, right in side_by_side(its_rows.batches(), other_rows.batches()):
         numbers = _numbers(left, a.are_probs), _numbers(right, b.are_probs)
         differences.update(*numbers, _weights(left))
-        progress.rows_done(len(left.labels))
+        progress.advance(len(left.labels))
     return Pair(of=a.name, minus=b.name, metrics=differences.intervals())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from labelsmooth.audit.predictions import Batch
+from labelsmooth.predictions import Batch
 
 
 def side_by_side(one: Iterable[Batch], two: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:

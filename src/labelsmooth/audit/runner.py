@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labelsmooth.audit.measures import Measured, Pair, measure, measure_pair
-from labelsmooth.audit.predictions import Names, Predictions, Scan
-from labelsmooth.audit.progress import Progress
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.audit.split import Fitting
 from labelsmooth.errors import InputError
+from labelsmooth.predictions import Names, Predictions, Scan
+from labelsmooth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,14 +41,22 @@ def run_audit(settings: Settings) -> Audit:
     """
     names = Names(**{name: getattr(settings, name) for name in Names.__dataclass_fields__})
     labels = model_names(settings.files)
-    with Progress(len(settings.files)) as progress:
+    with Progress("model", len(settings.files), unit="rows") as progress:
         opened: list[tuple[str, Predictions, Fitting, Scan]] = []
         for number, (label, path) in enumerate(zip(labels, settings.files, strict=True)):
-            predictions = Predictions(path, names)
+            predictions = Predictions(
+                path, names, class_axis=settings.class_axis, ignore_label=settings.ignore_label
+            )
             validation = (
                 predictions.own_validation()
                 if settings.validation is None
-                else Predictions(settings.validation[number], names, for_fitting=True)
+                else Predictions(
+                    settings.validation[number],
+                    names,
+                    class_axis=settings.class_axis,
+                    ignore_label=settings.ignore_label,
+                    for_fitting=True,
+                )
             )
             scan = _checked(predictions, f"{label}: checking", progress)
             if validation is not None:
@@ -58,9 +66,10 @@ def run_audit(settings: Settings) -> Audit:
             opened.append((label, predictions, fitting, scan))
         models = []
         for label, predictions, fitting, scan in opened:
-            models.append(measure(label, predictions, fitting, scan, settings.bins, progress))
+            model = measure(label, predictions, fitting, scan, settings.bins, progress)
+            models.append(replace(model, notes=(*scan.notes, *model.notes)))
             accuracy = models[-1].metrics["accuracy"].value
-            progress.model_done(
+            progress.item_done(
                 f"{label}, {scan.rows:,} rows, {predictions.num_classes} classes, accuracy {accuracy:.2%}"
             )
         pairs, notes = [], []
@@ -76,7 +85,7 @@ def run_audit(settings: Settings) -> Audit:
 
 def _checked(predictions: Predictions, words: str, progress: Progress) -> Scan:
     progress.begin(words, predictions.rows)
-    return predictions.scan(progress.rows_done)
+    return predictions.scan(progress.advance)
 
 
 def _check_fit(predictions: Predictions, validation: Predictions) -> None:

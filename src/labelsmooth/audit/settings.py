@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labelsmooth.audit.predictions import Names
 from labelsmooth.errors import InputError
+from labelsmooth.predictions import FORMATS, Names
 
 # the bootstrap draws every bin a thousand times
 _MOST_BINS = 1000
@@ -23,7 +23,7 @@ class Settings(Names):
 
     files: tuple[Path, ...] = field(
         metadata={
-            "help": "predictions of one model each: .npz, .safetensors or .parquet",
+            "help": f"predictions of one model each: {', '.join(FORMATS)}",
             "metavar": "FILE",
             "positional": True,
         }
@@ -43,6 +43,18 @@ class Settings(Names):
             "help": "that share, in (0, 1), drawn with a fixed seed; the others are measured",
             "metavar": "SHARE",
         },
+    )
+    class_axis: int = field(
+        default=-1,
+        metadata={
+            "help": "axis of the classes where scores have more than two, as 1 in (N, C, H, W); every other "
+            "position is a row",
+            "metavar": "AXIS",
+        },
+    )
+    ignore_label: int = field(
+        default=-100,
+        metadata={"help": "label of rows that are left out, as 255 in many maps", "metavar": "LABEL"},
     )
     bins: int = field(default=15, metadata={"help": "bins of confidence of equal width", "metavar": "B"})
 

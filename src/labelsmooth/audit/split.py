@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from labelsmooth.audit.predictions import Batch, Predictions
+from labelsmooth.predictions import Batch, Predictions
 
 # Fixed, so that files with the same rows are split alike and models can be paired; and no seed that somebody
 # takes for data, because rows drawn by the numbers that made them would be no random ones.

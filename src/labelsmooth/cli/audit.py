@@ -12,10 +12,12 @@ from labelsmooth.report import check_audit_folder, write_audit
 
 HELP = "measure saved predictions of your own models and write a report"
 DESCRIPTION = (
-    "Measure predictions that were saved as .npz, .safetensors or .parquet, with logits or probabilities and "
-    "labels: accuracy, calibration, temperature, selective prediction and what the logits say of label "
-    "smoothing, all with 95 % intervals, and the differences between models on the same rows. Files may be "
-    "larger than memory. For example: labelsmooth audit a.npz b.npz --validation va.npz vb.npz"
+    "Measure saved predictions, logits or probabilities with labels: accuracy, calibration, temperature, "
+    "selective prediction and what the logits say of label smoothing, all with 95 % intervals, and the "
+    "differences between models on the same rows. Files may be larger than memory. A table has a column for "
+    "each class, such as prob_0, prob_1, ... or prob_cat, prob_dog, ..., and a column label. For example: "
+    "labelsmooth audit a.npz b.npz --validation va.npz vb.npz, labelsmooth audit rows.csv, or "
+    "labelsmooth audit probs.npy --labels labels.npy"
 )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.extras import needs_extra
+from labelsmooth.progress import duration
 from labelsmooth.report import write_report
 from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
 from labelsmooth.study.placement import is_first_process, make_placement
-from labelsmooth.study.progress import duration
 from labelsmooth.study.recipe import setting_words
 from labelsmooth.study.runner import ENGINES
 from labelsmooth.study.store import check_folder, has_trial

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from labelsmooth.errors import InputError
+from labelsmooth.progress import Progress
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.placement import Placement, make_placement
-from labelsmooth.study.progress import Progress
 from labelsmooth.study.ray_engine import connected, train_on_cluster
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.store import (
@@ -102,8 +102,9 @@ def run_study(
         teacher_of = partial(_teacher, out, configs)
         if track is not None and first:
             track_trials(track, load_study(out))  # those that were trained without it, or that a kill kept
-        shown = Progress(trials=len(configs), complete=complete, epochs=recipe.epochs, silent=not first)
+        shown = Progress("trial", len(configs), unit="epochs", complete=complete, silent=not first)
         with shown as progress:
+            progress.begin(f"{len(configs)} trials", len(configs) * recipe.epochs, complete * recipe.epochs)
             # students when all who may teach them are there
             for part in (
                 [config for config in missing if not config.teacher],
@@ -111,13 +112,13 @@ def run_study(
             ):
                 if engine == "ray":
                     results = train_on_cluster(
-                        part, teacher_of, data, jobs, threads, placement.device.type, progress.epoch_done
+                        part, teacher_of, data, jobs, threads, placement.device.type, progress.advance
                     )
                 elif min(at_a_time, len(part)) <= 1:
-                    results = _train_here(part, teacher_of, data, threads, progress.epoch_done, placement)
+                    results = _train_here(part, teacher_of, data, threads, progress.advance, placement)
                 else:
                     results = train_trials(
-                        part, teacher_of, recipe.data, at_a_time, threads, progress.epoch_done
+                        part, teacher_of, recipe.data, at_a_time, threads, progress.advance
                     )
                 with closing(results):
                     for result in results:
@@ -126,7 +127,9 @@ def run_study(
                             study = write_results(out)
                             if track is not None:
                                 track_trials(track, study)
-                        progress.trial_done(result)
+                        progress.item_done(
+                            f"{result.config.words}, test accuracy {result.metrics.test.accuracy:.2%}"
+                        )
         return placement.from_first(partial(load_study, out))
 
 

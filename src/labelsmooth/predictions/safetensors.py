@@ -8,13 +8,14 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from labelsmooth.audit.table import Array, Column, reading
+from labelsmooth.predictions.table import MAPPED_BLOCKS, Array, Column, reading
 
 _DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, TypeError, OverflowError)
-_KINDS = dict.fromkeys(("F16", "BF16", "F32", "F64"), "float") | dict.fromkeys(
-    ("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"), "integer"
+_KINDS = (
+    {"BOOL": "bool"}
+    | dict.fromkeys(("F16", "BF16", "F32", "F64"), "float")
+    | dict.fromkeys(("I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"), "integer")
 )
-_MAPPED_BLOCKS = 16
 
 
 class SafetensorsTable:
@@ -33,11 +34,11 @@ class SafetensorsTable:
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
         total = self.columns[names[0]].shape[0]
         # the map is opened anew now and then, which gives back its pages
-        for first in range(0, total, _MAPPED_BLOCKS * rows):
+        for first in range(0, total, MAPPED_BLOCKS * rows):
             with reading(self.path, _DAMAGE):
                 tensors: Any = safe_open(self.path, framework="pt")
             with tensors:
-                for start in range(first, min(total, first + _MAPPED_BLOCKS * rows), rows):
+                for start in range(first, min(total, first + MAPPED_BLOCKS * rows), rows):
                     with reading(self.path, _DAMAGE):
                         block = {name: tensors.get_slice(name)[start : start + rows] for name in names}
                     yield block

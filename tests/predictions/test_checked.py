@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from labelsmooth.audit.predictions import Names, Predictions
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.errors import InputError
+from labelsmooth.predictions import Names, Predictions
 
 ROWS, CLASSES = 300, 10
 
@@ -166,7 +166,9 @@ def test_names_that_are_given(digits, tmp_path):
 
 def test_what_a_file_of_many_columns_holds_is_not_listed_in_full(tmp_path):
     path = write(tmp_path / "m.npz", **{f"c{k}": np.zeros(3) for k in range(30)})
-    with pytest.raises(InputError, match="it holds c0, .*, c19 and 10 more$"):
+    with pytest.raises(
+        InputError, match="it holds c0, .*, c19 and 10 more: name them with --logits NAME or --probs NAME$"
+    ):
         Predictions(path, Names())
 
 
@@ -223,10 +225,12 @@ NAN, INF = float("nan"), float("inf")
         (lambda z, y: {"logits": with_value(z, -INF, 299), "labels": y}, "not all of them -inf, .* in row 299"),
         (lambda z, y: {"logits": z, "labels": with_value(y, 10, 250)}, r"labels in 0\.\.9 in labels, got 10 in row 250"),
         (lambda z, y: {"logits": z, "labels": with_value(y, -1, 3)}, r"labels in 0\.\.9 in labels, got -1 in row 3"),
-        (lambda z, y: {"logits": z, "labels": y.astype(float)}, "must hold integers in labels, got float"),
+        (lambda z, y: {"logits": z, "labels": y + 0.5}, r"must hold whole numbers in labels, got \d\.5 in row 0"),
+        (lambda z, y: {"logits": z, "labels": with_value(y.astype(float), NAN, 8)}, "whole numbers in labels, got nan in row 8"),
+        (lambda z, y: {"logits": z, "labels": with_value(y, 255, 6)}, r"got 255 in row 6 \(--ignore-label 255 leaves such rows out\)"),
         (lambda z, y: {"logits": z.astype(int), "labels": y}, "must hold floats in logits, got integer"),
-        (lambda z, y: {"logits": z[:, :1], "labels": y * 0}, "at least 2 classes in logits, got 1"),
-        (lambda z, y: {"logits": y.astype(float), "labels": y}, r"must hold \(N, K\) values in logits, got the shape \(300,\)"),
+        (lambda z, y: {"logits": z[:, :1], "labels": y}, r"labels in 0\.\.1 in labels, got \d in row"),
+        (lambda z, y: {"logits": softmax(z)[:, 0], "labels": y % 2}, r"every row lies in 0\.\.1; name them with --probs logits"),
         (lambda z, y: {"logits": softmax(z), "labels": y}, "holds probabilities in logits, .* with --probs logits"),
         (lambda z, y: {"probs": z, "labels": y}, r"each row in 0\.\.1 and summing to 1, got values in -.* in row 0"),
         (lambda z, y: {"probs": softmax(z) * 0.9, "labels": y}, "with a sum of 0.9 in row 0"),
@@ -255,7 +259,9 @@ def test_what_is_wrong_is_one_sentence(digits, tmp_path, suffix, change, sentenc
         (lambda z, y: {"logits": z, "labels": y[:-1]}, "as many rows in labels as in logits, got 299 and 300"),
         (lambda z, y: {"logits": z, "labels": y, "weights": z[:4, 0]}, "as many rows in weights as in logits, got 4 and 300"),
         (lambda z, y: {"logits": z[:0], "labels": y[:0]}, "holds no rows in logits"),
-        (lambda z, y: {"logits": z, "labels": y[:, None]}, r"one value for each row in labels, got the shape \(300, 1\)"),
+        (lambda z, y: {"logits": z, "labels": z[:, :4]}, r"one value for each row in labels, got the shape \(300, 4\) beside"),
+        (lambda z, y: {"logits": z[:, :0], "labels": y}, r"must hold \(N, K\) values in logits, got the shape \(300, 0\)"),
+        (lambda z, y: {"logits": z[0, 0], "labels": y}, r"must hold \(N, K\) values in logits, got the shape \(\)"),
         (lambda z, y: {"logits": z, "labels": y, "features": z, "classifier_weight": z[:10, :3]}, r"the shape \(10, 10\) in classifier_weight"),
     ],
 )  # fmt: skip
@@ -273,7 +279,7 @@ def test_lengths_and_shapes_that_differ(digits, tmp_path, suffix, change, senten
         (lambda z, y: {"logits": pa.array([*z[:-1].tolist(), [None] * 10]), "y": y}, "lists with missing values"),
         (lambda z, y: {"logits": lists(z), "y": pa.array([*y[:-1].tolist(), None])}, "rows without a value in the column y"),
         (lambda z, y: {"logits": lists(z)[:0], "y": y[:0]}, "holds no rows"),
-        (lambda z, y: {"logits": lists(z), "y": pa.array(map(str, y))}, "must hold integers in y, got text"),
+        (lambda z, y: {"logits": lists(z), "y": pa.array(map("c{}".format, y % 7))}, "names of the 10 classes in their order, .* text with 7 values"),
         (lambda z, y: {**numbered("logit_", z[:, :4]), "logit_7": z[:, 4], "y": y}, "neither logits"),
     ],
 )  # fmt: skip
@@ -371,9 +377,15 @@ def test_files_that_are_none(digits, tmp_path, suffix):
 
 
 def test_a_suffix_that_is_not_known(tmp_path):
-    (tmp_path / "a.csv").write_text("1,2\n")
-    with pytest.raises(InputError, match=r"must end in \.npz, \.safetensors or \.parquet"):
-        read(tmp_path / "a.csv")
+    for suffix, recipe in (
+        ("h5", r"np\.savez\('a\.npz', probs=probs, labels=labels\)"),
+        ("pkl", r"a pickle can run code and is never read; .* np\.savez\('a\.npz'"),
+        ("jsonl", r"pd\.read_json\('a\.jsonl', lines=True\)\.to_parquet\('a\.parquet'\)"),
+    ):
+        path = tmp_path / f"a.{suffix}"
+        path.write_bytes(pickle.dumps(Trap()))
+        with pytest.raises(InputError, match=rf"must end in \.npz, .*\.csv or \.tsv: {recipe}"):
+            read(path)
 
 
 def test_a_checksum_that_fails(digits, tmp_path):
@@ -448,7 +460,8 @@ def test_an_error_of_ours_is_no_damage(digits, tmp_path, monkeypatch, suffix, wh
     def fail(*_, **__):
         raise ValueError("a bug")
 
-    module = f"labelsmooth.audit.{suffix[1:]}"
+    shared = {".npz": "npy", ".safetensors": "safetensors", ".parquet": "arrow"}
+    module = f"labelsmooth.predictions.{shared[suffix]}"
     if where == "opening":
         monkeypatch.setattr(f"{module}.Column", fail)
     else:

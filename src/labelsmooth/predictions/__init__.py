@@ -1,0 +1,8 @@
+"""Predictions of models, read from files larger than memory, every row of them checked."""
+
+from labelsmooth.predictions.checked import Predictions, Scan
+from labelsmooth.predictions.formats import FORMATS
+from labelsmooth.predictions.names import Names
+from labelsmooth.predictions.source import Batch, Source
+
+__all__ = ["FORMATS", "Batch", "Names", "Predictions", "Scan", "Source"]

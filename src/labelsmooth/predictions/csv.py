@@ -1,0 +1,78 @@
+"""Predictions in .csv and .tsv files with a line of names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from labelsmooth.errors import InputError
+from labelsmooth.predictions.arrow import DAMAGE, ArrowTable, slices
+from labelsmooth.predictions.table import reading
+
+# Bytes that are read at a time: a line, with the scores of all classes, must be shorter.
+_BLOCK = 2**22
+# What a column is read as: the first of them that takes all its values.
+_TYPES = (pa.int64(), pa.float64(), pa.string())
+
+
+class CsvTable(ArrowTable):
+    """The columns of a .csv or .tsv file; what they hold is told by a pass over all rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path, DAMAGE), self._open(pa.csv.ReadOptions(block_size=_BLOCK)) as reader:
+            names = [name.strip() for name in reader.schema.names]
+        if len(set(names)) < len(names):
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"{path} has several columns with the name {repeated}")
+        self._names = names
+        self._types = dict.fromkeys(names, _TYPES[0])
+        rows = 0
+        for batch in self._read(dict.fromkeys(names, pa.string())):
+            rows += batch.num_rows
+            for name in names:
+                self._types[name] = _type_of(batch.column(name), self._types[name])
+        super().__init__(path, list(self._types.items()), rows, {})
+
+    def _batches(self, names: Sequence[str], rows: int) -> Iterator[Any]:
+        for batch in self._read({name: self._types[name] for name in names}):
+            yield from slices(batch, rows)
+
+    def _read(self, types: dict[str, Any]) -> Iterator[Any]:
+        convert = pa.csv.ConvertOptions(
+            column_types=types,
+            include_columns=list(types),
+            null_values=[""],
+            strings_can_be_null=True,
+        )
+        read = pa.csv.ReadOptions(column_names=self._names, skip_rows=1, block_size=_BLOCK, use_threads=False)
+        with self._reading():
+            reader = self._open(read, convert)
+        with reader:
+            while True:
+                with self._reading():
+                    batch = next(reader, None)
+                if batch is None:
+                    break
+                yield batch
+
+    def _open(self, read: Any, convert: Any = None) -> Any:
+        separator = "\t" if self.path.suffix.lower() == ".tsv" else ","
+        return pa.csv.open_csv(self.path, read, pa.csv.ParseOptions(delimiter=separator), convert)
+
+
+def _type_of(texts: Any, least: Any) -> Any:
+    """The first of the types, from `least` on, that takes all the values."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    for kind in _TYPES[_TYPES.index(least) :]:
+        try:
+            trimmed.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return kind
+    raise AssertionError("every value is text")
