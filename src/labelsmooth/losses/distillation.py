@@ -79,24 +79,23 @@ def distillation_loss(
     check_mix(beta, temperature)
     if target is None and beta != 1:
         raise InputError(f"a loss without target must have beta = 1, got {beta}")
-    student = classes_last(student_logits, class_axis, "student_logits")
-    teacher = classes_last(teacher_logits.detach(), class_axis, "teacher_logits")
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    counted = student.new_ones(student.shape[:-1], dtype=dtype) if row_weight is None else row_weight
+    rows = classes_last(student_logits, class_axis, "student_logits").shape[:-1]
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    counted = student_logits.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
     if target is not None and not isinstance(target, Mixture):
         require_tensor(target, "target")
         if not target.is_floating_point():
             target = as_classes(target, "target")
-            if target.shape != student.shape[:-1]:
+            if target.shape != rows:
                 raise InputError(
-                    "target must have the shape of the logits without their classes, "
-                    f"{tuple(student.shape[:-1])}, got {tuple(target.shape)}"
+                    f"target must have the shape of the logits without their classes, {tuple(rows)}, "
+                    f"got {tuple(target.shape)}"
                 )
             counted = torch.where(target != ignore_index, counted, 0)
     softened = cross_entropy(
-        student.to(dtype) / temperature,
-        (teacher.to(dtype) / temperature).softmax(-1),
-        class_axis=-1,
+        student_logits.to(dtype) / temperature,
+        (teacher_logits.detach().to(dtype) / temperature).softmax(class_axis),
+        class_axis=class_axis,
         row_weight=counted,
         reduction=reduction,
         denominator=denominator,
