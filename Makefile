@@ -5,8 +5,8 @@ READY := $(VENV)/.ready
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
 # what the rest stands on: the tests beside its modules, but for what torch.compile needs minutes for
-CORE := $(addprefix tests/test_,smoothing.py row_stats.py losses_peers.py penalties.py theory.py provenance.py) \
-	tests/backends/test_cpu_few_classes.py
+CORE := $(addprefix tests/test_,smoothing.py row_stats.py theory.py provenance.py) \
+	$(addprefix tests/losses/test_,cross_entropy_peers.py penalties.py options.py) tests/backends/test_cpu_few_classes.py
 
 .PHONY: demo test test-alone check lint bench sanitize clean
 .DELETE_ON_ERROR:

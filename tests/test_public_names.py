@@ -10,17 +10,32 @@ import pytest
 import torch
 
 import labelsmooth as ls
+from labelsmooth import losses
 
 
 def test_the_public_names():
-    assert sorted(ls.__all__) == ls.__all__
-    assert all(hasattr(ls, name) for name in ls.__all__)
     assert set(ls.__all__) == {
-        "Convention", "CrossEntropyLoss", "LinearCrossEntropyLoss", "Mixture", "RowStats", "Smoothing",
+        "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
+        "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
-        "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression", "measure", "mixup", "others", "plot", "prior", "row_stats", "theory",
-        "uniform", "unigram",
+        "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
+        "measure", "mixup", "others", "plot", "prior", "row_stats", "theory", "uniform", "unigram",
     }  # fmt: skip
+
+
+def test_the_names_of_the_losses():
+    assert set(losses.__all__) == {
+        "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
+        "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
+        "confidence_penalty", "cross_entropy", "distillation_loss", "linear_cross_entropy",
+        "margin_smoothing", "max_suppression",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [ls, losses], ids=lambda module: module.__name__)
+def test_all_is_sorted_and_there(module):
+    assert sorted(module.__all__) == module.__all__
+    assert all(hasattr(module, name) for name in module.__all__)
 
 
 def test_importing_loads_torch_and_numpy_only():

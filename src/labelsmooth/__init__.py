@@ -3,13 +3,20 @@
 from labelsmooth import measure, plot, theory
 from labelsmooth.conventions import Convention, convention, conventions
 from labelsmooth.losses import (
+    ConfidencePenaltyLoss,
     CrossEntropyLoss,
+    DistillationLoss,
     LinearCrossEntropyLoss,
+    MarginSmoothingLoss,
+    MaxSuppressionLoss,
+    confidence_penalty,
     cross_entropy,
+    distillation_loss,
     linear_cross_entropy,
+    margin_smoothing,
+    max_suppression,
 )
 from labelsmooth.mixture import Mixture
-from labelsmooth.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.row_stats import RowStats, row_stats
 from labelsmooth.smoothing import (
     Smoothing,
@@ -25,9 +32,13 @@ from labelsmooth.smoothing import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConfidencePenaltyLoss",
     "Convention",
     "CrossEntropyLoss",
+    "DistillationLoss",
     "LinearCrossEntropyLoss",
+    "MarginSmoothingLoss",
+    "MaxSuppressionLoss",
     "Mixture",
     "RowStats",
     "Smoothing",
@@ -36,6 +47,7 @@ __all__ = [
     "convention",
     "conventions",
     "cross_entropy",
+    "distillation_loss",
     "label_dropout",
     "linear_cross_entropy",
     "margin_smoothing",

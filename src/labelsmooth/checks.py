@@ -58,6 +58,21 @@ def require_num_classes(num_classes: int) -> None:
         raise InputError(f"there must be at least 2 classes, got {num_classes}")
 
 
+def require_int(value: object, name: str) -> None:
+    """Raise `TypeError` unless it is an int, and no bool."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
+
+
+def classes_last(scores: Tensor, class_axis: int, name: str) -> Tensor:
+    """Return a view of the scores whose last axis is `class_axis`; refuse an axis that they do not have."""
+    require_int(class_axis, "class_axis")
+    if not -scores.dim() <= class_axis < scores.dim():
+        shape = "(…, K)" if class_axis == -1 else f"(…) with an axis {class_axis}"
+        raise InputError(f"{name} must have shape {shape}, got {tuple(scores.shape)}")
+    return scores if class_axis in (-1, scores.dim() - 1) else scores.movedim(class_axis, -1)
+
+
 def require_factor(value: float | Tensor, name: str) -> None:
     """Raise unless it is a number or a 0-d tensor, at least 0."""
     if isinstance(value, Tensor):

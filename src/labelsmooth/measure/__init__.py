@@ -33,7 +33,6 @@ from labelsmooth.measure.teacher import (
     Agreement,
     Teacher,
     TeacherResult,
-    distillation_loss,
     equivalent_smoothing,
     teacher_agreement,
 )
@@ -67,7 +66,6 @@ __all__ = [
     "brier",
     "classwise_ece",
     "compare",
-    "distillation_loss",
     "ece",
     "equivalent_smoothing",
     "logit_gap",

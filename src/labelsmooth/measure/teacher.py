@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from labelsmooth.checks import FLOAT_DTYPES, as_classes, require_logits
+from labelsmooth.checks import FLOAT_DTYPES
 from labelsmooth.errors import InputError, InputTypeError
-from labelsmooth.losses import ReductionName, cross_entropy
 from labelsmooth.measure.arrays import Counts, Floats, State, pieces
-from labelsmooth.measure.inputs import Array, as_tensor, classes_last, logit_rows, require_usable
+from labelsmooth.measure.inputs import Array, as_tensor, logit_rows, require_usable
 from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options
 
 _MEANS = ("equivalent_smoothing", "wrong_information", "wrong_sd", "logit_gap")  # what Teacher has means of
@@ -46,103 +44,6 @@ class Agreement:
     def values(self) -> dict[str, float]:
         """The numbers that the catalogue knows."""
         return {"agreement": self.agreement, "kl": self.kl}
-
-
-def distillation_loss(
-    student_logits: Tensor,  # (..., K)
-    teacher_logits: Tensor,  # (..., K)
-    target: Tensor | None,  # (...)
-    beta: float,
-    temperature: float,
-    scale_t2: bool = True,
-    *,
-    ignore_index: int = -100,
-    class_axis: int = -1,
-    row_weight: Tensor | None = None,  # (...)
-    reduction: ReductionName = "mean",
-) -> Tensor:
-    """The loss of a student that learns from labels and from a teacher, in nats.
-
-    (1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with p(T) = softmax(z/T) and pᵗ the teacher's. The gradient of the
-    second term is that of T²·KL(pᵗ(T)‖p(T)), and T² keeps its size while T changes.
-
-    Args:
-        student_logits: (…, K) floats, K ≥ 2.
-        teacher_logits: (…, K) floats; −inf is a class of probability 0. No gradient goes to the teacher.
-        target: (…) class indices in 0..K−1, or `ignore_index`; None where β = 1 needs no labels.
-        beta: the teacher's share β in [0, 1].
-        temperature: T > 0.
-        scale_t2: whether the factor T² is there.
-        ignore_index: rows with this target have no loss and no gradient.
-        class_axis: of the logits; 1 in maps (N, K, H, W) with targets (N, H, W).
-        row_weight: (…) factors on the rows' losses; a row with 0 does not count.
-        reduction: "none", "sum", or "mean" over the rows that count.
-
-    Returns:
-        A scalar, or (…) for "none", with 0 for ignored rows; float64 for float64 logits, else float32.
-
-    Raises:
-        TypeError: logits that are no floats, or a number that is none.
-        ValueError: logits of two shapes, a target of another layout, a β or T out of range, no target with
-            β < 1, or what `cross_entropy` refuses.
-
-    Cost: two cross-entropies, and three tensors of the size of the logits.
-
-    Example:
-        >>> student, teacher = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[3.0, 2.0, 0.0]])
-        >>> distillation_loss(student, teacher, torch.tensor([0]), beta=0.9, temperature=2.0)
-        tensor(3.6416)
-
-    Source: Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", §2; Müller, Kornblith
-    & Hinton 2019, "When Does Label Smoothing Help?", §4, which writes it without T².
-    """
-    require_logits(student_logits, "student_logits")
-    require_logits(teacher_logits, "teacher_logits")
-    if student_logits.shape != teacher_logits.shape or student_logits.dim() == 0:
-        raise InputError(
-            "student_logits and teacher_logits must have one shape (…, K), "
-            f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
-        )
-    if isinstance(beta, bool) or not isinstance(beta, Real):
-        raise InputTypeError(f"beta must be a number, got {type(beta).__name__}")
-    if not 0 <= beta <= 1:
-        raise InputError(f"beta must lie in [0, 1], got {beta}")
-    _require_temperature(temperature)
-    # the layout of `cross_entropy`: as views, so that maps are not copied
-    student, teacher = (
-        classes_last(logits, class_axis, name).movedim(-1, min(1, logits.dim() - 1))
-        for name, logits in (
-            ("student_logits", student_logits),
-            ("teacher_logits", teacher_logits.detach()),
-        )
-    )
-    dtype = torch.promote_types(student.dtype, torch.float32)
-    rows = student[:, 0].shape if student.dim() > 1 else torch.Size()
-    counted = student.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
-    if target is None:
-        if beta != 1:
-            raise InputError(f"a loss without target must have beta = 1, got {beta}")
-    else:
-        target = as_classes(target, "target")
-        if target.shape != rows:
-            raise InputError(
-                f"target must have the shape of the logits without their classes, {tuple(rows)}, "
-                f"got {tuple(target.shape)}"
-            )
-        counted = torch.where(target != ignore_index, counted, 0)
-    loss = cross_entropy(
-        student.to(dtype) / temperature,
-        (teacher.to(dtype) / temperature).softmax(min(1, student.dim() - 1)),
-        row_weight=counted,
-        reduction=reduction,
-    )
-    loss = beta * (temperature**2 if scale_t2 else 1) * loss
-    if target is None:
-        return loss
-    hard = cross_entropy(
-        student, target, ignore_index=ignore_index, row_weight=row_weight, reduction=reduction
-    )
-    return (1 - beta) * hard + loss
 
 
 class Teacher(Measure):

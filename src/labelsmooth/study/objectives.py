@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from labelsmooth.errors import InputError
-from labelsmooth.losses import cross_entropy
+from labelsmooth.losses import confidence_penalty, cross_entropy, margin_smoothing, max_suppression
 from labelsmooth.mixture import Mixture
-from labelsmooth.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.smoothing import Smoothing, class_conditional, mixup, others, prior, uniform, unigram
 from labelsmooth.study.placement import Placement
 
@@ -239,11 +238,11 @@ class Criterion:
         """The sum over the rows that are here, divided by `rows`."""
         match self._objective:
             case Objective("confidence_penalty", (beta,)):
-                return confidence_penalty(logits, target, beta, denominator=rows)
+                return confidence_penalty(logits, target, beta=beta, denominator=rows)
             case Objective("max_suppression", (eps,)):
-                return max_suppression(logits, target, eps, denominator=rows)
+                return max_suppression(logits, target, eps=eps, denominator=rows)
             case Objective("margin_smoothing", (lam, margin)):
-                return margin_smoothing(logits, target, lam, margin, denominator=rows)
+                return margin_smoothing(logits, target, lam=lam, margin=margin, denominator=rows)
         return cross_entropy(logits, target, label_smoothing=smoothing, denominator=rows)
 
 

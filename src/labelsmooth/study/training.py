@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
 
 from labelsmooth.errors import InputError
-from labelsmooth.measure import distillation_loss
+from labelsmooth.losses import distillation_loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.augment import augmented, seen_shape
 from labelsmooth.study.data import Data, DataSummary

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from labelsmooth.backends import cpu, op
 from labelsmooth.backends.contract import Parts, Request
 from labelsmooth.checks import is_batched
-from labelsmooth.row_loss import Reduction, RowLoss
+from labelsmooth.losses.row_loss import Reduction, RowLoss
 
 # Rows whose logits exist at a time where the caller does not say. Each chunk packs W anew for its products:
 # with 512 rows that costs 3 % of them, with 256 rows 8 %, with 128 rows 24 %, whatever H and K are.
@@ -180,7 +180,7 @@ def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
         logits = _logits(x[rows], weight, bias, buffer[: rows.stop - start])
         asked, mine = _take(request, rows), loss.rows(rows)
         stats = op.BACKENDS[backend].forward(logits, asked)
-        losses[rows] = mine.of(stats)
+        losses[rows] = mine(stats)
         if kept is not None:
             pieces.append(stats)
         if slopes is not None:
@@ -247,7 +247,7 @@ def _through_logits(layer: Layer, settings: _Settings, upstream: Tensor) -> list
     """The gradients by way of the full logits: differentiable again, and for many upstreams at once."""
     request, create_graph = settings.request, torch.is_grad_enabled()
     with torch.enable_grad():
-        losses = settings.loss.of(op.row_stats(nn.functional.linear(*layer), request, "reference"))
+        losses = settings.loss(op.row_stats(nn.functional.linear(*layer), request, "reference"))
         result = settings.reduction(losses, request.counted)
     wanted = [tensor for tensor in layer if tensor is not None and tensor.requires_grad]
     gradients = iter(torch.autograd.grad(result, wanted, upstream, create_graph=create_graph))

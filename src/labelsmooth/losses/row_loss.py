@@ -37,8 +37,8 @@ class RowLoss:
         """Whether anything but the logits asks for a gradient."""
         return any(tensor.requires_grad for tensor in self.tensors())
 
-    def of(self, stats: Parts) -> Tensor:
-        """The losses (…), by operations that torch differentiates; 0·(±inf) is 0."""
+    def __call__(self, stats: Parts) -> Tensor:
+        """Compute the losses (…), by operations that torch differentiates; 0·(±inf) is 0."""
         loss = times(self._mass(stats), stats.log_sum)
         if stats.at_index is not None:
             weight = self._weight()
@@ -146,7 +146,7 @@ class Reduction:
         return result
 
 
-def of_logits(
+def losses_of_logits(
     logits: Tensor,  # (…, K)
     request: Request,
     loss: RowLoss,
@@ -204,7 +204,7 @@ class _OfLogits(torch.autograd.Function):
         request, loss, reduction, _, stats, _ = settings
         ctx.save_for_backward(logits, *request.tensors(), *loss.tensors(), *reduction.tensors())
         ctx.settings = settings
-        losses: Tensor = reduction(loss.of(stats), request.counted)
+        losses: Tensor = reduction(loss(stats), request.counted)
         return losses
 
     @staticmethod
@@ -230,7 +230,7 @@ def _by_reference(
         raise RuntimeError("inplace_backward leaves no logits for a second derivative or for many gradients")
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        losses = reduction(loss.of(op.row_stats(logits, request, "reference")), request.counted)
+        losses = reduction(loss(op.row_stats(logits, request, "reference")), request.counted)
     gradients: tuple[Tensor, ...] = torch.autograd.grad(losses, logits, upstream, create_graph=create_graph)
     return gradients[0]
 

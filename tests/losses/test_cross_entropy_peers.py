@@ -10,7 +10,7 @@ from torch import Tensor
 
 import labelsmooth as ls
 
-FIXTURE = json.loads((Path(__file__).parent / "fixtures" / "peer_losses.json").read_text())
+FIXTURE = json.loads((Path(__file__).parents[1] / "fixtures" / "peer_losses.json").read_text())
 CASES = {case["name"]: case for case in FIXTURE["cases"]}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -12,26 +12,63 @@ from torch import Tensor
 from labelsmooth.backends import op
 from labelsmooth.backends.select import Backend, hindrance, select
 from labelsmooth.checks import require_factor
-from labelsmooth.losses import Denominator, ReductionName, Targets, checked
+from labelsmooth.losses.row_loss import times
+from labelsmooth.losses.targets import Denominator, ReductionName, Settings, Targets, check_logits
 from labelsmooth.mixture import Mixture
-from labelsmooth.row_loss import times
 from labelsmooth.row_stats import RowStats, row_stats
 from labelsmooth.smoothing import Smoothing
 
 
+class Options(TypedDict, total=False):
+    """The keywords of the penalties that their overloads leave alone."""
+
+    class_axis: int
+    row_weight: Tensor | None
+    denominator: Denominator
+    backend: Backend
+
+
+@overload
 def confidence_penalty(
-    input: Tensor,  # (N, K, d1, ...) or (K,)
-    target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: ReductionName = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
     beta: float | Tensor,
+    return_stats: Literal[False] = ...,
+    **options: Unpack[Options],
+) -> Tensor: ...
+@overload
+def confidence_penalty(
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: ReductionName = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
+    beta: float | Tensor,
+    return_stats: Literal[True],
+    **options: Unpack[Options],
+) -> tuple[Tensor, RowStats]: ...
+def confidence_penalty(
+    input: Tensor,  # (N, K, d1, ...) or (K,), or the classes on class_axis
+    target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
     weight: Tensor | None = None,  # (K,)
     ignore_index: int = -100,
     reduction: ReductionName = "mean",
     label_smoothing: float | Smoothing = 0.0,
     *,
+    beta: float | Tensor,
+    class_axis: int = 1,
     row_weight: Tensor | None = None,  # (N, d1, ...)
     denominator: Denominator = None,
+    return_stats: bool = False,
     backend: Backend = "auto",
-) -> Tensor:
+) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy less β times the entropy of the prediction, in nats.
 
     A row's loss is H(q, p) − β·H(p), with H(p) = −Σ_k p_k·log p_k = ℓ − Σ_k p_k·(z_k−m) in the symbols of
@@ -39,11 +76,11 @@ def confidence_penalty(
     the prediction rules out cost nothing.
 
     Args:
-        input, target, ignore_index, reduction, row_weight, denominator, backend: as in `cross_entropy`.
+        input, target, ignore_index, reduction, label_smoothing, class_axis, row_weight, denominator,
+            return_stats, backend: as in `cross_entropy`.
         beta: β ≥ 0, a number or a 0-d tensor.
         weight: (K,) class weights of the cross-entropy, as there. The penalty takes none: its mean is over
             the rows that count, or by the `denominator`.
-        label_smoothing: of q, as in `cross_entropy`.
 
     Returns:
         As `cross_entropy`; it can be negative.
@@ -62,40 +99,59 @@ def confidence_penalty(
     §3.
     """
     require_factor(beta, "beta")
-    logits, targets = checked(
-        input,
-        target,
-        weight,
-        ignore_index,
-        reduction,
-        label_smoothing,
+    settings = Settings(
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
         row_weight=row_weight,
         denominator=denominator,
     )
-    return _penalised(
-        logits,
-        targets,
-        beta,
-        lambda stats: -stats.entropy,
-        reduction,
-        denominator,
-        backend,
-        mean_logit=True,
-    )
+    logits, targets = check_logits(input, target, class_axis, settings)
+    return _penalised(logits, targets, beta, _negative_entropy, return_stats, backend, needs_mean_logit=True)
 
 
+@overload
 def max_suppression(
-    input: Tensor,  # (N, K, d1, ...) or (K,)
-    target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: ReductionName = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
     eps: float | Tensor,
+    return_stats: Literal[False] = ...,
+    **options: Unpack[Options],
+) -> Tensor: ...
+@overload
+def max_suppression(
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: ReductionName = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
+    eps: float | Tensor,
+    return_stats: Literal[True],
+    **options: Unpack[Options],
+) -> tuple[Tensor, RowStats]: ...
+def max_suppression(
+    input: Tensor,  # (N, K, d1, ...) or (K,), or the classes on class_axis
+    target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
     weight: Tensor | None = None,  # (K,)
     ignore_index: int = -100,
     reduction: ReductionName = "mean",
+    label_smoothing: float | Smoothing = 0.0,
     *,
+    eps: float | Tensor,
+    class_axis: int = 1,
     row_weight: Tensor | None = None,  # (N, d1, ...)
     denominator: Denominator = None,
+    return_stats: bool = False,
     backend: Backend = "auto",
-) -> Tensor:
+) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy plus ε times how far the largest logit lies above the mean logit (MaxSup), in nats.
 
     A row's loss is H(q, p) + ε·(max z − mean z), the penalty being −ε·b for the uniform prior, in the symbols
@@ -103,7 +159,8 @@ def max_suppression(
     is right, but where it is wrong smoothing pulls the label down too, and this what stands above it.
 
     Args:
-        input, target, ignore_index, reduction, row_weight, denominator, backend: as in `cross_entropy`.
+        input, target, ignore_index, reduction, label_smoothing, class_axis, row_weight, denominator,
+            return_stats, backend: as in `cross_entropy`.
         eps: ε ≥ 0, a number or a 0-d tensor. The authors train with an ε that grows from 0.1 to 0.2 over the
             epochs.
         weight: (K,) class weights of the cross-entropy, as there. The penalty takes none: its mean is over
@@ -126,9 +183,15 @@ def max_suppression(
     Source: Zhou et al. 2025, MaxSup: Overcoming Representation Collapse in Label Smoothing.
     """
     require_factor(eps, "eps")
-    logits, targets = checked(
-        input, target, weight, ignore_index, reduction, 0.0, row_weight=row_weight, denominator=denominator
+    settings = Settings(
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        row_weight=row_weight,
+        denominator=denominator,
     )
+    logits, targets = check_logits(input, target, class_axis, settings)
 
     def top_over_mean(stats: RowStats) -> Tensor:
         if targets.mixture.prior is not None:  # which is what the one pass went over
@@ -136,31 +199,63 @@ def max_suppression(
         assert stats.at_prior is not None
         return -stats.at_prior
 
-    return _penalised(logits, targets, eps, top_over_mean, reduction, denominator, backend, prior=True)
+    return _penalised(logits, targets, eps, top_over_mean, return_stats, backend, needs_prior=True)
 
 
+@overload
 def margin_smoothing(
-    input: Tensor,  # (N, K, d1, ...) or (K,)
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: ReductionName = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
+    lam: float | Tensor = ...,
+    margin: float | Tensor = ...,
+    return_stats: Literal[False] = ...,
+    **options: Unpack[Options],
+) -> Tensor: ...
+@overload
+def margin_smoothing(
+    input: Tensor,
+    target: Tensor | Mixture,
+    weight: Tensor | None = ...,
+    ignore_index: int = ...,
+    reduction: ReductionName = ...,
+    label_smoothing: float | Smoothing = ...,
+    *,
+    lam: float | Tensor = ...,
+    margin: float | Tensor = ...,
+    return_stats: Literal[True],
+    **options: Unpack[Options],
+) -> tuple[Tensor, RowStats]: ...
+def margin_smoothing(
+    input: Tensor,  # (N, K, d1, ...) or (K,), or the classes on class_axis
     target: Tensor | Mixture,  # (N, d1, ...) or (), or dense as input
-    lam: float | Tensor,
-    margin: float | Tensor,
     weight: Tensor | None = None,  # (K,)
     ignore_index: int = -100,
     reduction: ReductionName = "mean",
+    label_smoothing: float | Smoothing = 0.0,
     *,
+    lam: float | Tensor = 0.1,
+    margin: float | Tensor = 10.0,
+    class_axis: int = 1,
     row_weight: Tensor | None = None,  # (N, d1, ...)
     denominator: Denominator = None,
+    return_stats: bool = False,
     backend: Backend = "auto",
-) -> Tensor:
+) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy plus λ times how far logits lie more than a margin below the largest (MbLS), in nats.
 
     A row's loss is H(q, p) + λ·(1/K)·Σ_k max(0, max z − z_k − margin). With a margin of 0 the penalty is that
     of `max_suppression`; one the logits stay within leaves the cross-entropy alone.
 
     Args:
-        input, target, ignore_index, reduction, row_weight, denominator, backend: as in `cross_entropy`.
-        lam: λ ≥ 0, a number or a 0-d tensor; 0.1 in the paper's code.
-        margin: ≥ 0, in nats, a number or a 0-d tensor; 10 in the paper's code for images.
+        input, target, ignore_index, reduction, label_smoothing, class_axis, row_weight, denominator,
+            return_stats, backend: as in `cross_entropy`.
+        lam: λ ≥ 0, a number or a 0-d tensor; by default that of the paper's code.
+        margin: ≥ 0, in nats, a number or a 0-d tensor; by default that of the paper's code for images.
         weight: (K,) class weights of the cross-entropy, as there. The penalty takes none: its mean is over
             the rows that count, or by the `denominator`.
 
@@ -184,9 +279,15 @@ def margin_smoothing(
     """
     require_factor(lam, "lam")
     require_factor(margin, "margin")
-    logits, targets = checked(
-        input, target, weight, ignore_index, reduction, 0.0, row_weight=row_weight, denominator=denominator
+    settings = Settings(
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        row_weight=row_weight,
+        denominator=denominator,
     )
+    logits, targets = check_logits(input, target, class_axis, settings)
     logits = logits.to(targets.dtype)  # both parts of the gradient meet before it is rounded
 
     def beyond_margin(stats: RowStats) -> Tensor:
@@ -196,7 +297,7 @@ def margin_smoothing(
         # the difference first: it is exact at any offset
         return torch.relu(stats.max.unsqueeze(-1) - z - margin).mean(-1)
 
-    return _penalised(logits, targets, lam, beyond_margin, reduction, denominator, backend)
+    return _penalised(logits, targets, lam, beyond_margin, return_stats, backend)
 
 
 def _penalised(
@@ -204,25 +305,27 @@ def _penalised(
     targets: Targets,
     factor: float | Tensor,
     penalty: Callable[[RowStats], Tensor],  # of rows, (...)
-    reduction: ReductionName,
-    denominator: Denominator,
+    return_stats: bool,
     backend: Backend,
     *,
-    mean_logit: bool = False,
-    prior: bool = False,  # whether the penalty reads `at_prior`, of the uniform prior where targets have none
-) -> Tensor:
-    """The reduced cross-entropy plus factor·penalty, both of one pass over the logits."""
-    rows, num_classes = logits.shape[:-1], logits.shape[-1]
-    request = replace(targets.request(rows, num_classes, everything=False), mean_logit=mean_logit)
-    if prior and request.prior is None:
+    needs_mean_logit: bool = False,
+    needs_prior: bool = False,  # `at_prior`, of the uniform prior where the targets have none
+) -> Tensor | tuple[Tensor, RowStats]:
+    """Return the reduced cross-entropy plus factor·penalty, both of one pass over the logits."""
+    request = targets.request(every_statistic=return_stats)
+    if needs_mean_logit:
+        request = replace(request, mean_logit=True)
+    if needs_prior and request.prior is None:
         request = replace(request, prior="uniform")
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
     parts = op.row_stats(logits, request, chosen)
     stats = RowStats(index=request.index, mask=request.counted, **parts._asdict())
-    # class weights are of the cross-entropy, so each of the two is averaged as if it were alone
-    of_entropy, of_penalty = (
-        each.reduction(reduction, denominator, math.prod(rows))
-        for each in (targets, replace(targets, weight=None))
-    )
-    entropy = of_entropy(targets.row_loss(0.0).of(parts), targets.counted)
-    return entropy + of_penalty(times(factor, penalty(stats)), targets.counted)
+    # class weights are the cross-entropy's, so each of the two is averaged as if it were alone
+    cross_entropy = targets.reduction()(targets.row_loss()(parts), targets.counted)
+    penalties = targets.reduction(class_weights=False)(times(factor, penalty(stats)), targets.counted)
+    loss = cross_entropy + penalties
+    return (loss, stats.detach()) if return_stats else loss
+
+
+def _negative_entropy(stats: RowStats) -> Tensor:
+    return -stats.entropy

@@ -1,1 +1,0 @@
-"""Ways to bring logits to the row statistics in pieces."""

@@ -1,0 +1,30 @@
+"""Smoothed cross-entropies, penalties of confidence and distillation, as functions and as modules."""
+
+from labelsmooth.losses.cross_entropy import cross_entropy
+from labelsmooth.losses.distillation import distillation_loss
+from labelsmooth.losses.linear import linear_cross_entropy
+from labelsmooth.losses.modules import CrossEntropyLoss, DistillationLoss, LinearCrossEntropyLoss
+from labelsmooth.losses.penalties import confidence_penalty, margin_smoothing, max_suppression
+from labelsmooth.losses.penalty_modules import (
+    ConfidencePenaltyLoss,
+    MarginSmoothingLoss,
+    MaxSuppressionLoss,
+)
+from labelsmooth.losses.targets import Denominator, ReductionName
+
+__all__ = [
+    "ConfidencePenaltyLoss",
+    "CrossEntropyLoss",
+    "Denominator",
+    "DistillationLoss",
+    "LinearCrossEntropyLoss",
+    "MarginSmoothingLoss",
+    "MaxSuppressionLoss",
+    "ReductionName",
+    "confidence_penalty",
+    "cross_entropy",
+    "distillation_loss",
+    "linear_cross_entropy",
+    "margin_smoothing",
+    "max_suppression",
+]

@@ -1,0 +1,128 @@
+"""The loss of a student that learns from labels and from a teacher."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from labelsmooth.backends.select import Backend
+from labelsmooth.checks import as_classes, classes_last, require_logits, require_tensor
+from labelsmooth.errors import InputError, InputTypeError
+from labelsmooth.losses.cross_entropy import cross_entropy
+from labelsmooth.losses.targets import Denominator, ReductionName
+from labelsmooth.mixture import Mixture
+
+
+def distillation_loss(
+    student_logits: Tensor,  # (..., K)
+    teacher_logits: Tensor,  # (..., K)
+    target: Tensor | Mixture | None,  # (...), or dense as the logits
+    beta: float,
+    temperature: float,
+    scale_t2: bool = True,
+    *,
+    ignore_index: int = -100,
+    class_axis: int = -1,
+    row_weight: Tensor | None = None,  # (...)
+    reduction: ReductionName = "mean",
+    denominator: Denominator = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Cross-entropy of a student against labels and against a teacher's softened prediction, in nats.
+
+    (1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with p(T) = softmax(z/T) and pᵗ the teacher's. The gradient of the
+    second term is that of T²·KL(pᵗ(T)‖p(T)), and T² keeps its size while T changes.
+
+    Args:
+        student_logits: (…, K) floats, K ≥ 2.
+        teacher_logits: (…, K) floats; −inf is a class of probability 0. No gradient goes to the teacher.
+        target: (…) class indices in 0..K−1 or `ignore_index`, dense targets of the shape of the logits, or a
+            `Mixture`; None where β = 1 needs no labels.
+        beta: the teacher's share β in [0, 1].
+        temperature: T > 0.
+        scale_t2: whether the factor T² is there.
+        ignore_index: rows with this target have no loss and no gradient.
+        class_axis: of the logits and of dense targets; 1 in maps (N, K, H, W) with targets (N, H, W).
+        row_weight: (…) factors on the rows' losses; a row with 0 does not count.
+        reduction: "none", "sum", or "mean", which divides the sum by `denominator`.
+        denominator: of the mean, as in `cross_entropy`; None is the number of rows that count.
+        backend: as in `cross_entropy`.
+
+    Returns:
+        A scalar, or (…) for "none", with 0 for ignored rows; float64 for float64 logits, else float32.
+
+    Raises:
+        TypeError: logits that are no floats, or a number that is none.
+        ValueError: logits of two shapes, a target of another layout, a β or T out of range, no target with
+            β < 1, or what `cross_entropy` refuses.
+
+    Cost: two cross-entropies, and three tensors of the size of the logits.
+
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[3.0, 2.0, 0.0]])
+        >>> distillation_loss(student, teacher, torch.tensor([0]), beta=0.9, temperature=2.0)
+        tensor(3.6416)
+
+    Source: Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", §2; Müller, Kornblith
+    & Hinton 2019, "When Does Label Smoothing Help?", §4, which writes it without T².
+    """
+    require_logits(student_logits, "student_logits")
+    require_logits(teacher_logits, "teacher_logits")
+    if student_logits.shape != teacher_logits.shape or student_logits.dim() == 0:
+        raise InputError(
+            "student_logits and teacher_logits must have one shape (…, K), "
+            f"got {tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+        )
+    check_mix(beta, temperature)
+    if target is None and beta != 1:
+        raise InputError(f"a loss without target must have beta = 1, got {beta}")
+    rows = classes_last(student_logits, class_axis, "student_logits").shape[:-1]
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    counted = student_logits.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
+    if target is not None and not isinstance(target, Mixture):
+        require_tensor(target, "target")
+        if not target.is_floating_point():
+            target = as_classes(target, "target")
+            if target.shape != rows:
+                raise InputError(
+                    f"target must have the shape of the logits without their classes, {tuple(rows)}, "
+                    f"got {tuple(target.shape)}"
+                )
+            counted = torch.where(target != ignore_index, counted, 0)
+    softened = cross_entropy(
+        student_logits.to(dtype) / temperature,
+        (teacher_logits.detach().to(dtype) / temperature).softmax(class_axis),
+        class_axis=class_axis,
+        row_weight=counted,
+        reduction=reduction,
+        denominator=denominator,
+        backend=backend,
+    )
+    loss: Tensor = beta * (temperature**2 if scale_t2 else 1) * softened
+    if target is None:
+        return loss
+    of_labels = cross_entropy(
+        student_logits,
+        target,
+        class_axis=class_axis,
+        ignore_index=ignore_index,
+        row_weight=row_weight,
+        reduction=reduction,
+        denominator=denominator,
+        backend=backend,
+    )
+    return (1 - beta) * of_labels + loss
+
+
+def check_mix(beta: float, temperature: float) -> None:
+    """Raise `TypeError` or `ValueError` unless β is in [0, 1] and T is positive and finite."""
+    for name, value in (("beta", beta), ("temperature", temperature)):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputTypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 <= beta <= 1:
+        raise InputError(f"beta must lie in [0, 1], got {beta}")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature must be positive and finite, got {temperature}")
