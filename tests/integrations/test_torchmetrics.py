@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from labelsmooth.integrations.torchmetrics import CALIBRATION, SELECTIVE, CalibrationMetric, SelectiveMetric
 from labelsmooth.measure import Calibration, Selective
+from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.row_stats import row_stats
 
 
@@ -159,6 +160,29 @@ def test_in_a_collection_beside_metrics_of_torchmetrics():
     assert float(computed["test_nll"]) == pytest.approx(numbers["calibration"]["nll"], rel=1e-12)
     assert float(computed["test_accuracy"]) == pytest.approx(numbers["calibration"]["accuracy"], rel=1e-6)
     assert float(computed["test_ece"]) == pytest.approx(float(computed["test_peer"]), abs=2e-7)
+
+
+def test_a_collection_may_be_updated_and_called_in_turn():
+    """The metrics of a collection share one state after an update, and each adds to it when called."""
+    metrics = MetricCollection({name: CalibrationMetric(name) for name in ("ece", "nll")})
+    for at, batch in enumerate(batches()):
+        if at % 3 == 2:
+            assert float(metrics(*batch)["nll"]) == expected(*batch)["calibration"]["nll"]
+        else:
+            metrics.update(*batch)
+    numbers = expected()["calibration"]
+    for name, value in metrics.compute().items():
+        assert float(value) == pytest.approx(numbers[name], rel=1e-12)
+
+
+def test_the_numbers_by_default_are_those_of_the_catalogue_that_can_be_good_or_bad():
+    assert {"accuracy", "nll", "brier", "ece", "smece", "over_confidence"} <= set(CALIBRATION)
+    assert SELECTIVE == ("aurc", "augrc", "excess_aurc")
+    for name in (*CALIBRATION, *SELECTIVE):
+        assert QUANTITIES[name].better is not None
+    for kind, values in (("calibration", Calibration()), ("selective", Selective())):
+        values.update(*digits())
+        assert set(METRICS[kind]().quantities) <= values.values().keys()
 
 
 def test_other_settings_never_share_a_state():

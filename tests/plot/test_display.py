@@ -71,7 +71,9 @@ ECE = {
 DISPLAYS = {
     "reliability": (lambda ax: ReliabilityDisplay.from_predictions(logits(), TARGET, ax=ax), None),
     "reliability_probs": (
-        lambda ax: ReliabilityDisplay.from_probs(FOREST.predict_proba(IMAGES[TEST]), TARGET, ax=ax),
+        lambda ax: ReliabilityDisplay.from_predictions(
+            FOREST.predict_proba(IMAGES[TEST]), TARGET, ax=ax, probs=True
+        ),
         None,
     ),
     "risk_coverage": (
@@ -178,12 +180,36 @@ def test_reliability_shows_the_bins_of_calibration():
     np.testing.assert_array_equal(np.append(frame["low"], frame["high"].iloc[-1]), bins.edges)
     assert display.ax_.texts[0].get_text() == f"ECE {bins.ece:.3f}"
     assert ReliabilityDisplay.from_bins(bins).bins is bins
-    # probabilities by their own method, and never taken for logits
+    # probabilities where the caller says so, and never taken for logits
     probs = SURE.predict_proba(IMAGES[TEST])
-    of_probs = ReliabilityDisplay.from_probs(probs, TARGET, num_bins=10).bins
+    of_probs = ReliabilityDisplay.from_predictions(probs, TARGET, num_bins=10, probs=True).bins
     np.testing.assert_array_equal(of_probs.count, bins.count)
     with pytest.raises(ValueError, match="probs must lie in 0..1"):
-        ReliabilityDisplay.from_probs(logits(), TARGET)
+        ReliabilityDisplay.from_predictions(logits(), TARGET, probs=True)
+
+
+@pytest.mark.parametrize("probs", [False, True])
+def test_maps_weights_and_ignored_rows_are_those_of_the_measures(probs):
+    """Classes on the second axis and a target left out, against the rows that are left."""
+    rows, target = logits()[:24], TARGET[:24].copy()
+    scores = SURE.predict_proba(IMAGES[TEST])[:24] if probs else rows
+    target[::5] = -1
+    kept = target != -1
+    weight = np.linspace(0, 2, 24)
+    maps = {"ignore_index": -1, "class_axis": 1, "probs": probs, "weight": weight.reshape(4, 6)}
+    at = scores.reshape(4, 6, -1).transpose(0, 2, 1), target.reshape(4, 6)
+    plain = {"probs": probs, "weight": weight[kept]}
+    for display in (ReliabilityDisplay, ClasswiseReliabilityDisplay, RiskCoverageDisplay, MetricAgainstTemperatureDisplay):  # fmt: skip
+        shown = display.from_predictions(*at, **maps).frame()
+        expected = display.from_predictions(scores[kept], target[kept], **plain).frame()
+        assert len(shown) == len(expected)
+        np.testing.assert_allclose(shown.to_numpy(), expected.to_numpy(), rtol=1e-9)
+    gaps = GapDisplay.from_predictions(
+        rows.reshape(4, 6, -1).transpose(0, 2, 1), at[1], eps=[0.1], ignore_index=-1, class_axis=1
+    )
+    expected = GapDisplay.from_predictions(rows[kept], target[kept], eps=[0.1])
+    np.testing.assert_array_equal(gaps.count, expected.count)
+    assert gaps.optimum == expected.optimum
 
 
 def test_risk_coverage_has_the_curve_its_oracle_and_its_random_line():
@@ -220,8 +246,8 @@ def test_risk_coverage_has_the_curve_its_oracle_and_its_random_line():
 def test_several_models_share_axes():
     """Each takes the next colour, and what they have in common is in the legend once."""
     first = RiskCoverageDisplay.from_predictions(logits(), TARGET, name="hard")
-    second = RiskCoverageDisplay.from_probs(
-        FOREST.predict_proba(IMAGES[TEST]), TARGET, name="$forest$", ax=first.ax_
+    second = RiskCoverageDisplay.from_predictions(
+        FOREST.predict_proba(IMAGES[TEST]), TARGET, name="$forest$", ax=first.ax_, probs=True
     )
     assert second.figure_ is first.figure_
     labels = [text.get_text() for text in first.ax_.get_legend().get_texts()]
@@ -307,6 +333,17 @@ def test_metrics_against_temperature_have_their_lowest_nll_where_it_is_fitted():
     ]
 
 
+def test_a_lowest_point_at_the_edge_of_the_temperatures_is_said_to_be_there():
+    best = TemperatureScaling().fit(logits(), TARGET).temperature
+    for factors, at_edge in (((1.5, 2, 3), True), ((0.3, 0.5, 0.7), True), ((0.5, 1, 2), False)):
+        display = MetricAgainstTemperatureDisplay.from_predictions(
+            logits(), TARGET, temperatures=[best * factor for factor in factors]
+        )
+        text = display.axes_[0, 0].texts[0].get_text()
+        assert text.startswith("lowest, ")
+        assert text.endswith("the edge of what was tried") is at_edge
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -362,7 +399,9 @@ def test_classwise_panels_are_the_bins_of_calibration():
     frame = display.frame()
     np.testing.assert_array_equal(frame["frequency"], bins.frequency[[3, 8]].reshape(-1))
     assert frame["class"].unique().tolist() == [3, 8]
-    of_probs = ClasswiseReliabilityDisplay.from_probs(HELD_BACK.predict_proba(IMAGES[TEST]), TARGET)
+    of_probs = ClasswiseReliabilityDisplay.from_predictions(
+        HELD_BACK.predict_proba(IMAGES[TEST]), TARGET, probs=True
+    )
     np.testing.assert_array_equal(of_probs.bins.count, bins.count)
     assert [ax.get_visible() for ax in of_probs.axes_.flat] == [True] * 10 + [False] * 2
     for classes in ([10], [-1], []):

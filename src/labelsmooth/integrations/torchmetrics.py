@@ -16,6 +16,7 @@ from torch import Tensor
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.extras import needs_extra
 from labelsmooth.measure import Calibration, CalibrationResult, Selective, SelectiveResult
+from labelsmooth.measure.catalogue import Group, quantities
 from labelsmooth.measure.peers import Edges, Peer
 from labelsmooth.measure.result import number_names
 from labelsmooth.row_stats import RowStats
@@ -25,8 +26,15 @@ with needs_extra("torchmetrics"):
 
 _Measure: TypeAlias = Calibration | Selective
 
-CALIBRATION = ("accuracy", "nll", "brier", "ece", "smece", "mean_confidence", "over_confidence")
-SELECTIVE = ("aurc", "augrc", "excess_aurc")
+
+def _good_or_bad(result: type, *groups: Group) -> tuple[str, ...]:
+    """The numbers of these groups of the catalogue that such a result has, and that can be good or bad."""
+    known = number_names(result)
+    return tuple(each.name for each in quantities(*groups) if each.better and each.name in known)
+
+
+CALIBRATION = _good_or_bad(CalibrationResult, "scores", "calibration")
+SELECTIVE = _good_or_bad(SelectiveResult, "selective")
 
 # devices without float64, on which the states cannot be
 _WITHOUT_FLOAT64 = ("mps",)
@@ -46,7 +54,7 @@ class _Streaming(Metric):
 
     def __init__(
         self,
-        quantities: str | Sequence[str],
+        names: str | Sequence[str],
         known: type[CalibrationResult] | type[SelectiveResult],
         probs: bool,
         ignore_index: int | None,
@@ -55,12 +63,12 @@ class _Streaming(Metric):
     ) -> None:
         super().__init__(**kwargs)
         numbers = number_names(known)
-        for name in (quantities,) if isinstance(quantities, str) else quantities:
+        for name in (names,) if isinstance(names, str) else names:
             if name not in numbers:
                 raise InputError(f"quantities must be among {', '.join(numbers)}, got {name!r}")
-        if not quantities:
+        if not names:
             raise InputError("quantities must name at least one number, got none")
-        self.quantities = quantities
+        self.quantities = names
         self.probs = probs
         self.ignore_index = ignore_index
         self.class_axis = class_axis
@@ -87,6 +95,34 @@ class _Streaming(Metric):
             TypeError, ValueError: as the measure's `update`, `update_probs` or `update_stats`; or there is no
                 target, or one beside statistics.
         """
+        for name, values in self._counted(preds, target, weight).sums().items():
+            state = getattr(self, self._state_names[name])
+            state += torch.from_numpy(values).to(state.device)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Count a batch, as `update` does, and give the numbers of this batch alone.
+
+        Cost: an update, and the numbers asked for; torchmetrics' own copies the state three times.
+        """
+        if self.dist_sync_on_step or self._is_synced:
+            return super().forward(*args, **kwargs)
+        batch = self._counted(*args, **kwargs)
+        for name, values in batch.sums().items():
+            state = getattr(self, self._state_names[name])
+            # not in place, as metrics of a collection may share it
+            setattr(self, self._state_names[name], state + torch.from_numpy(values).to(state.device))
+        self._update_count += 1
+        self._computed = None
+        numbers = self._numbers(batch)
+        self._forward_cache = numbers  # type: ignore[assignment]
+        return numbers
+
+    def _counted(
+        self,
+        preds: Tensor | RowStats,
+        target: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> _Measure:
         batch = self._measure()
         if isinstance(preds, RowStats):
             if target is not None:
@@ -97,9 +133,7 @@ class _Streaming(Metric):
         else:
             update = batch.update_probs if self.probs else batch.update
             update(preds, target, weight, ignore_index=self.ignore_index, class_axis=self.class_axis)
-        for name, values in batch.sums().items():
-            state = getattr(self, self._state_names[name])
-            state += torch.from_numpy(values).to(state.device)
+        return batch
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """The numbers over all rows, float64 but on MPS: 0-d of a single quantity, else a dict of them.
@@ -110,8 +144,10 @@ class _Streaming(Metric):
         measure = self._measure()
         states = {name: getattr(self, state).cpu().numpy() for name, state in self._state_names.items()}
         measure.load_sums(states)
-        result = measure.compute()
+        return self._numbers(measure)
 
+    def _numbers(self, measure: _Measure) -> Tensor | dict[str, Tensor]:
+        result = measure.compute()
         dtype = torch.float32 if self.device.type in _WITHOUT_FLOAT64 else torch.float64
 
         def number(name: str) -> Tensor:
@@ -148,8 +184,9 @@ class CalibrationMetric(_Streaming):
     """`measure.Calibration` as a `torchmetrics.Metric`.
 
     Args:
-        quantities: fields of `CalibrationResult`; the result is a dict of them. A single name, not in a
-            sequence, gives a single number, as `self.log` of Lightning wants it.
+        quantities: names of the catalogue that `CalibrationResult` has, by default those that can be good or
+            bad; the result is a dict of them. A single name, not in a sequence, gives a single number, as
+            `self.log` of Lightning wants it.
         num_bins, edges, peer: as in `Calibration`.
         probs: whether `preds` are probabilities; logits else. It is never guessed.
         ignore_index: the target whose rows are left out, as in torchmetrics' own metrics; None for none.
@@ -198,8 +235,9 @@ class SelectiveMetric(_Streaming):
     """`measure.Selective` as a `torchmetrics.Metric`, on its fixed grid of confidences, whose counts sum.
 
     Args:
-        quantities: fields of `SelectiveResult` that are numbers; the result is a dict of them. A single name,
-            not in a sequence, gives a single number, as `self.log` of Lightning wants it.
+        quantities: names of the catalogue that `SelectiveResult` has, by default those that can be good or
+            bad; the result is a dict of them. A single name, not in a sequence, gives a single number, as
+            `self.log` of Lightning wants it.
         probs: whether `preds` are probabilities; logits else. It is never guessed.
         ignore_index: the target whose rows are left out, as in torchmetrics' own metrics; None for none.
         class_axis: where the K predictions of a row lie, 1 for maps (N, K, H, W) with targets (N, H, W).

@@ -219,16 +219,20 @@ def smece_of_scores(confidence: Array, correct: Array) -> float:
     return float(smooth_ece(moments_of_rows(scores, right)))
 
 
-def _calibration(measure: Calibration, predictions: Array, target: Array, rows: Rows) -> CalibrationResult:
+def count(measure: Calibration | Selective, predictions: Array, target: Array, rows: Rows) -> None:
+    """Count rows of predictions in a measure, given as they are here."""
     probs, options = _split(rows)
     (measure.update_probs if probs else measure.update)(predictions, target, **options)
+
+
+def _calibration(measure: Calibration, predictions: Array, target: Array, rows: Rows) -> CalibrationResult:
+    count(measure, predictions, target, rows)
     return measure.compute()
 
 
 def _selective(predictions: Array, target: Array, rows: Rows) -> SelectiveResult:
-    probs, options = _split(rows)
     measure = Selective()
-    (measure.update_probs if probs else measure.update)(predictions, target, **options)
+    count(measure, predictions, target, rows)
     return measure.compute()
 
 

@@ -230,7 +230,7 @@ def warn_of_probabilities(rows: Tensor, name: str) -> None:
     if look_like_probabilities(rows) and not ((rows == 0) | (rows == 1)).all():
         warnings.warn(
             f"every row of {name} lies in 0..1 and sums to 1, as probabilities do, which are to be given "
-            "with probs=True, or to update_probs, fit_probs or from_probs",
+            "with probs=True, or to update_probs or fit_probs",
             UserWarning,
             stacklevel=_stacklevel_of_caller(),
         )

@@ -24,7 +24,9 @@ class LogitGap:
     quantiles: Floats  # (5,)
 
 
-def logit_gaps(logits: Array, target: Array) -> Floats:
+def logit_gaps(
+    logits: Array, target: Array, *, ignore_index: int | None = None, class_axis: int = -1
+) -> Floats:
     """How far each row's label logit stands above the mean of its other logits, in nats.
 
     gap = z_y − (1/(K−1)) Σ_{k≠y} z_k = K/(K−1)·(z_y − (1/K) Σ_k z_k).
@@ -36,7 +38,9 @@ def logit_gaps(logits: Array, target: Array) -> Floats:
 
     Args:
         logits: (…, K) finite floats, K ≥ 2.
-        target: (…) integers in 0..K−1.
+        target: (…) integers in 0..K−1, or `ignore_index`.
+        ignore_index: the target whose rows are left out; None for none.
+        class_axis: where the K logits of a row lie, 1 for maps (N, K, H, W) with targets (N, H, W).
 
     Returns:
         (N,) float64, the rows in their order.
@@ -54,19 +58,23 @@ def logit_gaps(logits: Array, target: Array) -> Floats:
     Source: He et al. 2019, "Bag of Tricks for Image Classification with Convolutional Neural Networks", §5.2,
     which sets the largest logit against the mean of the rest; a row that is classified wrongly differs.
     """
-    rows, labels = classified_rows(logits, target, "logits")
+    rows, labels = classified_rows(logits, target, "logits", ignore_index=ignore_index, class_axis=class_axis)
     z = finite(rows, "logits")
     label_logit = z.gather(-1, labels.unsqueeze(-1))
     # relative to the label's logit, so that a large common offset costs no digits
     return ((label_logit - z).sum(-1) / (z.shape[1] - 1)).cpu().numpy()
 
 
-def logit_gap(logits: Array, target: Array) -> LogitGap:
+def logit_gap(
+    logits: Array, target: Array, *, ignore_index: int | None = None, class_axis: int = -1
+) -> LogitGap:
     """The distribution of `logit_gaps` over all rows, in nats.
 
     Args:
         logits: (…, K) finite floats, K ≥ 2.
-        target: (…) integers in 0..K−1.
+        target: (…) integers in 0..K−1, or `ignore_index`.
+        ignore_index: the target whose rows are left out; None for none.
+        class_axis: where the K logits of a row lie, 1 for maps (N, K, H, W) with targets (N, H, W).
 
     Returns:
         `LogitGap`, in float64.
@@ -81,7 +89,7 @@ def logit_gap(logits: Array, target: Array) -> LogitGap:
         >>> gap.mean, gap.sd
         (3.0, 0.0)
     """
-    gaps = logit_gaps(logits, target)
+    gaps = logit_gaps(logits, target, ignore_index=ignore_index, class_axis=class_axis)
     if len(gaps) == 0:
         raise InputError("a logit gap needs at least one row, got none")
     return LogitGap(

@@ -184,17 +184,21 @@ class GapDisplay(Panel):
         num_bins: int = 60,
         name: str | None = None,
         ax: Axes | None = None,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
     ) -> Self:
         """Histogram the gaps of `measure.logit_gaps` and draw.
 
         Args:
             logits: (…, K) finite floats.
-            target: (…) integers in 0..K−1.
+            target: (…) integers in 0..K−1, or `ignore_index`.
             eps: the ε in [0, 1] whose optimal gaps to draw.
             convention: of these ε, as in `theory.target`.
             num_bins: of equal width, from the smallest gap to the largest.
             name: of the rows, for the legend.
             ax: to draw on; None makes a new figure.
+            ignore_index: the target whose rows are left out; None for none.
+            class_axis: where the K logits of a row lie, 1 for maps (N, K, H, W).
 
         Raises:
             TypeError, ValueError: as `measure.logit_gaps` and `theory.optimal_gap`.
@@ -209,9 +213,9 @@ class GapDisplay(Panel):
             >>> display.optimum.round(3)
             array([3.332])
         """
-        gaps = logit_gaps(logits, target)
+        gaps = logit_gaps(logits, target, ignore_index=ignore_index, class_axis=class_axis)
         count, edges = np.histogram(gaps, num_bins)
-        num_classes = logits.shape[-1]
+        num_classes = logits.shape[class_axis]
         return cls(
             edges=edges,
             count=count,

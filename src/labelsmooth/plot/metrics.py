@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ import torch
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, Interval
-from labelsmooth.measure.inputs import Array, logit_rows
+from labelsmooth.measure.arrays import Floats, pieces
+from labelsmooth.measure.inputs import Array, logit_rows, probability_rows
 from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
 from labelsmooth.plot.style import (
     BLUE,
@@ -30,13 +31,8 @@ from labelsmooth.row_stats import row_stats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-
 # where a minimum can be seen, and evenly spaced on the axis, which is a logarithm
 TEMPERATURES = tuple(np.geomspace(0.25, 4, 41).tolist())
-
-# logits in float64 at a time: 8 MB
-_PIECE = 2**20
 
 
 @dataclass(eq=False, kw_only=True)
@@ -141,23 +137,28 @@ class MetricAgainstTemperatureDisplay(Panels):
     @classmethod
     def from_predictions(
         cls,
-        logits: Array,  # (..., K)
+        predictions: Array,  # (..., K)
         target: Array,  # (...)
         *,
         fitted: float | None = None,
         temperatures: Sequence[float] = TEMPERATURES,
         num_bins: int = 15,
         ax: npt.ArrayLike | None = None,
+        probs: bool = False,
+        weight: Array | None = None,
+        ignore_index: int | None = None,
+        class_axis: int = -1,
     ) -> Self:
-        """Measure rows of logits at every temperature and draw.
+        """Measure rows at every temperature and draw.
 
         Args:
-            logits: (…, K) floats.
-            target: (…) integers in 0..K−1.
+            predictions: (…, K) floats: logits, or probabilities with `probs=True`, by their logarithms.
+            target: (…) integers in 0..K−1, or `ignore_index`.
             fitted: the temperature to mark, of a `TemperatureScaling` fitted on other rows than these.
             temperatures: all above 0.
             num_bins: of the ECE.
             ax: two axes; None for a new figure.
+            probs, weight, ignore_index, class_axis: as of `measure.functional.Rows`.
 
         Raises:
             TypeError, ValueError: as `Calibration.update`; there is no row, or a temperature is not above 0.
@@ -183,15 +184,17 @@ class MetricAgainstTemperatureDisplay(Panels):
                 raise InputError(f"a temperature must be finite and above 0, got {value}")
         if at.size == 0:
             raise InputError("temperatures must hold at least one temperature, got none")
-        rows, labels, _ = logit_rows(logits, target)
-        size = max(1, _PIECE // rows.shape[-1])
-        pieces = list(zip(torch.split(rows, size), torch.split(labels, size), strict=True))
+        rows, labels, weights = (probability_rows if probs else logit_rows)(
+            predictions, target, weight, ignore_index=ignore_index, class_axis=class_axis
+        )
+        logits = rows.log() if probs else rows
+        of_rows = torch.ones(len(rows)) if weights is None else weights
         results = []
         for value in at.tolist():
             calibration = Calibration(num_bins)
-            for piece, of_piece in pieces:
+            for piece, y, w in pieces(logits, labels, of_rows):
                 # widened first, as quotients in half precision would tell little
-                calibration.update_stats(row_stats(piece.double() / value, of_piece.unsqueeze(-1)))
+                calibration.update_stats(row_stats(piece / value, y.unsqueeze(-1)), w)
             results.append(calibration.compute())
         return cls(
             temperature=at,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, ClasswiseBins, ReliabilityBins
+from labelsmooth.measure.functional import Rows, count
 from labelsmooth.measure.inputs import Array
 from labelsmooth.plot.display import AxesGrid, Columns, Panel, Panels
 from labelsmooth.plot.style import (
@@ -177,21 +178,23 @@ class ReliabilityDisplay(Panel):
     @classmethod
     def from_predictions(
         cls,
-        logits: Array,  # (..., K)
+        predictions: Array,  # (..., K)
         target: Array,  # (...)
         *,
         num_bins: int = 15,
         name: str | None = None,
         ax: Axes | None = None,
+        **rows: Unpack[Rows],
     ) -> Self:
-        """Bin rows of logits with `Calibration` and draw.
+        """Bin rows with `Calibration` and draw.
 
         Args:
-            logits: (…, K) floats.
-            target: (…) integers in 0..K−1.
+            predictions: (…, K) floats: logits, or probabilities with `probs=True`.
+            target: (…) integers in 0..K−1, or `ignore_index`.
             num_bins: of equal width; `from_bins` draws others.
             name: of the model, for the legend.
             ax: to draw on; None makes a new figure.
+            **rows: `probs`, `weight`, `ignore_index` and `class_axis` of `measure.functional.Rows`.
 
         Raises:
             TypeError, ValueError: as `Calibration.update`, or there is no row.
@@ -205,22 +208,7 @@ class ReliabilityDisplay(Panel):
             (np.int64(2), 'confidence')
         """
         calibration = Calibration(num_bins)
-        calibration.update(logits, target)
-        return cls.from_bins(calibration.compute().bins, name=name, ax=ax)
-
-    @classmethod
-    def from_probs(
-        cls,
-        probs: Array,  # (..., K)
-        target: Array,  # (...)
-        *,
-        num_bins: int = 15,
-        name: str | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """The same from rows of probabilities."""
-        calibration = Calibration(num_bins)
-        calibration.update_probs(probs, target)
+        count(calibration, predictions, target, rows)
         return cls.from_bins(calibration.compute().bins, name=name, ax=ax)
 
     @classmethod
@@ -229,15 +217,7 @@ class ReliabilityDisplay(Panel):
         return cls(bins=bins, name=name).plot(ax)
 
     def _columns(self) -> Columns:
-        bins = self.bins
-        return {
-            "low": bins.edges[:-1],
-            "high": bins.edges[1:],
-            "count": bins.count,
-            "share": bins.share,
-            "confidence": bins.confidence,
-            "accuracy": bins.accuracy,
-        }
+        return self.bins.columns()
 
     def _draw(self, ax: Axes | None) -> Axes:
         return plot_reliability(self.bins, ax, self.name)
@@ -263,23 +243,25 @@ class ClasswiseReliabilityDisplay(Panels):
     @classmethod
     def from_predictions(
         cls,
-        logits: Array,  # (..., K)
+        predictions: Array,  # (..., K)
         target: Array,  # (...)
         *,
         classes: Sequence[int] | None = None,
         class_names: Sequence[str] | None = None,
         num_bins: int = 10,
         ax: npt.ArrayLike | None = None,
+        **rows: Unpack[Rows],
     ) -> Self:
-        """Bin rows of logits with `Calibration`, class by class, and draw.
+        """Bin rows with `Calibration`, class by class, and draw.
 
         Args:
-            logits: (…, K) floats.
-            target: (…) integers in 0..K−1.
+            predictions: (…, K) floats: logits, or probabilities with `probs=True`.
+            target: (…) integers in 0..K−1, or `ignore_index`.
             classes: to draw; None takes all, or the 12 of the largest ECE where there are more.
             class_names: the name of every class.
             num_bins: of equal width; `from_bins` draws others.
             ax: an array of ⌈C/3⌉×3 axes for C classes (1×C for fewer than three); None makes a new figure.
+            **rows: `probs`, `weight`, `ignore_index` and `class_axis` of `measure.functional.Rows`.
 
         Raises:
             TypeError, ValueError: as `Calibration.update`, there is no row, or there is no such class.
@@ -296,24 +278,10 @@ class ClasswiseReliabilityDisplay(Panels):
         Source: Kull et al. 2019, "Beyond temperature scaling", §2.
         """
         calibration = Calibration(num_bins, classwise=True)
-        calibration.update(logits, target)
-        return cls._of(calibration, classes, class_names, ax)
-
-    @classmethod
-    def from_probs(
-        cls,
-        probs: Array,  # (..., K)
-        target: Array,  # (...)
-        *,
-        classes: Sequence[int] | None = None,
-        class_names: Sequence[str] | None = None,
-        num_bins: int = 10,
-        ax: npt.ArrayLike | None = None,
-    ) -> Self:
-        """The same from rows of probabilities."""
-        calibration = Calibration(num_bins, classwise=True)
-        calibration.update_probs(probs, target)
-        return cls._of(calibration, classes, class_names, ax)
+        count(calibration, predictions, target, rows)
+        bins = calibration.compute().classwise
+        assert bins is not None
+        return cls.from_bins(bins, classes=classes, class_names=class_names, ax=ax)
 
     @classmethod
     def from_bins(
@@ -337,30 +305,8 @@ class ClasswiseReliabilityDisplay(Panels):
                 raise InputError(f"classes must lie in 0..{num_classes - 1}, got {list(classes)}")
         return cls(bins=bins, classes=chosen, class_names=class_names).plot(ax)
 
-    @classmethod
-    def _of(
-        cls,
-        calibration: Calibration,
-        classes: Sequence[int] | None,
-        class_names: Sequence[str] | None,
-        ax: npt.ArrayLike | None,
-    ) -> Self:
-        bins = calibration.compute().classwise
-        assert bins is not None
-        return cls.from_bins(bins, classes=classes, class_names=class_names, ax=ax)
-
     def _columns(self) -> Columns:
-        bins, shown = self.bins, self.classes
-        num_bins = len(bins.edges) - 1
-        return {
-            "class": np.repeat(shown, num_bins),
-            "low": np.tile(bins.edges[:-1], len(shown)),
-            "high": np.tile(bins.edges[1:], len(shown)),
-            "count": bins.count[shown].reshape(-1),
-            "share": bins.share[shown].reshape(-1),
-            "confidence": bins.confidence[shown].reshape(-1),
-            "frequency": bins.frequency[shown].reshape(-1),
-        }
+        return self.bins.columns(self.classes)
 
     def _grid(self) -> tuple[int, int, float, float]:
         columns = min(3, len(self.classes))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from labelsmooth.measure import Selective, SelectiveResult
+from labelsmooth.measure.arrays import Floats
+from labelsmooth.measure.functional import Rows, count
 from labelsmooth.measure.inputs import Array
 from labelsmooth.plot.display import Columns, Panel
 from labelsmooth.plot.style import GREY, axes_or_new, cycle_colours, finish, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 # points of a line: more than can be told apart at any printed size
 _DRAWN = 2000
@@ -49,13 +48,21 @@ class RiskCoverageDisplay(Panel):
     @classmethod
     def from_predictions(
         cls,
-        logits: Array,  # (..., K)
+        predictions: Array,  # (..., K)
         target: Array,  # (...)
         *,
         name: str | None = None,
         ax: Axes | None = None,
+        **rows: Unpack[Rows],
     ) -> Self:
-        """Measure rows of logits with `Selective` and draw.
+        """Measure rows with `Selective` and draw.
+
+        Args:
+            predictions: (…, K) floats: logits, or probabilities with `probs=True`.
+            target: (…) integers in 0..K−1, or `ignore_index`.
+            name: of the model, for the legend.
+            ax: to draw on; None makes a new figure.
+            **rows: `probs`, `weight`, `ignore_index` and `class_axis` of `measure.functional.Rows`.
 
         Raises:
             TypeError, ValueError: as `Selective.update`, or there is no row.
@@ -72,21 +79,7 @@ class RiskCoverageDisplay(Panel):
         Source: Geifman & El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
         """
         selective = Selective()
-        selective.update(logits, target)
-        return cls.from_result(selective.compute(), name=name, ax=ax)
-
-    @classmethod
-    def from_probs(
-        cls,
-        probs: Array,  # (..., K)
-        target: Array,  # (...)
-        *,
-        name: str | None = None,
-        ax: Axes | None = None,
-    ) -> Self:
-        """The same from rows of probabilities."""
-        selective = Selective()
-        selective.update_probs(probs, target)
+        count(selective, predictions, target, rows)
         return cls.from_result(selective.compute(), name=name, ax=ax)
 
     @classmethod
