@@ -2,11 +2,9 @@
 
 import io
 import json
-import os
 import pickle
 import struct
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +15,6 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.errors import InputError
 from labelsmooth.predictions import Names, Predictions
 
@@ -395,37 +392,6 @@ def test_a_checksum_that_fails(digits, tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match="Bad CRC-32"):
         read(path)
-
-
-def test_names_of_models():
-    def names(*paths):
-        return model_names(tuple(map(Path, paths)))
-
-    assert names("runs/a.npz", "b.parquet") == ("a", "b")
-    assert names("x/a.npz", "y/a.npz") == ("x/a", "y/a")
-    assert names("x/a.npz", "x/a.parquet") == ("a.npz", "a.parquet")
-    assert names("u/x/a.npz", "v/x/a.npz", "b.npz") == ("u/x/a", "v/x/a", "b")
-    assert names("a.npz", "x/a.npz") == ("a", "x/a")
-    assert names(os.fsdecode(b"a\xff.npz"), "b.npz") == ("a?", "b")
-    unlike = (os.fsdecode(b"a\xfe.npz"), os.fsdecode(b"a\xff.npz"))
-    assert names(*unlike) == ("1: a?.npz", "2: a?.npz")
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"files": (Path("a.npz"), Path("a.npz"))}, "each file must be named once, got a.npz several times"),
-        ({"validation": (Path("v.npz"),) * 2}, "a file for each of the 1 files, got 2"),
-        ({"validation_share": 1.0}, r"validation_share must lie in \(0, 1\), got 1"),
-        ({"bins": 0}, "bins must be at least 1, got 0"),
-        ({"bins": 1001}, "bins must be at most 1000, got 1001"),
-        ({"validation": (Path("x/../a.npz"),)}, "other rows than those measured, got x/../a.npz for both"),
-        ({"logits": "a", "probs": "b"}, "either logits or probs can be named, got 'a' and 'b'"),
-    ],
-)
-def test_settings_out_of_range(change, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        Settings(**{"files": (Path("a.npz"),), **change})
 
 
 def test_reading_is_repeatable_and_in_memory_of_a_block(tmp_path):

@@ -63,6 +63,12 @@ def test_text_labels_whose_order_a_file_holds(tmp_path):
         (np.where(np.arange(160).reshape(40, 4) < 159, np.eye(4)[LABELS], 1) + 0.0, "a single 1"),
         (np.array(["a", "b"])[LABELS % 2], r"names of the 4 classes .* text with 2 values"),
         (np.array(list("abcdefgh"))[np.arange(40) % 8], "text with more values"),
+        (np.where(np.arange(40) == 8, np.inf, LABELS), r"labels in 0\.\.3 in labels, got inf in row 8$"),
+        (
+            np.where(np.arange(40) == 8, -(2**63), LABELS),
+            r"got -9223372036854775808 in row 8 \(--ignore-label",
+        ),
+        (LABELS + 1, r"labels in 0\.\.3 in labels, got 4 in row \d+$"),
         (LABELS + 0j, "must hold integers or text in labels, got complex128"),
     ],
 )
@@ -192,6 +198,12 @@ def test_rounded_probabilities_are_divided_by_their_sum(tmp_path, dtype):
 def test_sums_that_rounding_does_not_explain(tmp_path, change):
     with pytest.raises(InputError, match=r"must hold probabilities in probs, .* in row \d"):
         read(tmp_path, probs=change(PROBS.round(2)), labels=LABELS)
+
+
+def test_rows_that_are_ignored_may_hold_anything(tmp_path):
+    labels = np.where(np.arange(40) == 6, -100, LABELS)
+    probs = np.where(labels[:, None] == -100, np.nan, PROBS.round(2))
+    assert len(read(tmp_path, probs=probs, labels=labels)[0]) == 39
 
 
 def test_log_probabilities_are_logits(tmp_path):

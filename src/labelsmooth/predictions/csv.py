@@ -14,8 +14,9 @@ from labelsmooth.errors import InputError
 from labelsmooth.predictions.arrow import DAMAGE, ArrowTable, slices
 from labelsmooth.predictions.table import reading
 
-# Bytes that are read at a time: a line, with the scores of all classes, must be shorter.
-_BLOCK = 2**22
+# Bytes that are read at a time; Arrow reads up to 32 such blocks ahead. As a line must fit into a block,
+# that is several times the line of names where there are very many.
+_BLOCK, _LINES = 2**20, 8
 # What a column is read as: the first of them that takes all its values.
 _TYPES = (pa.int64(), pa.float64(), pa.string())
 
@@ -25,7 +26,9 @@ class CsvTable(ArrowTable):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with reading(path, DAMAGE), self._open(pa.csv.ReadOptions(block_size=_BLOCK)) as reader:
+        with path.open("rb") as stream:
+            self._block = max(_BLOCK, _LINES * len(stream.readline(2**24)))
+        with reading(path, DAMAGE), self._open(pa.csv.ReadOptions(block_size=self._block)) as reader:
             names = [name.strip() for name in reader.schema.names]
         if len(set(names)) < len(names):
             repeated = next(name for name in names if names.count(name) > 1)
@@ -50,7 +53,9 @@ class CsvTable(ArrowTable):
             null_values=[""],
             strings_can_be_null=True,
         )
-        read = pa.csv.ReadOptions(column_names=self._names, skip_rows=1, block_size=_BLOCK, use_threads=False)
+        read = pa.csv.ReadOptions(
+            column_names=self._names, skip_rows=1, block_size=self._block, use_threads=False
+        )
         with self._reading():
             reader = self._open(read, convert)
         with reader:

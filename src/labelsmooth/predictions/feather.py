@@ -29,15 +29,16 @@ class FeatherTable(ArrowTable):
         super().__init__(path, fields, sum(sizes), widths)
 
     def _batches(self, names: Sequence[str], rows: int) -> Iterator[Any]:
-        with self._reading():
-            source = pa.memory_map(str(self.path))
-        with source:
-            with self._reading():
-                chosen = [pa.ipc.open_file(source).schema.get_field_index(name) for name in names]
+        number = count = 0
+        while number == 0 or number < count:
+            # mapped anew for every batch, which gives back its pages
+            with self._reading(), pa.memory_map(str(self.path)) as source:
+                schema = pa.ipc.open_file(source).schema
+                chosen = [schema.get_field_index(name) for name in names]
                 options = pa.ipc.IpcReadOptions(included_fields=chosen, use_threads=False)
                 file = pa.ipc.open_file(source, options=options)
-            for number in range(file.num_record_batches):
-                with self._reading():
-                    batch = file.get_batch(number)
-                    batch.validate(full=True)  # offsets that lead out of the file
-                yield from slices(batch, rows)
+                count = file.num_record_batches
+                batch = file.get_batch(number)
+                batch.validate(full=True)  # offsets that lead out of the file
+            yield from slices(batch, rows)
+            number += 1

@@ -88,7 +88,7 @@ class Labels:
                 f"labels in {first}..{last}",
                 f"{labels[at]:g}" if self._kind == "float" else str(labels[at]),
                 start + at,
-                f" (--ignore-label {int(labels[at])} leaves such rows out)" if abs(labels[at]) < 1e6 else "",
+                _how_to_ignore(labels[at]),
             )
         return np.where(kept, labels, first).astype(np.int64) - first, kept
 
@@ -201,6 +201,12 @@ class Labels:
         return InputError(
             f"{self._table.path} must hold {expected} in {self._name}, got {got} in row {row}{hint}"
         )
+
+
+def _how_to_ignore(label: Any) -> str:
+    """The option that leaves out rows of a label that is often no class: a negative one, or 255."""
+    usual = label == 255 or (label < 0 and np.isfinite(label))
+    return f" (--ignore-label {int(label)} leaves such rows out)" if usual else ""
 
 
 def _listed(names: tuple[str, ...]) -> str:

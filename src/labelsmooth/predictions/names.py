@@ -176,7 +176,7 @@ def _scores(table: Table, name: str) -> ScoreColumns | None:
 
 def _class_columns(name: str, columns: Iterable[str], classes: Iterable[str]) -> ScoreColumns:
     columns = tuple(columns)
-    return ScoreColumns(name=name or ", ".join(columns[:2]) + ", …", columns=columns, classes=tuple(classes))
+    return ScoreColumns(name=name or "''", columns=columns, classes=tuple(classes))
 
 
 def _only(table: Table, what: str, found: list[str]) -> str | None:

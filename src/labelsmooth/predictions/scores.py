@@ -170,7 +170,7 @@ class Scores:
             if scores.dtype.itemsize < 4:  # coarser than decimals
                 return None
             eps = torch.finfo(scores.dtype).eps
-            values = scores.double()
+            values = scores.double().nan_to_num()  # rows that are ignored may hold anything
             while True:
                 scaled = values * 10**decimals
                 if bool(((scaled - scaled.round()).abs() <= 10**decimals * eps).all()):

@@ -1,0 +1,39 @@
+"""What to audit: the names of models, and settings that are refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from labelsmooth.audit.settings import Settings, model_names
+
+
+def test_names_of_models():
+    def names(*paths):
+        return model_names(tuple(map(Path, paths)))
+
+    assert names("runs/a.npz", "b.parquet") == ("a", "b")
+    assert names("x/a.npz", "y/a.npz") == ("x/a", "y/a")
+    assert names("x/a.npz", "x/a.parquet") == ("a.npz", "a.parquet")
+    assert names("u/x/a.npz", "v/x/a.npz", "b.npz") == ("u/x/a", "v/x/a", "b")
+    assert names("a.npz", "x/a.npz") == ("a", "x/a")
+    assert names(os.fsdecode(b"a\xff.npz"), "b.npz") == ("a?", "b")
+    unlike = (os.fsdecode(b"a\xfe.npz"), os.fsdecode(b"a\xff.npz"))
+    assert names(*unlike) == ("1: a?.npz", "2: a?.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"files": (Path("a.npz"), Path("a.npz"))}, "each file must be named once, got a.npz several times"),
+        ({"validation": (Path("v.npz"),) * 2}, "a file for each of the 1 files, got 2"),
+        ({"validation_share": 1.0}, r"validation_share must lie in \(0, 1\), got 1"),
+        ({"bins": 0}, "bins must be at least 1, got 0"),
+        ({"bins": 1001}, "bins must be at most 1000, got 1001"),
+        ({"validation": (Path("x/../a.npz"),)}, "other rows than those measured, got x/../a.npz for both"),
+        ({"logits": "a", "probs": "b"}, "either logits or probs can be named, got 'a' and 'b'"),
+    ],
+)
+def test_settings_out_of_range(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Settings(**{"files": (Path("a.npz"),), **change})
