@@ -16,6 +16,7 @@ from labelsmooth.errors import InputError
 from labelsmooth.measure.inputs import Array, logit_rows, require_usable
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.ranks import merge_over_ranks, require_same_options
+from labelsmooth.theory import eps_for_gap
 
 Verdict: TypeAlias = Literal["smoothed", "hard", "undecidable"]
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -200,7 +201,7 @@ class SmoothingRecovery:
         # an infinite range means a quantile beyond the histogram: as wide as can be
         gap_spread = (high - low) / gap if high < math.inf else math.inf
         wrong_spread = _quantile(self._spreads, _SPREAD_STEP, 0.5)
-        eps = _eps(gap, self.num_classes)
+        eps = eps_for_gap(gap, self.num_classes) if correct else math.nan
         gathered = gap_spread <= LARGEST_GAP_SPREAD and eps <= LARGEST_EPS
         alike = wrong_spread <= LARGEST_WRONG_SPREAD
         seen = (
@@ -251,9 +252,9 @@ class SmoothingRecovery:
         sampling = 1.96 * 1.2533 * gap_range / 1.349 / math.sqrt(rows)
         off = _SYSTEMATIC * gap_range + sampling + _GAP_STEP
         return Interval(
-            value=_eps(gap, self.num_classes),
-            low=_eps(gap + off, self.num_classes),
-            high=_eps(max(gap - off, 0.0), self.num_classes),
+            value=eps_for_gap(gap, self.num_classes),
+            low=eps_for_gap(gap + off, self.num_classes),
+            high=eps_for_gap(max(gap - off, 0.0), self.num_classes),
         )
 
 
@@ -275,11 +276,6 @@ def recovered_smoothing(
     recovery = SmoothingRecovery(rows.shape[-1])
     recovery.update(rows, labels)
     return recovery.compute()
-
-
-def _eps(gap: float, num_classes: int) -> float:
-    """The ε of `ls.uniform` whose optimal gap this is."""
-    return num_classes / (num_classes - 1 + math.exp(gap)) if gap < math.inf else 0.0
 
 
 def _counts(values: npt.NDArray[np.float64], step: float, cells: int) -> Counts:
