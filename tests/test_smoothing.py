@@ -1,5 +1,7 @@
 """Smoothings and mixtures against the targets their conventions publish."""
 
+import itertools
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +244,51 @@ def test_device_of_the_parts_follows_the_target():
     meta = torch.zeros(4, dtype=torch.int64, device="meta")
     mixture = ls.others(0.1).exclude([0])(meta, 5)
     assert {part.device.type for part in (mixture.index, mixture.weight, mixture.prior)} == {"meta"}
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_convention_computes_and_reads_its_formulas(name):
+    known = ls.conventions()[name]
+    on, off = PUBLISHED[name]
+    for eps, k in itertools.product([0.0, 0.1, 1.0], [3, 10]):
+        assert known.on_class(eps, k) == pytest.approx(on(eps, k), rel=1e-15)
+        assert known.on_other(eps, k) == pytest.approx(off(eps, k), rel=1e-15)
+        total = on(eps, k) + known.num_others(k) * off(eps, k)
+        assert known.mass(eps, k) == pytest.approx(total, rel=1e-15)
+    copied = pickle.loads(pickle.dumps(known))
+    assert copied == known
+    assert copied.on_other(0.5, 10) == known.on_other(0.5, 10)
+
+
+class Towards(ls.Smoothing):
+    """A rule of a user's own: ε on class 0."""
+
+    def __init__(self, eps):
+        self.eps = eps
+
+    def mixture(self, target, num_classes):  # noqa: ARG002
+        zero = torch.zeros_like(target)
+        weight = torch.tensor([1 - self.eps, self.eps], dtype=torch.float64)
+        return ls.Mixture(index=torch.stack([target, zero], -1), weight=weight)
+
+    def smooth_rows(self, rows, num_classes):
+        spread = torch.zeros(num_classes, dtype=rows.dtype)
+        spread[0] = self.eps
+        return (1 - self.eps) * rows, spread * rows.sum(-1, keepdim=True)
+
+
+def test_a_smoothing_of_ones_own_serves_the_losses():
+    z = torch.randn(6, 4, dtype=torch.float64)
+    y = torch.arange(6) % 4
+    q = 0.9 * torch.nn.functional.one_hot(y, 4).double()
+    q[:, 0] += 0.1
+    expected = -(q * z.log_softmax(-1)).sum(-1).mean()
+    dense = torch.nn.functional.one_hot(y, 4).double()
+    for target in (y, dense):
+        ours = ls.cross_entropy(z, target, label_smoothing=Towards(0.1))
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=0)
+    assert Towards(0.1)(torch.tensor([2]), 4).dense(4).tolist() == [[0.1, 0, 0.9, 0]]
+    with pytest.raises(ValueError, match="cannot exclude classes"):
+        Towards(0.1).exclude([1])
+    with pytest.raises(ValueError, match="no uniform smoothing is known"):
+        Towards(0.1).to_uniform(4)

@@ -415,3 +415,58 @@ def test_bad_input(function, arguments, error, message):
 def test_more_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@given(eps=epsilons, k=sizes)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_eps_for_gap_is_the_inverse(name, eps, k):
+    gap = theory.optimal_gap(eps, k, name)
+    assume(gap >= 0)
+    assert theory.eps_for_gap(gap, k, name) == pytest.approx(eps, rel=1e-9)
+
+
+def test_a_gap_without_end_means_no_smoothing():
+    assert theory.eps_for_gap(math.inf, 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("gap", "error", "says"),
+    [
+        (-0.1, ValueError, "at least 0, got -0.1"),
+        (math.nan, ValueError, "got nan"),
+        ("1", TypeError, "got str"),
+    ],
+)
+def test_gaps_that_are_none_are_refused(gap, error, says):
+    with pytest.raises(error, match=says):
+        theory.eps_for_gap(gap, 10)
+
+
+PRIOR = torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "q"),
+    [
+        (ls.prior(0.2, PRIOR), 0.8 * torch.eye(4, dtype=torch.float64) + 0.2 * PRIOR),
+        (ls.uniform(0.2), 0.8 * torch.eye(4, dtype=torch.float64) + 0.05),
+        (ls.convention("leaky", 0.2), 0.95 * torch.eye(4, dtype=torch.float64) + 0.05),
+        (ls.others(1.0), (1 - torch.eye(4, dtype=torch.float64)) / 3),
+    ],
+)
+def test_floors_of_a_smoothing_are_those_of_each_label(smoothing, q):
+    mass = q.sum(-1)
+    floor = -(q * torch.where(q > 0, (q / mass[:, None]).log(), 0)).sum(-1)
+    np.testing.assert_allclose(theory.entropy_floor(smoothing, 4), floor, rtol=1e-12)
+    np.testing.assert_allclose(theory.perplexity_floor(smoothing, 4), floor.exp(), rtol=1e-12)
+    np.testing.assert_allclose(theory.label_perplexity(smoothing, 4), mass / q.diagonal(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("floor", [theory.entropy_floor, theory.perplexity_floor, theory.label_perplexity])
+def test_smoothings_without_a_floor_are_refused(floor):
+    with pytest.raises(ValueError, match="no floor"):
+        floor(ls.uniform(-0.1, signed=True), 4)
+    with pytest.raises(ValueError, match="needs no convention, got 'others'"):
+        floor(ls.uniform(0.1), 4, "others")
+    with pytest.raises(ValueError, match="one value per row"):
+        floor(ls.uniform(torch.tensor([0.1, 0.2])), 4)

@@ -1,7 +1,7 @@
 """Label smoothing for PyTorch: exact, fast and accountable."""
 
 from labelsmooth import measure, plot, theory
-from labelsmooth.conventions import Convention, convention, conventions
+from labelsmooth.conventions import Convention, conventions
 from labelsmooth.losses import (
     ConfidencePenaltyLoss,
     CrossEntropyLoss,
@@ -21,6 +21,7 @@ from labelsmooth.row_stats import RowStats, row_stats
 from labelsmooth.smoothing import (
     Smoothing,
     class_conditional,
+    convention,
     label_dropout,
     mixup,
     others,

@@ -1,74 +1,160 @@
-"""The published conventions of label smoothing, as one table."""
+"""The published conventions of label smoothing, as one table of formulas.
+
+A convention is a pair of functions of (ε, K): q_y, what the target has on the label's class, and q_k, what it
+has on each other class. All else is derived from this table: the targets (`smoothing`), the closed forms
+(`theory`) and the words. A new convention is one entry.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-from labelsmooth.checks import PerRow
 from labelsmooth.errors import InputError
-from labelsmooth.smoothing import OntoOthers, Smoothing, as_eps, others, uniform
+
+
+class Formula(str):
+    """A formula that is its own text: `Formula("ε/K")(0.1, 10)` is 0.01.
+
+    Args:
+        text: an expression in Python's syntax.
+        variables: its arguments, in order; ε and K where nothing else is said.
+    """
+
+    _variables: str
+    _compute: Callable[..., Any]
+
+    def __new__(cls, text: str, variables: str = "ε, K") -> Formula:
+        formula = super().__new__(cls, text)
+        formula._variables = variables
+        formula._compute = eval(f"lambda {variables}: {text}")
+        return formula
+
+    def __call__(self, *values: Any) -> Any:
+        return self._compute(*values)
+
+    def __reduce__(self) -> tuple[type[Formula], tuple[str, str]]:
+        return Formula, (str(self), self._variables)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How one implementation smooths: what stands on the class and on each other class of the target."""
+    """How an implementation smooths.
+
+    Attributes:
+        name: the implementation.
+        same_as: the first name of those that smooth alike.
+        on_class: q_y, the target on the label's class.
+        on_other: q_k, the target on each other class; on the padding, where there is one, it is 0.
+        mass: the sum of the target.
+        eps: the ε at whose optimum the label's class misses the probability m = 1 − q_y/mass.
+        uniform_eps: the ε of `uniform` with the same target for every K; None where there is none.
+        needs_pad: whether a padding class is kept free of smoothing mass.
+
+    Example:
+        >>> fairseq = conventions()["fairseq"]
+        >>> fairseq.on_other, fairseq.on_other(0.1, 11)
+        ('ε/(K-1)', 0.01)
+    """
 
     name: str
-    same_as: str  # the first name of those that smooth alike
-    on_class: str
-    on_other: str
-    mass: str  # the sum of the target
-    needs_pad: bool = False
+    same_as: str
+    on_class: Formula
+    on_other: Formula
+    mass: Formula
+    eps: Formula
+    uniform_eps: Formula | None
+    needs_pad: bool
+
+    def num_others(self, num_classes: int) -> int:
+        """The number of other classes that carry mass: K−1, or K−2 where one is the padding."""
+        return num_classes - (2 if self.needs_pad else 1)
+
+    def eps_for_miss(self, miss: float, num_classes: int) -> float:
+        """The ε at whose optimum the label's class has the probability 1 − miss; +∞ where none has."""
+        try:
+            eps = float(self.eps(miss, num_classes))
+        except ZeroDivisionError:
+            return math.inf
+        return eps if eps >= 0 else math.inf
 
 
-def _classy_vision(eps: PerRow) -> Smoothing:
-    checked = as_eps(eps)
-    return uniform(checked / (1 + checked))
-
-
-def _coincheung(eps: PerRow) -> Smoothing:
-    return OntoOthers(eps=as_eps(eps), kind="coincheung")
-
-
-def _leaky(eps: PerRow) -> Smoothing:
-    return OntoOthers(eps=as_eps(eps), kind="leaky")
-
-
-# (names, on the class, on each other class, sum, the maker, whether the pad id is needed)
-_TABLE: tuple[tuple[str, str, str, str, Callable[[PerRow], Smoothing], bool], ...] = (
-    (
-        "torch timm fastai hf keras tensorflow optax paddle liger apex flash_attn",
-        "1-ε+ε/K",
-        "ε/K",
-        "1",
-        uniform,
-        False,
-    ),
-    (
-        "fairseq fairseq2 tensor2tensor t5x flax espnet megatron bag_of_tricks",
-        "1-ε",
-        "ε/(K-1)",
-        "1",
-        others,
-        False,
-    ),
-    ("opennmt joeynmt annotated_transformer", "1-ε", "ε/(K-2), 0 on pad", "1", others, True),
-    ("classy_vision", "(1+ε/K)/(1+ε)", "(ε/K)/(1+ε)", "1", _classy_vision, False),
-    ("coincheung", "1-ε", "ε/K", "1-ε/K", _coincheung, False),
-    ("leaky", "1", "ε/K", "1+ε(K-1)/K", _leaky, False),
-)
-_CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
-    {
+def _entry(
+    names: str,
+    *,
+    on_class: str,
+    on_other: str,
+    eps: str,
+    mass: str = "1",
+    uniform_eps: str | None = None,
+    needs_pad: bool = False,
+) -> dict[str, Convention]:
+    """Return the convention under each of its names."""
+    return {
         name: Convention(
-            name=name, same_as=names.split()[0], on_class=on, on_other=other, mass=mass, needs_pad=pad
+            name=name,
+            same_as=names.split()[0],
+            on_class=Formula(on_class),
+            on_other=Formula(on_other),
+            mass=Formula(mass),
+            eps=Formula(eps, "m, K"),
+            uniform_eps=None if uniform_eps is None else Formula(uniform_eps, "ε"),
+            needs_pad=needs_pad,
         )
-        for names, on, other, mass, _, pad in _TABLE
         for name in names.split()
     }
+
+
+_CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
+    {
+        **_entry(
+            "torch timm fastai hf keras tensorflow optax paddle liger apex flash_attn",
+            on_class="1-ε+ε/K",
+            on_other="ε/K",
+            eps="m*K/(K-1)",
+            uniform_eps="ε",
+        ),
+        **_entry(
+            "fairseq fairseq2 tensor2tensor t5x flax espnet megatron bag_of_tricks",
+            on_class="1-ε",
+            on_other="ε/(K-1)",
+            eps="m",
+        ),
+        **_entry(
+            "opennmt joeynmt annotated_transformer",
+            on_class="1-ε",
+            on_other="ε/(K-2)",
+            eps="m",
+            needs_pad=True,
+        ),
+        **_entry(
+            "classy_vision",
+            on_class="(1+ε/K)/(1+ε)",
+            on_other="(ε/K)/(1+ε)",
+            eps="m*K/(K-1-m*K)",
+            uniform_eps="ε/(1+ε)",
+        ),
+        **_entry(
+            "coincheung",
+            on_class="1-ε",
+            on_other="ε/K",
+            mass="1-ε/K",
+            eps="m*K/(K-1+m)",
+        ),
+        **_entry(
+            "leaky",
+            on_class="1",
+            on_other="ε/K",
+            mass="1+ε*(K-1)/K",
+            eps="m*K/((1-m)*(K-1))",
+        ),
+    }
 )
-_MAKERS = {name: maker for names, *_, maker, _ in _TABLE for name in names.split()}
+# What this library calls two of them.
+OWN_NAMES = MappingProxyType({"uniform": "torch", "others": "fairseq"})
 
 
 def conventions() -> Mapping[str, Convention]:
@@ -81,34 +167,10 @@ def conventions() -> Mapping[str, Convention]:
     return _CONVENTIONS
 
 
-def convention(name: str, eps: PerRow, pad: int | None = None) -> Smoothing:
-    """The smoothing that a published implementation applies at its ε.
-
-    Args:
-        name: one of `conventions()`.
-        eps: ε in [0, 1] as that implementation takes it; a number, or one per row as for `uniform`.
-        pad: the padding class, for those that keep it free of smoothing mass (`needs_pad`). It keeps its
-            logit in the softmax; pass it as the loss's `ignore_index` too, to drop the rows it labels.
-
-    Returns:
-        A `Smoothing`. Those of coincheung and leaky do not sum to 1.
-
-    Raises:
-        TypeError, ValueError: as `uniform`; an unknown name; a pad missing, or one that is not used.
-
-    Example:
-        >>> import torch
-        >>> convention("annotated_transformer", 0.4, pad=0)(torch.tensor([2]), 4).dense(4)
-        tensor([[0.0000, 0.2000, 0.6000, 0.2000]], dtype=torch.float64)
-
-    Source: the implementations of these names. The constants that some add to the loss (KL forms) are
-    `theory.entropy_floor`.
-    """
-    if name not in _CONVENTIONS:
-        raise InputError(f"unknown convention {name!r}, expected one of {', '.join(sorted(_CONVENTIONS))}")
-    if _CONVENTIONS[name].needs_pad and pad is None:
-        raise InputError(f"the convention {name} needs the padding class, got pad=None")
-    if not _CONVENTIONS[name].needs_pad and pad is not None:
-        raise InputError(f"the convention {name} has no padding class, got pad={pad}")
-    smoothing = _MAKERS[name](eps)
-    return smoothing if pad is None else smoothing.exclude([pad])
+def convention_of(name: str) -> Convention:
+    """The convention of a name, also of "uniform" and "others"; `ValueError` for another name."""
+    known = OWN_NAMES.get(name, name)
+    if known not in _CONVENTIONS:
+        expected = ", ".join([*OWN_NAMES, *sorted(_CONVENTIONS)])
+        raise InputError(f"unknown convention {name!r}, expected one of {expected}")
+    return _CONVENTIONS[known]

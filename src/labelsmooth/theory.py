@@ -8,9 +8,10 @@ nats.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import overload
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.checks import require_num_classes
-from labelsmooth.conventions import Convention, conventions
+from labelsmooth.conventions import Convention, convention_of
 from labelsmooth.errors import InputError, InputTypeError
-from labelsmooth.smoothing import EPS_ROUNDING, PRIOR_SUM_TOLERANCE
+from labelsmooth.smoothing.rule import Smoothing
+from labelsmooth.smoothing.values import EPS_ROUNDING, PRIOR_SUM_TOLERANCE
+
+_NUMBERS_AT_A_TIME = 1 << 20  # of targets in float64, 8 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,53 +65,6 @@ class GapCurves:
     marked_gap: NDArray[np.float64]  # (C,), ±∞ where no finite gap is optimal
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rule:
-    """One convention in closed form."""
-
-    on_class: Callable[[float, int], float]  # (ε, K) -> q_y
-    on_other: Callable[[float, int], float]  # (ε, K) -> q_k
-    # (1−p_y, K) -> ε, where p = q/M: of the miss and not of p_y, which rounds a small ε away
-    eps: Callable[[float, int], float]
-
-
-# One entry for each way of smoothing, under the first of the names that `conventions` has for it.
-_RULES = {
-    "torch": _Rule(
-        on_class=lambda eps, k: 1 - eps + eps / k,
-        on_other=lambda eps, k: eps / k,
-        eps=lambda miss, k: miss * k / (k - 1),
-    ),
-    "fairseq": _Rule(
-        on_class=lambda eps, _: 1 - eps,
-        on_other=lambda eps, k: eps / (k - 1),
-        eps=lambda miss, _: miss,
-    ),
-    "opennmt": _Rule(
-        on_class=lambda eps, _: 1 - eps,
-        on_other=lambda eps, k: eps / (k - 2),
-        eps=lambda miss, _: miss,
-    ),
-    "classy_vision": _Rule(
-        on_class=lambda eps, k: (1 + eps / k) / (1 + eps),
-        on_other=lambda eps, k: eps / k / (1 + eps),
-        eps=lambda miss, k: _ratio(miss * k, k - 1 - miss * k),
-    ),
-    "coincheung": _Rule(
-        on_class=lambda eps, _: 1 - eps,
-        on_other=lambda eps, k: eps / k,
-        eps=lambda miss, k: miss * k / (k - 1 + miss),
-    ),
-    "leaky": _Rule(
-        on_class=lambda *_: 1.0,
-        on_other=lambda eps, k: eps / k,
-        eps=lambda miss, k: _ratio(miss * k, (1 - miss) * (k - 1)),
-    ),
-}
-# What this library calls two of them.
-_OWN_NAMES = {"uniform": "torch", "others": "fairseq"}
-
-
 def target(eps: float, num_classes: int, convention: str = "uniform") -> Levels:
     """The smoothed target q: its value on the label's class and on each other class.
 
@@ -133,14 +90,13 @@ def target(eps: float, num_classes: int, convention: str = "uniform") -> Levels:
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture, §7 (`uniform`); He et al. 2019, Bag of
     Tricks for Image Classification, §5.2 (`others`).
     """
-    record = _convention(convention)
+    record = convention_of(convention)
     _check_num_classes(num_classes, record)
     eps = _in_range(eps, 0.0, "eps")
-    rule = _RULES[record.same_as]
     return Levels(
-        on_class=rule.on_class(eps, num_classes),
-        on_other=rule.on_other(eps, num_classes),
-        num_others=num_classes - (2 if record.needs_pad else 1),
+        on_class=float(record.on_class(eps, num_classes)),
+        on_other=float(record.on_other(eps, num_classes)),
+        num_others=record.num_others(num_classes),
     )
 
 
@@ -193,26 +149,47 @@ def optimal_gap(eps: float, num_classes: int, convention: str = "uniform") -> fl
     return _log(levels.on_class) - _log(levels.on_other)
 
 
-def entropy_floor(eps: float, num_classes: int, convention: str = "uniform") -> float:
+@overload
+def entropy_floor(eps: float, num_classes: int, convention: str = ...) -> float: ...
+@overload
+def entropy_floor(eps: Smoothing, num_classes: int) -> NDArray[np.float64]: ...
+def entropy_floor(
+    eps: float | Smoothing, num_classes: int, convention: str = "uniform"
+) -> float | NDArray[np.float64]:
     """The floor of the smoothed loss of one row, in nats: no logits make it smaller.
 
     H(q) = −Σ q log q where q sums to 1, else M·H(q/M) = −Σ q log(q/M). Subtract it from the loss for the
     KL forms of espnet, opennmt, joeynmt and annotated_transformer, and for the normalising constant of
     tensor2tensor, t5x and flax; those write log(q + 1e-20), which changes the constant by less than K·1e-20.
 
-    Args, Raises: as `target`.
+    Args:
+        eps: ε as in `target`, or any `Smoothing`, whose floor depends on the label.
+        num_classes: K, as in `target`.
+        convention: as in `target`; not beside a `Smoothing`.
 
     Returns:
-        A number ≥ 0; 0 at ε = 0.
+        A number ≥ 0; 0 at ε = 0. Of a `Smoothing` (K,), one for each label.
+
+    Raises:
+        TypeError, ValueError: as `target`; or a `Smoothing` with negative targets, whose loss has no floor,
+            with one ε for each row, or beside a convention.
+
+    Cost: of a `Smoothing` a pass over its K×K targets, 8 MB of them at a time.
 
     Example:
         >>> round(entropy_floor(0.1, 1000), 3)
         1.015
         >>> entropy_floor(1.0, 2) == math.log(2)
         True
+        >>> from labelsmooth import prior
+        >>> entropy_floor(prior(0.1, torch.tensor([0.8, 0.1, 0.1])), 3).round(3)
+        array([0.112, 0.334, 0.334])
 
     Source: Szegedy et al. 2016, §7: the cross-entropy H(q, p) = KL(q‖p) + H(q).
     """
+    if isinstance(eps, Smoothing):
+        floors = [_entropies(q).numpy() for _, q in _target_rows(eps, num_classes, convention)]
+        return np.concatenate(floors)
     levels = target(eps, num_classes, convention)
     spread = levels.num_others * levels.on_other
     miss = spread / levels.mass
@@ -221,15 +198,21 @@ def entropy_floor(eps: float, num_classes: int, convention: str = "uniform") -> 
     return _times(-levels.on_class, log_confidence) + _times(-spread, _log(levels.on_other / levels.mass))
 
 
-def perplexity_floor(eps: float, num_classes: int, convention: str = "uniform") -> float:
+@overload
+def perplexity_floor(eps: float, num_classes: int, convention: str = ...) -> float: ...
+@overload
+def perplexity_floor(eps: Smoothing, num_classes: int) -> NDArray[np.float64]: ...
+def perplexity_floor(
+    eps: float | Smoothing, num_classes: int, convention: str = "uniform"
+) -> float | NDArray[np.float64]:
     """The smallest exp(loss) that a smoothed language model can report, in equally likely choices per token.
 
     exp(H(q)); a model whose reported perplexity is lower was not measured with the smoothed loss.
 
-    Args, Raises: as `target`; K is the size of the vocabulary.
+    Args, Raises, Cost: as `entropy_floor`; K is the size of the vocabulary.
 
     Returns:
-        A number ≥ 1; 1 at ε = 0.
+        A number ≥ 1; 1 at ε = 0. Of a `Smoothing` (K,), one for each label.
 
     Example:
         >>> round(perplexity_floor(0.1, 32000), 3)
@@ -237,18 +220,27 @@ def perplexity_floor(eps: float, num_classes: int, convention: str = "uniform") 
 
     Source: `entropy_floor`.
     """
+    if isinstance(eps, Smoothing):
+        _check_no_convention(convention)
+        return np.exp(entropy_floor(eps, num_classes))
     return math.exp(entropy_floor(eps, num_classes, convention))
 
 
-def label_perplexity(eps: float, num_classes: int, convention: str = "uniform") -> float:
+@overload
+def label_perplexity(eps: float, num_classes: int, convention: str = ...) -> float: ...
+@overload
+def label_perplexity(eps: Smoothing, num_classes: int) -> NDArray[np.float64]: ...
+def label_perplexity(
+    eps: float | Smoothing, num_classes: int, convention: str = "uniform"
+) -> float | NDArray[np.float64]:
     """The perplexity of the true labels at the optimum, in equally likely choices per label.
 
     1/p_y: what exp of the unsmoothed loss comes to for a model that fits the smoothed targets exactly.
 
-    Args, Raises: as `target`.
+    Args, Raises, Cost: as `entropy_floor`.
 
     Returns:
-        A number ≥ 1; +∞ where the optimum gives the class nothing.
+        A number ≥ 1; +∞ where the optimum gives the class nothing. Of a `Smoothing` (K,), one for each label.
 
     Example:
         >>> round(label_perplexity(0.1, 32000), 4)
@@ -256,6 +248,12 @@ def label_perplexity(eps: float, num_classes: int, convention: str = "uniform") 
 
     Source: `optimum`.
     """
+    if isinstance(eps, Smoothing):
+        rows = [
+            (q.sum(-1) / q.gather(-1, label.unsqueeze(-1)).squeeze(-1)).numpy()
+            for label, q in _target_rows(eps, num_classes, convention)
+        ]
+        return np.concatenate(rows)
     confidence = optimum(eps, num_classes, convention).on_class
     return 1 / confidence if confidence > 0 else math.inf
 
@@ -364,18 +362,18 @@ def convert(eps: float, num_classes: int, source: str, to: str) -> float:
     Source: `ls.conventions()`; equal targets have equal losses and gradients.
     """
     levels = target(eps, num_classes, source)
-    record, other = _convention(source), _convention(to)
+    record, other = convention_of(source), convention_of(to)
     _check_num_classes(num_classes, other)
     if eps == 0:
         return 0.0
-    if _RULES[record.same_as] is _RULES[other.same_as]:
+    if record.same_as == other.same_as:
         return float(eps)
     for each, name in ((record, source), (other, to)):
         if each.needs_pad or each.mass != "1":
             kind = "keeps a padding class free" if each.needs_pad else f"has targets that sum to {each.mass}"
             raise InputError(f"no eps of {to} gives the target of {source} at {eps:g}, since {name} {kind}")
     # both sum to 1 and spread evenly, so that equal values on the other classes are equal targets
-    converted = _RULES[other.same_as].eps(levels.num_others * levels.on_other, num_classes)
+    converted = other.eps_for_miss(levels.num_others * levels.on_other, num_classes)
     return _at_most_one(converted, f"{source} at {eps:g}", to, num_classes)
 
 
@@ -402,11 +400,44 @@ def eps_for_confidence(confidence: float, num_classes: int, convention: str = "u
 
     Source: `optimum`.
     """
-    record = _convention(convention)
+    record = convention_of(convention)
     _check_num_classes(num_classes, record)
     confidence = _in_range(confidence, 1 / num_classes, "confidence")
-    eps = _RULES[record.same_as].eps(1 - confidence, num_classes)
+    eps = record.eps_for_miss(1 - confidence, num_classes)
     return _at_most_one(eps, f"a confidence of {confidence:g}", convention, num_classes)
+
+
+def eps_for_gap(gap: float, num_classes: int, convention: str = "uniform") -> float:
+    """The ε at whose optimum the label's logit lies the gap above the others, the inverse of `optimal_gap`.
+
+    K/(K−1 + e^gap) for `uniform`, (K−1)/(K−1 + e^gap) for `others`.
+
+    Args:
+        gap: z_y − z_k in nats, ≥ 0 or +∞.
+        num_classes: K, as in `target`.
+        convention: as in `target`.
+
+    Returns:
+        ε in [0, 1].
+
+    Raises:
+        TypeError, ValueError: as `target`; a negative gap, or one below what the convention reaches at ε = 1.
+
+    Example:
+        >>> round(eps_for_gap(optimal_gap(0.1, 1000), 1000), 4)
+        0.1
+
+    Source: `optimal_gap`.
+    """
+    record = convention_of(convention)
+    _check_num_classes(num_classes, record)
+    if isinstance(gap, bool) or not isinstance(gap, Real):
+        raise InputTypeError(f"gap must be a number, got {type(gap).__name__}")
+    if not gap >= 0:
+        raise InputError(f"gap must be at least 0, got {gap}")
+    others = record.num_others(num_classes) * math.exp(-gap)
+    eps = record.eps_for_miss(others / (1 + others), num_classes)
+    return _at_most_one(eps, f"a gap of {gap:g}", convention, num_classes)
 
 
 def gap_curves(
@@ -446,12 +477,28 @@ def gap_curves(
     )
 
 
-def _convention(name: str) -> Convention:
-    known = conventions()
-    if _OWN_NAMES.get(name, name) not in known:
-        expected = ", ".join([*_OWN_NAMES, *sorted(known)])
-        raise InputError(f"unknown convention {name!r}, expected one of {expected}")
-    return known[_OWN_NAMES.get(name, name)]
+def _target_rows(
+    smoothing: Smoothing, num_classes: int, convention: str
+) -> Iterator[tuple[Tensor, Tensor]]:  # (B,), (B, K)
+    """Yield all labels and their smoothed targets in float64, a few at a time."""
+    _check_no_convention(convention)
+    require_num_classes(num_classes)
+    for labels in torch.arange(num_classes).split(max(1, _NUMBERS_AT_A_TIME // num_classes)):
+        q = smoothing(labels, num_classes).dense(num_classes, torch.float64).detach()
+        if bool((q < 0).any()):
+            raise InputError(f"{smoothing} has negative targets, whose loss has no floor and no optimum")
+        yield labels, q
+
+
+def _entropies(q: Tensor) -> Tensor:  # (B, K) -> (B,)
+    """Compute −Σ q log(q/M) of rows of mass M."""
+    mass = q.sum(-1)
+    return torch.special.entr(q).sum(-1) + torch.xlogy(mass, mass)
+
+
+def _check_no_convention(convention: str) -> None:
+    if convention != "uniform":
+        raise InputError(f"a Smoothing needs no convention, got {convention!r} as well")
 
 
 def _check_num_classes(num_classes: int, record: Convention) -> None:

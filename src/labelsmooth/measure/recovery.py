@@ -17,6 +17,7 @@ from labelsmooth.measure.arrays import Counts, Floats, State, pieces
 from labelsmooth.measure.inputs import Array, logit_rows, require_usable
 from labelsmooth.measure.interval import Interval, require_level
 from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options
+from labelsmooth.theory import eps_for_gap
 
 Verdict: TypeAlias = Literal["smoothed", "hard", "undecidable"]
 
@@ -221,7 +222,7 @@ class SmoothingRecovery(Measure):
         # an infinite range means a quantile beyond the histogram: as wide as can be
         log_odds_spread = (high - low) / log_odds if high < math.inf else math.inf
         wrong_spread = _quantile(self._spreads, _SPREAD_STEP, 0.5)
-        eps = _eps(log_odds, self.num_classes)
+        eps = eps_for_gap(log_odds, self.num_classes) if correct else math.nan
         gathered = log_odds_spread <= LARGEST_GAP_SPREAD and eps <= LARGEST_EPS
         alike = wrong_spread <= LARGEST_WRONG_SPREAD
         seen = (
@@ -291,9 +292,9 @@ class SmoothingRecovery(Measure):
         sampling = errors * 1.2533 * odds_range / 1.349 / math.sqrt(rows)
         off = _SYSTEMATIC * odds_range + sampling + _ODDS_STEP
         return Interval(
-            value=_eps(log_odds, self.num_classes),
-            low=_eps(log_odds + off, self.num_classes),
-            high=_eps(max(log_odds - off, 0.0), self.num_classes),
+            value=eps_for_gap(log_odds, self.num_classes),
+            low=eps_for_gap(log_odds + off, self.num_classes),
+            high=eps_for_gap(max(log_odds - off, 0.0), self.num_classes),
         )
 
 
@@ -315,11 +316,6 @@ def recovered_smoothing(
     recovery = SmoothingRecovery(rows.shape[-1])
     recovery.update(rows, labels)
     return recovery.compute()
-
-
-def _eps(log_odds: float, num_classes: int) -> float:
-    """The ε of `ls.uniform` whose optimal gap this is."""
-    return num_classes / (num_classes - 1 + math.exp(log_odds)) if log_odds < math.inf else 0.0
 
 
 def _histogram(values: Floats, weights: Floats, step: float, cells: int) -> Floats:

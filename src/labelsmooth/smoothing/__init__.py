@@ -1,0 +1,28 @@
+"""Smoothings, which turn labels into mixtures, and what else is made of smoothed labels."""
+
+from labelsmooth.smoothing.makers import (
+    as_smoothing,
+    class_conditional,
+    convention,
+    others,
+    prior,
+    uniform,
+    unigram,
+)
+from labelsmooth.smoothing.mixing import label_dropout, mixup
+from labelsmooth.smoothing.rule import Smoothing
+from labelsmooth.smoothing.values import as_eps
+
+__all__ = [
+    "Smoothing",
+    "as_eps",
+    "as_smoothing",
+    "class_conditional",
+    "convention",
+    "label_dropout",
+    "mixup",
+    "others",
+    "prior",
+    "uniform",
+    "unigram",
+]
