@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -59,9 +60,21 @@ def require_num_classes(num_classes: int) -> None:
 
 
 def require_int(value: object, name: str) -> None:
-    """Raise `TypeError` unless it is an int, and no bool."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Raise `TypeError` unless it is an integer of Python or NumPy, and no bool."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
+
+
+def stacklevel_of_caller() -> int:
+    """Count the frames from the function that calls this up to the first of other code than ours and torch's.
+
+    Torch's are between a call of a module and its forward.
+    """
+    own = {__name__.partition(".")[0], "torch"}
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def classes_last(scores: Tensor, class_axis: int, name: str) -> Tensor:
@@ -89,7 +102,8 @@ def as_values(value: object) -> object:
     """A NumPy array or a list as the tensor that it is; anything else as it is."""
     if isinstance(value, (np.ndarray, list, tuple)):
         try:
-            return torch.tensor(np.asarray(value))
+            array = np.asarray(value)
+            return torch.tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (TypeError, ValueError, RuntimeError):  # text, objects, lists of unequal length
             return value
     return plain(value)

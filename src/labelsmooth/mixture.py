@@ -140,6 +140,8 @@ class Mixture:
             Mixture(index=int64(1, 1), weight=float64(1, 1))
         """
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        if dtype is not None and not dtype.is_floating_point:
+            raise InputTypeError(f"a Mixture has floating-point weights, got the dtype {dtype} for them")
         return self._map(
             lambda part: part.to(device, dtype if part.is_floating_point() else None, non_blocking)
         )

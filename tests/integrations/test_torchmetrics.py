@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
+import labelsmooth as ls
 from labelsmooth.integrations.torchmetrics import CALIBRATION, SELECTIVE, CalibrationMetric, SelectiveMetric
 from labelsmooth.measure import Calibration, Selective
 from labelsmooth.measure.catalogue import QUANTITIES
@@ -348,3 +349,32 @@ def test_weights_are_repeated_rows(kind, quantities):
     repeated.update(logits.repeat_interleave(weight, 0), target.repeat_interleave(weight))
     numbers = {name: float(value) for name, value in repeated.compute().items()}
     assert_equal(metric.compute(), numbers, rel=1e-9)
+
+
+def test_metrics_that_ignore_different_labels_share_no_state():
+    metrics = MetricCollection(
+        {"all": CalibrationMetric("accuracy"), "some": CalibrationMetric("accuracy", ignore_index=0)}
+    )
+    logits, labels = torch.randn(40, 3), torch.randint(1, 3, (40,))  # nothing to ignore in the first batch
+    metrics.update(logits, labels)
+    more, others = torch.randn(40, 3), torch.randint(0, 3, (40,))
+    metrics.update(more, others)
+    right = torch.cat([logits, more]).argmax(-1) == torch.cat([labels, others])
+    kept = torch.cat([labels, others]) != 0
+    found = metrics.compute()
+    assert float(found["all"]) == pytest.approx(float(right.double().mean()), rel=1e-12)
+    assert float(found["some"]) == pytest.approx(float(right[kept].double().mean()), rel=1e-12)
+
+
+def test_an_ignored_label_is_left_out_of_statistics_too():
+    logits, labels = torch.randn(40, 3), torch.randint(0, 3, (40,))
+    _, stats = ls.cross_entropy(logits, labels, return_stats=True)
+    metric, weighted = CalibrationMetric("nll", ignore_index=0), CalibrationMetric("nll", ignore_index=0)
+    metric.update(stats)
+    weight = torch.rand(40)
+    weighted.update(stats, weight=weight)
+    losses = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
+    kept = labels != 0
+    assert float(metric.compute()) == pytest.approx(float(losses[kept].mean()), rel=1e-6)
+    expected = (weight * losses)[kept].sum() / weight[kept].sum()
+    assert float(weighted.compute()) == pytest.approx(float(expected), rel=1e-6)

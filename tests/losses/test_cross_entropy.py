@@ -1047,3 +1047,18 @@ def test_bad_input_is_refused_in_one_sentence(call, error, says):
     message = str(caught.value)
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda logits, dense: ls.cross_entropy(logits, dense),
+        lambda logits, dense: ls.CrossEntropyLoss()(logits, dense),
+        lambda logits, dense: ls.linear_cross_entropy(logits, torch.eye(4), dense),
+        lambda logits, dense: ls.LinearCrossEntropyLoss(4, 4)(logits, dense),
+    ],
+)
+def test_a_warning_names_the_line_of_the_caller(call):
+    with pytest.warns(UserWarning, match="several ones in a row") as caught:
+        call(torch.zeros(2, 4), torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]]))
+    assert {warning.filename for warning in caught} == {__file__}

@@ -209,3 +209,32 @@ def test_the_module_passes_on_every_setting():
     assert torch.equal(
         ls.DistillationLoss(1.0, 3.0)(student, teacher), distillation_loss(student, teacher, None, 1.0, 3.0)
     )
+
+
+@pytest.mark.parametrize(("beta", "at"), [(0.0, (0, 1)), (1.0, (0, 0))])
+def test_a_part_with_no_share_leaves_nothing_even_where_it_is_infinite(beta, at):
+    student, teacher = torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    target = torch.tensor([0])
+    if beta:  # the label has no probability, and the teacher asks for none of it
+        teacher[at] = -math.inf
+    student[at] = -math.inf
+    p = (teacher / 2).double().softmax(-1)
+    log_p = (student / 2).double().log_softmax(-1)
+    soft = 4 * -(p[p > 0] * log_p[p > 0]).sum()
+    hard = -student.double().log_softmax(-1)[0, 0]
+    loss = ls.losses.distillation_loss(student, teacher, target, beta, 2.0)
+    assert float(loss) == pytest.approx(float(soft if beta else hard), rel=1e-6)
+
+
+def test_labels_are_checked_even_where_they_have_no_share():
+    with pytest.raises(ValueError, match="target must lie in 0..2, got 3"):
+        ls.losses.distillation_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0, 3]), 1.0, 2.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (6,), (2, 3, 1)])
+def test_row_weights_of_another_layout_are_refused(shape):
+    logits = torch.zeros(2, 3, 4)
+    with pytest.raises(ValueError, match=r"row_weight must have shape \(2, 3\)"):
+        ls.losses.distillation_loss(
+            logits, logits, torch.zeros(2, 3).long(), 0.5, 2.0, class_axis=-1, row_weight=torch.ones(shape)
+        )

@@ -96,15 +96,19 @@ def with_(position, value):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (with_(2, np.zeros((5, 8))), ValueError, r"templates must have shape \(K, 9\), got \(5, 8\)"),
+        (with_(2, np.zeros((5, 8))), ValueError, r"classifier_weight must have shape \(K, 9\), got \(5, 8\)"),
         (
             with_(2, np.zeros((5, 9), int)),
             TypeError,
-            "templates must hold floating-point values, got torch.int64",
+            "classifier_weight must hold floating-point values, got torch.int64",
         ),
         (with_(2, np.zeros((5, 9))), ValueError, r"must span a plane, got \(0, 1, 2\) on one line"),
-        (with_(3, np.zeros(4)), ValueError, r"bias must have shape \(5,\), got \(4,\)"),
-        (with_(3, np.full(5, np.inf)), ValueError, "templates and bias must be finite, got inf"),
+        (with_(3, np.zeros(4)), ValueError, r"classifier_bias must have shape \(5,\), got \(4,\)"),
+        (
+            with_(3, np.full(5, np.inf)),
+            ValueError,
+            "classifier_weight and classifier_bias must be finite, got inf",
+        ),
         (with_(0, np.full((60, 9), np.nan)), ValueError, "features must be finite, got nan"),
         (with_(1, np.full(60, 5)), ValueError, "target must lie in 0..4, got 5"),
         (with_(4, (0, 1)), ValueError, r"three different classes, got \(0, 1\)"),
@@ -169,7 +173,7 @@ def test_the_ends_of_the_spread():
         within_class_spread(np.ones((4, 1)), np.zeros(4, int))
     with pytest.raises(ValueError, match="features must be finite, got nan"):
         within_class_spread(np.full((4, 1), np.nan), labels)
-    with pytest.raises(ValueError, match=r"got labels \(4,\) with features \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"got target \(4,\) with features \(3, 1\)"):
         within_class_spread(np.ones((3, 1)), labels)
 
 

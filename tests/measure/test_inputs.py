@@ -1,5 +1,6 @@
 """Rows, labels and weights as every measure takes them."""
 
+import math
 import warnings
 
 import numpy as np
@@ -125,3 +126,41 @@ def test_what_rounding_puts_below_zero_counts_as_zero(dtype):
     )
     with pytest.raises(ValueError, match="probs must lie in 0..1, got -"):
         measure.nll(torch.tensor([[1.0, -1.5 * rounding]], dtype=dtype), torch.tensor([0]), probs=True)
+
+
+CALLS = {
+    "nll": measure.nll,
+    "aurc": measure.aurc,
+    "temperature": measure.temperature,
+    "equivalent_smoothing": measure.equivalent_smoothing,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_row_of_weight_0_counts_nowhere_whatever_it_holds(name):
+    logits = torch.randn(40, 3, dtype=torch.float64)
+    labels = torch.randint(3, (40,))
+    weight = torch.ones(40)
+    weight[[3, 7]] = 0
+    expected = CALLS[name](logits[weight > 0], labels[weight > 0])
+    logits[3], labels[7] = math.nan, -5
+    assert CALLS[name](logits, labels, weight=weight) == expected
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+def test_arrays_of_the_other_byte_order_are_read(dtype):
+    logits = np.random.default_rng(0).normal(size=(9, 3)).astype(dtype)
+    labels = np.arange(9).astype(">i8") % 3
+    assert measure.nll(logits, labels) == measure.nll(logits.astype(dtype[1:]), labels.astype("i8"))
+
+
+def test_numbers_wider_than_64_bits_are_refused():
+    with pytest.raises(TypeError, match="at most 64 bits, got dtype float128"):
+        measure.nll(np.zeros((2, 2), np.longdouble), np.zeros(2, int))
+
+
+def test_an_ignored_label_may_be_an_integer_of_numpy():
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 1, -1, 2, -1])
+    assert measure.nll(logits, labels, ignore_index=np.int64(-1)) == measure.nll(
+        logits, labels, ignore_index=-1
+    )

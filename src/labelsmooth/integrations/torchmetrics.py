@@ -127,6 +127,9 @@ class _Streaming(Metric):
         if isinstance(preds, RowStats):
             if target is not None:
                 raise InputTypeError("row statistics hold their labels, got a target beside them")
+            if self.ignore_index is not None:
+                counted = preds.label != self.ignore_index
+                weight = counted.double() if weight is None else torch.where(counted, weight, 0)
             batch.update_stats(preds, weight)
         elif target is None:
             raise InputTypeError("target must be given with predictions, got none")
@@ -169,7 +172,8 @@ class _Streaming(Metric):
     def _state_name(self, name: str) -> str:
         # MetricCollection shares the states of metrics whose states have the same names and, after the first
         # batch, the same values
-        return "_".join([name, *self._settings()])
+        read = [str(self.probs), str(self.ignore_index), str(self.class_axis)]
+        return "_".join([name, *self._settings(), *read])
 
     @abstractmethod
     def _measure(self) -> _Measure:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends.select import Backend
-from labelsmooth.checks import as_classes, classes_last, require_logits, require_tensor
+from labelsmooth.checks import as_classes, classes_last, require_classes, require_logits, require_tensor
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
-from labelsmooth.losses.targets import Denominator, ReductionName
+from labelsmooth.losses.targets import Denominator, ReductionName, check_weight
 from labelsmooth.mixture import Mixture
 
 
@@ -80,6 +80,7 @@ def distillation_loss(
     if target is None and beta != 1:
         raise InputError(f"a loss without target must have beta = 1, got {beta}")
     rows = classes_last(student_logits, class_axis, "student_logits").shape[:-1]
+    check_weight("row_weight", row_weight, rows)
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
     counted = student_logits.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
     if target is not None and not isinstance(target, Mixture):
@@ -91,30 +92,35 @@ def distillation_loss(
                     f"target must have the shape of the logits without their classes, {tuple(rows)}, "
                     f"got {tuple(target.shape)}"
                 )
-            counted = torch.where(target != ignore_index, counted, 0)
-    softened = cross_entropy(
-        student_logits.to(dtype) / temperature,
-        (teacher_logits.detach().to(dtype) / temperature).softmax(class_axis),
-        class_axis=class_axis,
-        row_weight=counted,
-        reduction=reduction,
-        denominator=denominator,
-        backend=backend,
-    )
-    loss: Tensor = beta * (temperature**2 if scale_t2 else 1) * softened
-    if target is None:
-        return loss
-    of_labels = cross_entropy(
-        student_logits,
-        target,
-        class_axis=class_axis,
-        ignore_index=ignore_index,
-        row_weight=row_weight,
-        reduction=reduction,
-        denominator=denominator,
-        backend=backend,
-    )
-    return (1 - beta) * of_labels + loss
+            ignored = target == ignore_index
+            require_classes(torch.where(ignored, 0, target), student_logits.shape[class_axis], "target")
+            counted = torch.where(ignored, 0, counted)
+    # a share of 0 leaves its part out, which may be infinite
+    parts: list[Tensor] = []
+    if target is not None and beta < 1:
+        of_labels = cross_entropy(
+            student_logits,
+            target,
+            class_axis=class_axis,
+            ignore_index=ignore_index,
+            row_weight=row_weight,
+            reduction=reduction,
+            denominator=denominator,
+            backend=backend,
+        )
+        parts.append((1 - beta) * of_labels)
+    if beta > 0:
+        softened = cross_entropy(
+            student_logits.to(dtype) / temperature,
+            (teacher_logits.detach().to(dtype) / temperature).softmax(class_axis),
+            class_axis=class_axis,
+            row_weight=counted,
+            reduction=reduction,
+            denominator=denominator,
+            backend=backend,
+        )
+        parts.append(beta * (temperature**2 if scale_t2 else 1) * softened)
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def check_mix(beta: float, temperature: float) -> None:

@@ -19,10 +19,12 @@ from labelsmooth.checks import (
     require,
     require_classes,
     require_factor,
+    require_int,
     require_logits,
     require_no_nan,
     require_num_classes,
     require_tensor,
+    stacklevel_of_caller,
 )
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.row_loss import Reduction, RowLoss
@@ -50,8 +52,7 @@ class Settings(NamedTuple):
         """Raise `TypeError` or `ValueError` for a setting that no logits could make right."""
         if self.reduction not in ("none", "mean", "sum"):
             raise InputError(f"reduction must be 'none', 'mean' or 'sum', got {self.reduction!r}")
-        if not isinstance(self.ignore_index, int):
-            raise InputTypeError(f"ignore_index must be an int, got {type(self.ignore_index).__name__}")
+        require_int(self.ignore_index, "ignore_index")
         require_factor(self.z_loss, "z_loss")
         self._check_denominator()
         require_support(self.support)
@@ -303,7 +304,7 @@ def _warn_if_multi_label(target: Tensor, class_axis: int) -> None:
             "dense targets with several ones in a row are taken for one distribution of classes that exclude "
             "each other; for labels that hold together use binary_cross_entropy_with_logits of "
             "torch.nn.functional, else let rows sum to 1 or give a labelsmooth.Mixture",
-            stacklevel=5,
+            stacklevel=stacklevel_of_caller(),
         )
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from labelsmooth.checks import require_int
 from labelsmooth.errors import InputError
 from labelsmooth.measure.arrays import Counts, Floats, State
 from labelsmooth.measure.calibration_intervals import intervals
@@ -18,7 +19,6 @@ from labelsmooth.measure.inputs import (
     Array,
     distributions,
     logit_rows,
-    require_int,
     row_weights,
     weighted_rows,
 )
@@ -183,6 +183,7 @@ class Calibration(Summable):
         if weight is not None:
             given = row_weights(weight, stats.label.shape, "label")
             weights = given[stats.counted.reshape(-1).cpu()].numpy()
+            numbers, weights = numbers.select(weights > 0), weights[weights > 0]
         self._add(numbers, weights, None, torch.finfo(stats.log_sum.dtype).eps)
 
     def update_probs(
@@ -362,10 +363,6 @@ class Calibration(Summable):
 
     def _add(self, rows: RowNumbers, weights: Floats, ranks: Counts | None, eps: float) -> None:
         self._own()
-        if not weights.all():
-            keep = weights > 0
-            rows, weights = rows.select(keep), weights[keep]
-            ranks = None if ranks is None else ranks[keep]
         self._table.add(rows, weights, eps)
         if ranks is not None:
             self._in_top += [weights[ranks < k].sum() for k in self.top_k]

@@ -81,7 +81,7 @@ def class_pieces(rows: Tensor, labels: Tensor, num_classes: int) -> Iterator[tup
     return pieces(rows, labels, at_least=num_classes)
 
 
-def within_class_spread(features: Array, labels: Array) -> float:
+def within_class_spread(features: Array, target: Array) -> float:
     """Scatter of features around their class means relative to that of the class means, a ratio in 0..∞.
 
     tr Σ_W / tr Σ_B with Σ_W = Ave_c Ave_{i in c} (h_i − μ_c)(h_i − μ_c)ᵀ and
@@ -91,7 +91,7 @@ def within_class_spread(features: Array, labels: Array) -> float:
 
     Args:
         features: (…, D) floats.
-        labels: (…) integers, of any range; at least two different ones.
+        target: (…) integers, of any range; at least two different ones.
 
     Returns:
         A float; inf where all class means coincide, nan where all features do.
@@ -114,7 +114,7 @@ def within_class_spread(features: Array, labels: Array) -> float:
     separation R² of Kornblith et al. 2021, "Why Do Better Loss Functions Lead to Less Transferable
     Features?".
     """
-    rows, row_labels = labelled_rows(features, labels, "features", "labels")
+    rows, row_labels = labelled_rows(features, target, "features", "target")
     require_finite(rows, "features")
     present, of_row = torch.unique(row_labels, return_inverse=True)
     if len(present) < 2:

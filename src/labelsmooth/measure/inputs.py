@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any, TypeAlias
 
@@ -11,7 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from labelsmooth.checks import FLOAT_DTYPES, require_classes, require_num_classes
+from labelsmooth.checks import (
+    FLOAT_DTYPES,
+    classes_last,
+    require_classes,
+    require_int,
+    require_num_classes,
+    stacklevel_of_caller,
+)
 from labelsmooth.errors import InputError, InputTypeError
 
 Array: TypeAlias = Tensor | npt.NDArray[Any]
@@ -23,8 +29,9 @@ def as_tensor(value: Array, name: str) -> Tensor:
         return value.detach()
     if not isinstance(value, np.ndarray):
         raise InputTypeError(f"{name} must be a torch.Tensor or a numpy.ndarray, got {type(value).__name__}")
-    if value.dtype.kind not in "biuf":
-        raise InputTypeError(f"{name} must hold numbers, got dtype {value.dtype}")
+    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+        raise InputTypeError(f"{name} must hold numbers of at most 64 bits, got dtype {value.dtype}")
+    value = value.astype(value.dtype.newbyteorder("="), copy=False)
     # torch takes neither negative strides nor, without a warning, memory that it may not write to
     return torch.from_numpy(np.require(value, requirements=["C", "W"]))
 
@@ -65,7 +72,9 @@ def weighted_rows(
     ignore_index: int | None = None,
     class_axis: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The rows that are not ignored: scores (N, K), their targets (N,) in 0..K−1 and their weights (N,).
+    """The rows that count: scores (N, K), their targets (N,) in 0..K−1 and their weights (N,) above 0.
+
+    Rows of weight 0 and ignored ones are left out before anything of them is checked.
 
     Args:
         scores: (…, K) floats, one for each class.
@@ -85,12 +94,14 @@ def weighted_rows(
     rows, labels = labelled_rows(scores, target, scores_name, "target", class_axis=class_axis)
     require_num_classes(rows.shape[-1])
     weights = None if weight is None else row_weights(weight, target.shape, "target")
+    counted = None if weights is None else weights.to(rows.device) > 0
     if ignore_index is not None:
         require_int(ignore_index, "ignore_index")
-        counted = labels != ignore_index
-        if not counted.all():
-            rows, labels = rows[counted], labels[counted]
-            weights = None if weights is None else weights[counted.cpu()]
+        kept = labels != ignore_index
+        counted = kept if counted is None else counted & kept
+    if counted is not None and not counted.all():
+        rows, labels = rows[counted], labels[counted]
+        weights = None if weights is None else weights[counted.cpu()]
     # looked at on the CPU, because a wrong class must be refused before any of the measure's state changes
     require_classes(labels.cpu(), rows.shape[-1], "target")
     return rows, labels, weights
@@ -141,26 +152,6 @@ def probability_rows(
         probs, target, weight, "probs", ignore_index=ignore_index, class_axis=class_axis
     )
     return distributions(given, "probs").double(), labels, weights
-
-
-def classes_last(scores: Tensor, class_axis: int, name: str) -> Tensor:
-    """A view whose last axis is `class_axis`.
-
-    Raises:
-        TypeError: `class_axis` is not an int.
-        ValueError: there is no such axis.
-    """
-    require_int(class_axis, "class_axis")
-    if not -scores.dim() <= class_axis < scores.dim():
-        shape = "(…, K)" if class_axis == -1 else f"(…) with an axis {class_axis}"
-        raise InputError(f"{name} must have shape {shape}, got {tuple(scores.shape)}")
-    return scores.movedim(class_axis, -1)
-
-
-def require_int(value: object, name: str) -> None:
-    """Raise `TypeError` unless it is an int, and no bool."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
 
 
 def row_weights(weight: Array, rows: tuple[int, ...], rows_name: str) -> Tensor:
@@ -232,17 +223,8 @@ def warn_of_probabilities(rows: Tensor, name: str) -> None:
             f"every row of {name} lies in 0..1 and sums to 1, as probabilities do, which are to be given "
             "with probs=True, or to update_probs or fit_probs",
             UserWarning,
-            stacklevel=_stacklevel_of_caller(),
+            stacklevel=stacklevel_of_caller(),
         )
-
-
-def _stacklevel_of_caller() -> int:
-    """How many frames above the function that calls this the first is that is not of this package."""
-    package = __name__.partition(".")[0]
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def summed(values: Tensor) -> Tensor:  # (N, K) -> (N,)

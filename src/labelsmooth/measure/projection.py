@@ -40,9 +40,9 @@ class PlaneProjection:
 
 def plane_projection(
     features: Array,  # (..., D)
-    labels: Array,  # (...)
-    templates: Array,  # (K, D)
-    bias: Array,  # (K,)
+    target: Array,  # (...)
+    classifier_weight: Array,  # (K, D)
+    classifier_bias: Array,  # (K,)
     classes: Sequence[int],  # (3,)
 ) -> PlaneProjection:
     """Project the features of three classes onto the plane through the templates of these classes.
@@ -58,9 +58,9 @@ def plane_projection(
 
     Args:
         features: (…, D) floats, the input of the last linear layer.
-        labels: (…) integers in 0..K−1.
-        templates: (K, D) floats, the weight of that layer.
-        bias: (K,) floats, its bias.
+        target: (…) integers in 0..K−1.
+        classifier_weight: (K, D) floats, the weight of that layer, whose rows are the templates.
+        classifier_bias: (K,) floats, its bias.
         classes: three different classes in 0..K−1, in the order (a, b, c).
 
     Returns:
@@ -84,17 +84,18 @@ def plane_projection(
     Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", §2, in which the rows are
     projected onto the plane through three templates; the bias and the fixed orientation are ours.
     """
-    rows, row_labels = labelled_rows(features, labels, "features", "labels")
-    weight, offsets = as_tensor(templates, "templates"), as_tensor(bias, "bias")
-    for name, value in (("templates", weight), ("bias", offsets)):
+    rows, row_labels = labelled_rows(features, target, "features", "target")
+    weight = as_tensor(classifier_weight, "classifier_weight")
+    offsets = as_tensor(classifier_bias, "classifier_bias")
+    for name, value in (("classifier_weight", weight), ("classifier_bias", offsets)):
         if value.dtype not in FLOAT_DTYPES:
             raise InputTypeError(f"{name} must hold floating-point values, got {value.dtype}")
     if weight.dim() != 2 or weight.shape[1] != rows.shape[1]:
-        raise InputError(f"templates must have shape (K, {rows.shape[1]}), got {tuple(weight.shape)}")
+        raise InputError(f"classifier_weight must have shape (K, {rows.shape[1]}), got {tuple(weight.shape)}")
     num_classes = weight.shape[0]
     if offsets.shape != (num_classes,):
-        raise InputError(f"bias must have shape ({num_classes},), got {tuple(offsets.shape)}")
-    require_classes(row_labels.cpu(), num_classes, "labels")
+        raise InputError(f"classifier_bias must have shape ({num_classes},), got {tuple(offsets.shape)}")
+    require_classes(row_labels.cpu(), num_classes, "target")
     if len(classes) != 3 or len(set(classes)) != 3:
         raise InputError(f"classes must name three different classes, got {tuple(classes)}")
     chosen = torch.tensor([int(label) for label in classes])
@@ -104,7 +105,7 @@ def plane_projection(
     shown = torch.isin(row_labels, chosen)
     rows, row_labels = finite(rows[shown], "features"), row_labels[shown]
     t = torch.cat([weight, offsets.unsqueeze(-1)], -1).to(rows.device)[chosen]
-    t = finite(t, "templates and bias")  # (3, D + 1)
+    t = finite(t, "classifier_weight and classifier_bias")  # (3, D + 1)
     q, r = torch.linalg.qr((t[1:] - t[0]).T)
     q = q * torch.where(r.diagonal() < 0, -1, 1)  # (D + 1, 2)
     if r.diagonal().abs().min() <= 1e-12 * r.abs().max():

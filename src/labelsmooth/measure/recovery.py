@@ -157,7 +157,7 @@ class SmoothingRecovery(Measure):
         weights = weights.to(rows.device)
         wrong_classes = self.num_classes - 1
         for piece, labels_of_piece, weights_of_piece in pieces(rows, labels, weights):
-            kept = (piece.argmax(-1) == labels_of_piece) & (weights_of_piece > 0)
+            kept = piece.argmax(-1) == labels_of_piece
             y, w = labels_of_piece[kept].unsqueeze(-1), weights_of_piece[kept].cpu().numpy()
             z = piece[kept]
             z = z - z.gather(-1, y)  # the label's logit, the largest, is 0 now
@@ -170,7 +170,7 @@ class SmoothingRecovery(Measure):
             self._spreads += _histogram(spread.cpu().numpy(), w, _SPREAD_STEP, _SPREAD_CELLS)
             self._squares += w @ w
             self._rows[1] += len(w)
-        self._rows[0] += int((weights > 0).sum())
+        self._rows[0] += len(rows)
 
     def merge(self, other: SmoothingRecovery) -> None:
         """Count the rows that `other` has counted.

@@ -370,12 +370,10 @@ def _counting(
     labels: Tensor,  # (N,)
     weights: Tensor | None,  # (N,)
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows of a weight above 0, with their weights, all in one place."""
+    """The rows with their weights, 1 for each where there are none, all in one place."""
     if weights is None:
         return rows, labels, torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)
-    weights = weights.to(rows.device)
-    keep = weights > 0
-    return (rows, labels, weights) if keep.all() else (rows[keep], labels[keep], weights[keep])
+    return rows, labels, weights.to(rows.device)
 
 
 def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: int) -> Pass:

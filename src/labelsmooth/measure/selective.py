@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.checks import require_int
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.arrays import IN_CACHE, State, pieces
 from labelsmooth.measure.confidence_table import NAMES, ConfidenceTable, grid_of_shares
@@ -18,7 +19,6 @@ from labelsmooth.measure.inputs import (
     logit_rows,
     on_cpu,
     on_cpu_float64,
-    require_int,
     row_weights,
     weighted_rows,
 )

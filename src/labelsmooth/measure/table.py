@@ -151,12 +151,11 @@ class ClassTable:
             )
 
     def add(self, probs: Tensor, labels: Tensor, weights: Floats) -> None:
-        """Count rows of probabilities (N, K) in float64, but those of weight 0."""
+        """Count rows of probabilities (N, K) in float64."""
         self.grow(probs.shape[-1])
-        counted = weights > 0
-        p = self.layout.binning.rounded(probs.cpu().numpy()[counted])
-        of_class = on_cpu(labels)[counted, None] == np.arange(p.shape[-1])
-        weight = np.broadcast_to(weights[counted, None], p.shape)
+        p = self.layout.binning.rounded(probs.cpu().numpy())
+        of_class = on_cpu(labels)[:, None] == np.arange(p.shape[-1])
+        weight = np.broadcast_to(weights[:, None], p.shape)
         chosen = self.layout.bin_of_cell[self.layout.cells.of(p)]
         inside = chosen >= 0
         shape, size = self.class_counts.shape, self.class_counts.size

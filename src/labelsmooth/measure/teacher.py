@@ -123,10 +123,6 @@ class Teacher(Measure):
         require_usable(rows.amax(-1), "logits")
         if weights is None:
             weights = torch.ones(len(rows), dtype=torch.float64)
-        counts = weights > 0
-        if not counts.all():
-            at = counts.to(rows.device)
-            rows, labels, weights = rows[at], labels[at], weights[counts]
         weights = weights.to(rows.device)
         num_classes = rows.shape[-1]
         wrong_classes = num_classes - 1
