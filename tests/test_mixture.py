@@ -144,7 +144,9 @@ def test_lightning_hands_over_what_the_loader_made(collate, tmp_path):
 
 
 def test_no_move_makes_whole_numbers_of_weights():
-    mixture = ls.Mixture(index=torch.tensor([[2], [0]]), weight=torch.tensor([[0.9], [0.8]]), prior_weight=0.1)
+    mixture = ls.Mixture(
+        index=torch.tensor([[2], [0]]), weight=torch.tensor([[0.9], [0.8]]), prior_weight=0.1
+    )
     for labels in (torch.int64, torch.tensor([1, 2])):
         with pytest.raises(TypeError, match="floating-point weights, got the dtype torch.int64"):
             mixture.to(labels)

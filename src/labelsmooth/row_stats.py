@@ -11,7 +11,8 @@ from torch.utils import _pytree
 
 from labelsmooth.backends import op
 from labelsmooth.backends.contract import Request
-from labelsmooth.backends.select import Backend, hindrance, select
+from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends.select import hindrance, select
 from labelsmooth.checks import as_classes, plain, require_classes, require_logits, require_num_classes
 from labelsmooth.errors import InputError
 
@@ -270,7 +271,7 @@ def row_stats(
     support: Support = "all",
     log_sum_sq: bool = False,
     mean_logit: bool = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> RowStats:
     """The statistics of each row of logits, differentiable to any order.
 

@@ -483,7 +483,7 @@ def _target_rows(
     """Yield all labels and their smoothed targets in float64, a few at a time."""
     _check_no_convention(convention)
     require_num_classes(num_classes)
-    for labels in torch.arange(num_classes).split(max(1, _NUMBERS_AT_A_TIME // num_classes)):
+    for labels in torch.split(torch.arange(num_classes), max(1, _NUMBERS_AT_A_TIME // num_classes)):
         q = smoothing(labels, num_classes).dense(num_classes, torch.float64).detach()
         if bool((q < 0).any()):
             raise InputError(f"{smoothing} has negative targets, whose loss has no floor and no optimum")
@@ -493,7 +493,8 @@ def _target_rows(
 def _entropies(q: Tensor) -> Tensor:  # (B, K) -> (B,)
     """Compute −Σ q log(q/M) of rows of mass M."""
     mass = q.sum(-1)
-    return torch.special.entr(q).sum(-1) + torch.xlogy(mass, mass)
+    entropies: Tensor = torch.special.entr(q).sum(-1) + torch.xlogy(mass, mass)
+    return entropies
 
 
 def _check_no_convention(convention: str) -> None:

@@ -71,7 +71,7 @@ KERNELS = {
 }
 WITH_TORCH = KERNELS | {
     "linear": (lambda: ls.linear_cross_entropy(x, w, y, label_smoothing=0.1, chunk_rows=100), w),
-    "penalty": (lambda: ls.confidence_penalty(z, y, 0.1), z),
+    "penalty": (lambda: ls.confidence_penalty(z, y, beta=0.1), z),
     "measure": (lambda: torch.tensor(ls.measure.ece(z.detach(), y)), None),
 }
 

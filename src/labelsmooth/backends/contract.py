@@ -1,6 +1,6 @@
 """What every backend is asked and what it answers.
 
-A backend is a module with the two functions of `Backend`, over rows that were checked already.
+A backend is a `Backend`: two functions over rows that were checked already, and what else it can do.
 
 `logits` are (N, C), any strides, float16, bfloat16, float32 or float64. All values are float64 for float64
 logits, else float32, accumulated at least in that; the gradient has the dtype of the logits, rounded once.
@@ -16,9 +16,11 @@ terms of the gradient through m cancel; the backend then leaves them out.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -56,12 +58,24 @@ class Parts(NamedTuple):
     mean_logit: Tensor | None = None  # (N,)
 
 
-class Backend(Protocol):
-    """The two functions of a backend: the statistics, and the gradient of what was made of them."""
+class Combination(NamedTuple):
+    """The numbers of log_sum·ℓ + Σ_j at_index·a_j + at_prior·b, which does not change with m."""
 
-    def forward(self, logits: Tensor, request: Request) -> Parts: ...
+    log_sum: float
+    at_index: float
+    at_prior: float
 
-    def backward(
+
+class Forward(Protocol):
+    """The statistics of rows."""
+
+    def __call__(self, logits: Tensor, request: Request) -> Parts: ...  # (N, C)
+
+
+class Backward(Protocol):
+    """The gradient of the logits in what was made of the statistics."""
+
+    def __call__(
         self,
         logits: Tensor,  # (N, C)
         request: Request,
@@ -71,3 +85,64 @@ class Backend(Protocol):
         *,
         shift_free: bool = False,
     ) -> Tensor: ...  # (N, C)
+
+
+class Combine(Protocol):
+    """The combination in each row (N,), or with `total` its sum over the rows that count (), in one call.
+
+    Beside it the call gives the maximum and ℓ of each row, (2, N), for `CombineBackward`.
+    """
+
+    def __call__(
+        self, logits: Tensor, request: Request, combination: Combination, *, total: bool
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class CombineBackward(Protocol):
+    """The gradient of the logits in a combination, as `Backward` gives it."""
+
+    def __call__(
+        self,
+        logits: Tensor,  # (N, C)
+        request: Request,
+        combination: Combination,
+        origins: Tensor,  # (2, N)
+        upstream: Tensor,  # (N,), or () for the sum
+        out: Tensor | None,
+    ) -> Tensor: ...
+
+
+class Empty(Protocol):
+    """Uninitialised memory of a shape and dtype on the device of a tensor."""
+
+    def __call__(self, like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor: ...
+
+
+def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Allocate as torch does."""
+    return like.new_empty(shape, dtype=dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A way to compute row statistics: two functions that all have, and members that some have.
+
+    Attributes:
+        forward, backward: the statistics, and the gradient of what was made of them.
+        unavailable: why the backend cannot serve a device, in words; None where it can.
+        kernels: what it is made of, in words.
+        combine, combine_backward: both in one call each, for losses that are the same `Combination` in every
+            row; None for a backend that has no such calls.
+        empty: how large buffers are allocated.
+        three_dimensional: whether logits may be (A, B, C), the A·B rows of which need not have one stride:
+            pixels of images are then taken where they lie.
+    """
+
+    forward: Forward
+    backward: Backward
+    unavailable: Callable[[torch.device], str | None]
+    kernels: str
+    combine: Combine | None = None
+    combine_backward: CombineBackward | None = None
+    empty: Empty = new_empty
+    three_dimensional: bool = False

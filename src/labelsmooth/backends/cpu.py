@@ -1,7 +1,6 @@
 """The CPU backend: the C++ kernels of csrc/, called through ctypes.
 
-Beyond the contract it takes logits (A, B, C) as well, the A·B rows of which need not have one stride: pixels
-of images are taken where they lie.
+It has every optional member of the contract.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ import struct
 from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Backend, Combination, Parts, Request
 from labelsmooth.errors import InputError
 
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
@@ -103,22 +101,15 @@ def backward(
     return _run_backward(logits, request, question, _answers(stats), slopes, out, shift_free)
 
 
-class Combination(NamedTuple):
-    """The numbers of log_sum·ℓ + Σ_j at_index·a_j + at_prior·b, which does not change with m."""
-
-    log_sum: float
-    at_index: float
-    at_prior: float
-
-    def slopes(self, upstream: Tensor | None) -> tuple[int | float, ...]:
-        values, step = _strided(upstream)
-        return (
-            *_NO_SLOPE,
-            *(values, step, self.log_sum),
-            *(values, step, self.at_index, 0),
-            *(values, step, self.at_prior),
-            *(_NO_SLOPE * 2),
-        )
+def _combination_slopes(combination: Combination, upstream: Tensor | None) -> tuple[int | float, ...]:
+    values, step = _strided(upstream)
+    return (
+        *_NO_SLOPE,
+        *(values, step, combination.log_sum),
+        *(values, step, combination.at_index, 0),
+        *(values, step, combination.at_prior),
+        *(_NO_SLOPE * 2),
+    )
 
 
 def combine(
@@ -138,7 +129,7 @@ def combine(
     origins, combined = room(2, rows), room(rows)
     result = room(()) if total else combined
     places = (combined.data_ptr(), result.data_ptr() if total else 0)
-    slopes = combination.slopes(None)
+    slopes = _combination_slopes(combination, None)
     _run_forward(request, _CALL.pack(*question, *_origins(origins), *slopes, *places, *_NOWHERE))
     return result, origins
 
@@ -155,9 +146,8 @@ def combine_backward(
     _kept, question = _ask(logits, request, BEST)
     if upstream.dtype != origins.dtype:
         upstream = upstream.to(origins.dtype)
-    return _run_backward(
-        logits, request, question, _origins(origins), combination.slopes(upstream), out, True
-    )
+    slopes = _combination_slopes(combination, upstream)
+    return _run_backward(logits, request, question, _origins(origins), slopes, out, True)
 
 
 def _origins(origins: Tensor) -> tuple[int, ...]:
@@ -166,9 +156,9 @@ def _origins(origins: Tensor) -> tuple[int, ...]:
     return (first, 0, first + origins.shape[1] * origins.element_size(), *_NO_STATS[3:])
 
 
-def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """`torch.empty` on the CPU, in huge pages where the system grants them: small ones fault every 4 KiB."""
-    return _in_huge_pages(torch.empty(shape, dtype=dtype, device="cpu"))
+def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Allocate in huge pages where the system grants them: small ones fault every 4 KiB."""
+    return _in_huge_pages(like.new_empty(shape, dtype=dtype))
 
 
 def _in_huge_pages(tensor: Tensor) -> Tensor:
@@ -324,3 +314,15 @@ INSTRUCTION_SET = None if _kernels is None else INSTRUCTION_SETS[_kernels.labels
 def unavailable(device: torch.device) -> str | None:
     """Why these kernels cannot serve this device, in words; None where they can."""
     return _missing if device.type == "cpu" else f"it serves the CPU, not {device.type}"
+
+
+BACKEND = Backend(
+    forward=forward,
+    backward=backward,
+    unavailable=unavailable,
+    kernels=f"C++ kernels, {INSTRUCTION_SET}",
+    combine=combine,
+    combine_backward=combine_backward,
+    empty=empty,
+    three_dimensional=True,
+)

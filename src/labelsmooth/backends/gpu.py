@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends import reference
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Backend, Parts, Request
 
 _PER_THREAD = 16  # logits
 _PER_WARP = 32 * _PER_THREAD
@@ -347,3 +347,6 @@ def _ceil(a: int, b: int) -> int:
 def _power_of_2(value: int) -> int:
     """The least power of 2 that is not less."""
     return 1 << (value - 1).bit_length()
+
+
+BACKEND = Backend(forward=forward, backward=backward, unavailable=unavailable, kernels="Triton kernels")

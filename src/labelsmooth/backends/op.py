@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import cpu, gpu, reference
-from labelsmooth.backends.contract import Backend, Parts, Request
+from labelsmooth.backends import reference
+from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched, is_traced
 
-BACKENDS: dict[str, Backend] = {"reference": reference, "cpu": cpu, "gpu": gpu}
 # the parts that have a gradient
 SLOPED = ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")
 
@@ -231,13 +231,13 @@ def _wanted(logits: Tensor, request: Request) -> Parts:  # (N, C)
 
 
 def flat(logits: Tensor, request: Request, backend: str) -> tuple[Tensor, Request]:
-    """The same with one batch dimension; for the CPU with two, where one would need a copy."""
+    """Flatten the rows to one batch dimension, or to two where one would need a copy and the backend can."""
     if logits.dim() == 2:
         return logits, request
     one = _flatter(logits.dim() - 1)
     index, row, counted = (one(tensor) for tensor in (request.index, request.prior_row, request.counted))
     request = replace(request, index=index, prior_row=row, counted=counted)
-    if backend == "cpu" and logits.dim() > 2 and not logits.is_contiguous():
+    if BACKENDS[backend].three_dimensional and not logits.is_contiguous():
         return logits.flatten(1, -2), request
     return logits.reshape(-1, logits.shape[-1]), request
 

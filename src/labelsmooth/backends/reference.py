@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Backend, Parts, Request
 from labelsmooth.mixture import take_rows
 
 
@@ -92,3 +92,13 @@ def backward(
 def _log(total: Tensor) -> Tensor:
     """log, with −inf and no gradient at 0."""
     return torch.where(total == 0, -torch.inf, torch.where(total == 0, 1, total).log())
+
+
+def unavailable(device: torch.device) -> str | None:  # noqa: ARG001
+    """Return None: torch's own operations serve every device."""
+    return None
+
+
+BACKEND = Backend(
+    forward=forward, backward=backward, unavailable=unavailable, kernels="torch's own operations"
+)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from labelsmooth.backends import cpu, gpu
+from labelsmooth.backends.registry import BACKENDS, BackendName
 from labelsmooth.errors import InputError
-
-Backend = Literal["auto", "reference", "cpu", "gpu"]
 
 _log = logging.getLogger(__name__)
 
 
-def select(
-    backend: Backend, device: torch.device, hindrance: str | None = None
-) -> tuple[Literal["reference", "cpu", "gpu"], str]:
+def select(backend: BackendName, device: torch.device, hindrance: str | None = None) -> tuple[str, str]:
     """The backend that serves logits on this device, and the reason in words.
 
     Args:
@@ -35,10 +30,10 @@ def select(
     require_backend(backend)
     if backend == "reference":
         return "reference", "asked for"
-    wanted: Literal["cpu", "gpu"] = backend if backend != "auto" else "cpu" if device.type == "cpu" else "gpu"
-    why_not = (cpu if wanted == "cpu" else gpu).unavailable(device) or hindrance
+    wanted = backend if backend != "auto" else "cpu" if device.type == "cpu" else "gpu"
+    why_not = BACKENDS[wanted].unavailable(device) or hindrance
     if why_not is None:
-        return wanted, f"C++ kernels, {cpu.INSTRUCTION_SET}" if wanted == "cpu" else "Triton kernels"
+        return wanted, BACKENDS[wanted].kernels
     if backend == "auto":
         reason = f"{wanted} cannot serve: {why_not}"
         if not torch.compiler.is_compiling():
@@ -49,8 +44,8 @@ def select(
 
 def require_backend(backend: str) -> None:
     """Raise `ValueError` unless it is the name of one."""
-    if backend not in ("auto", "reference", "cpu", "gpu"):
-        raise InputError(f"backend must be 'auto', 'reference', 'cpu' or 'gpu', got {backend!r}")
+    if backend != "auto" and backend not in BACKENDS:
+        raise InputError(f"backend must be 'auto', {', '.join(map(repr, BACKENDS))}, got {backend!r}")
 
 
 def hindrance(logits: Tensor, prior: Tensor | str | None) -> str | None:

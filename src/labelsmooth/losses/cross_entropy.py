@@ -8,7 +8,8 @@ from torch import Tensor
 
 from labelsmooth.backends import op
 from labelsmooth.backends.contract import Parts
-from labelsmooth.backends.select import Backend, hindrance, select
+from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends.select import hindrance, select
 from labelsmooth.checks import is_traced
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits
@@ -27,7 +28,7 @@ class Options(TypedDict, total=False):
     denominator: Denominator
     support: Support
     inplace_backward: bool
-    backend: Backend
+    backend: BackendName
 
 
 @overload
@@ -81,7 +82,7 @@ def cross_entropy(
     support: Support = "all",
     return_stats: bool = False,
     inplace_backward: bool = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy of logits against smoothed targets, in nats; a drop-in for `F.cross_entropy`.
 

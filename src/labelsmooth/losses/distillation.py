@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.select import Backend
+from labelsmooth.backends.registry import BackendName
 from labelsmooth.checks import as_classes, classes_last, require_classes, require_logits, require_tensor
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
@@ -29,7 +29,7 @@ def distillation_loss(
     row_weight: Tensor | None = None,  # (...)
     reduction: ReductionName = "mean",
     denominator: Denominator = None,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor:
     """Cross-entropy of a student against labels and against a teacher's softened prediction, in nats.
 

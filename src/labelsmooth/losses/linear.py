@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from labelsmooth.backends.contract import Parts
-from labelsmooth.backends.select import Backend, hindrance, select
+from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends.select import hindrance, select
 from labelsmooth.checks import is_traced, plain, require_logits
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
@@ -39,7 +40,7 @@ class Options(TypedDict, total=False):
     denominator: Denominator
     support: Support
     chunk_rows: int | None
-    backend: Backend
+    backend: BackendName
 
 
 @overload
@@ -85,7 +86,7 @@ def linear_cross_entropy(
     support: Support = "all",
     chunk_rows: int | None = None,
     return_stats: bool = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy of a linear layer's logits input·Wᵀ + b against smoothed targets, in nats.
 

@@ -8,15 +8,15 @@ only multiplies. Smoothing adds no product: the kernels read the prior beside th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends import cpu, op
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends import op
+from labelsmooth.backends.contract import Backend, Empty, Parts, Request
+from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched
 from labelsmooth.losses.row_loss import Reduction, RowLoss
 
@@ -61,7 +61,9 @@ def linear_losses(
         synchronisation where rows may not count.
     """
     kept: list[Parts] = []
-    settings = _Settings(request, loss, reduction, backend, chunk_rows, kept if keep_stats else None)
+    settings = _Settings(
+        request, loss, reduction, BACKENDS[backend], chunk_rows, kept if keep_stats else None
+    )
     if torch.is_grad_enabled():
         losses: Tensor = _Losses.apply(*layer, settings)  # type: ignore[no-untyped-call]
     else:
@@ -73,7 +75,7 @@ class _Settings(NamedTuple):
     request: Request
     loss: RowLoss
     reduction: Reduction
-    backend: str
+    backend: Backend
     chunk_rows: int
     kept: list[Parts] | None  # takes the statistics, where they are wanted
 
@@ -84,7 +86,7 @@ class _Losses(torch.autograd.Function):
         layer = Layer(input, weight, bias)
         slopes = None
         if settings.reduction.total and any(ctx.needs_input_grad):
-            slopes = _Slopes(layer, _factor(layer, settings), ctx.needs_input_grad)
+            slopes = _Slopes(layer, _factor(layer, settings), ctx.needs_input_grad, settings.backend.empty)
         losses = _pass(layer, settings, slopes)
         used = (settings.request, settings.loss, settings.reduction)
         ctx.save_for_backward(input, weight, bias, *(tensor for part in used for tensor in part.tensors()))
@@ -100,7 +102,9 @@ class _Losses(torch.autograd.Function):
         slopes, ctx.slopes = ctx.slopes, None
         if slopes is None:  # losses of rows, or a second backward through a sum
             share = _factor(layer, settings)
-            slopes = _Slopes(layer, share if total else share * upstream, ctx.needs_input_grad)
+            slopes = _Slopes(
+                layer, share if total else share * upstream, ctx.needs_input_grad, settings.backend.empty
+            )
             _pass(layer, settings, slopes)
         return (*slopes.finish(upstream if total else None), None)
 
@@ -120,13 +124,13 @@ class _Slopes:
     shares of at most 1, and what the shares were divided by comes in last.
     """
 
-    def __init__(self, layer: Layer, share: Tensor, needed: tuple[bool, ...]) -> None:
+    def __init__(self, layer: Layer, share: Tensor, needed: tuple[bool, ...], empty: Empty) -> None:
         x, weight, bias = layer
         wide = torch.promote_types(weight.dtype, torch.float32)
         self.layer, self.share = layer, share
         self.unit: Tensor | None = None
         self.input = torch.zeros_like(x) if needed[0] else None
-        self.weight = _fresh(weight, weight.shape, wide) if needed[1] else None
+        self.weight = empty(weight, weight.shape, wide) if needed[1] else None
         self.bias = torch.zeros_like(bias, dtype=wide) if needed[2] and bias is not None else None
         self.empty = True
         if x.dtype == torch.float16 and share.numel():
@@ -172,14 +176,14 @@ def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
         chosen = counted.nonzero().squeeze(-1)
         request, loss, x = replace(_take(request, chosen), counted=None), loss.rows(chosen), x[chosen]
     num_rows = x.shape[0]
-    buffer = _fresh(x, (min(chunk_rows, num_rows), weight.shape[0]), x.dtype)
+    buffer = backend.empty(x, (min(chunk_rows, num_rows), weight.shape[0]), x.dtype)
     losses = torch.empty(num_rows, dtype=loss.dtype, device=x.device)
     pieces = []
     for start in range(0, num_rows, chunk_rows):
         rows = slice(start, min(start + chunk_rows, num_rows))
         logits = _logits(x[rows], weight, bias, buffer[: rows.stop - start])
         asked, mine = _take(request, rows), loss.rows(rows)
-        stats = op.BACKENDS[backend].forward(logits, asked)
+        stats = backend.forward(logits, asked)
         losses[rows] = mine(stats)
         if kept is not None:
             pieces.append(stats)
@@ -187,7 +191,7 @@ def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
             where = rows if counted is None else chosen[rows]
             share = slopes.share[where] if slopes.share.dim() else slopes.share.expand(len(logits))
             grads = mine.slopes(stats, share)
-            op.BACKENDS[backend].backward(logits, asked, stats, grads, logits, shift_free=True)
+            backend.backward(logits, asked, stats, grads, logits, shift_free=True)
             slopes.add(where, x[rows], logits)
     if counted is not None:
         losses = losses.new_zeros(len(layer.input)).index_copy_(0, chosen, losses)
@@ -207,12 +211,6 @@ def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tens
     return out
 
 
-def _fresh(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    if like.device.type == "cpu":
-        return cpu.fresh(shape, dtype)
-    return like.new_empty(shape, dtype=dtype)
-
-
 def _take(request: Request, rows: slice | Tensor) -> Request:
     index, row, counted = (
         None if values is None else values[rows]
@@ -227,8 +225,8 @@ def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
     blank = layer.input.new_zeros(1, layer.weight.shape[0])
     first = replace(_take(request, slice(0, 1)), counted=None)
     if not len(layer.input):
-        return op.BACKENDS[backend].forward(blank[:0], first)
-    zero = op.BACKENDS[backend].forward(blank, first)
+        return backend.forward(blank[:0], first)
+    zero = backend.forward(blank, first)
     joined = []
     for parts in zip(zero, *pieces, strict=True):
         blank_part, *rest = parts

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.select import Backend, require_backend
+from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends.select import require_backend
 from labelsmooth.checks import require_int, require_num_classes, require_tensor
 from labelsmooth.errors import InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
@@ -33,7 +34,7 @@ class LinearOptions(TypedDict, total=False):
     support: Support
     chunk_rows: int | None
     return_stats: bool
-    backend: Backend
+    backend: BackendName
 
 
 # The keywords of the loss functions that change from call to call.
@@ -148,7 +149,7 @@ class CrossEntropyLoss(LossOfLogits, nn.CrossEntropyLoss):  # type: ignore[misc]
         denominator: Denominator = None,
         support: Support = "all",
         return_stats: bool = False,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
     ) -> None:
         super().__init__(
             weight=weight,
@@ -192,7 +193,7 @@ class DistillationLoss(Loss):
         class_axis: int = -1,
         reduction: ReductionName = "mean",
         denominator: Denominator = None,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
     ) -> None:
         check_mix(beta, temperature)
         super().__init__(

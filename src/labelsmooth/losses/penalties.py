@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends import op
-from labelsmooth.backends.select import Backend, hindrance, select
+from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends.select import hindrance, select
 from labelsmooth.checks import require_factor
 from labelsmooth.losses.row_loss import times
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, Targets, check_logits
@@ -25,7 +26,7 @@ class Options(TypedDict, total=False):
     class_axis: int
     row_weight: Tensor | None
     denominator: Denominator
-    backend: Backend
+    backend: BackendName
 
 
 @overload
@@ -67,7 +68,7 @@ def confidence_penalty(
     row_weight: Tensor | None = None,  # (N, d1, ...)
     denominator: Denominator = None,
     return_stats: bool = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy less β times the entropy of the prediction, in nats.
 
@@ -150,7 +151,7 @@ def max_suppression(
     row_weight: Tensor | None = None,  # (N, d1, ...)
     denominator: Denominator = None,
     return_stats: bool = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy plus ε times how far the largest logit lies above the mean logit (MaxSup), in nats.
 
@@ -244,7 +245,7 @@ def margin_smoothing(
     row_weight: Tensor | None = None,  # (N, d1, ...)
     denominator: Denominator = None,
     return_stats: bool = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
     """Cross-entropy plus λ times how far logits lie more than a margin below the largest (MbLS), in nats.
 
@@ -306,7 +307,7 @@ def _penalised(
     factor: float | Tensor,
     penalty: Callable[[RowStats], Tensor],  # of rows, (...)
     return_stats: bool,
-    backend: Backend,
+    backend: BackendName,
     *,
     needs_mean_logit: bool = False,
     needs_prior: bool = False,  # `at_prior`, of the uniform prior where the targets have none

@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 
 from torch import Tensor
 
-from labelsmooth.backends.select import Backend
+from labelsmooth.backends.registry import BackendName
 from labelsmooth.checks import require_factor
 from labelsmooth.losses.modules import LossOfLogits
 from labelsmooth.losses.penalties import confidence_penalty, margin_smoothing, max_suppression
@@ -20,7 +20,7 @@ class Options(TypedDict, total=False):
     class_axis: int
     denominator: Denominator
     return_stats: bool
-    backend: Backend
+    backend: BackendName
 
 
 class ConfidencePenaltyLoss(LossOfLogits):

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import cpu, op
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends import op
+from labelsmooth.backends.contract import Combination, Parts, Request
+from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched
 from labelsmooth.mixture import Mixture
 
@@ -56,8 +57,8 @@ class RowLoss:
             loss = loss + self.z_loss * (stats.max + stats.log_sum).square()
         return loss
 
-    def numbers(self, factor: float | Tensor) -> cpu.Combination | None:
-        """factor·loss as a combination of statistics by the same numbers in each row, where it is one."""
+    def combination(self, factor: float | Tensor) -> Combination | None:
+        """Return factor·loss as a combination of statistics, None where its numbers differ between rows."""
         mixture, z_loss = self.mixture, self.z_loss
         for part in (mixture.weight, mixture.prior_weight, z_loss, factor):
             if isinstance(part, Tensor):
@@ -67,7 +68,7 @@ class RowLoss:
         weight, prior_weight = float(mixture.weight or 0), float(mixture.prior_weight or 0)
         factor = float(factor)
         mass = weight * (0 if mixture.index is None else mixture.index.shape[-1]) + prior_weight
-        return cpu.Combination(mass * factor, -weight * factor, -prior_weight * factor)
+        return Combination(mass * factor, -weight * factor, -prior_weight * factor)
 
     def slopes(self, stats: Parts, upstream: Tensor) -> Parts:  # upstream: (…) or ()
         """The gradients of Σ upstream·loss in the statistics, but for those through m."""
@@ -160,11 +161,12 @@ def losses_of_logits(
 
     One step of autograd for all of it. With `inplace` the backward writes the gradient over the logits.
     """
-    if backend == "cpu" and not keep_stats:
-        numbers = loss.numbers(reduction.factor)
-        if numbers is not None:
-            flat, flat_request = op.flat(logits, request, "cpu")
-            losses: Tensor = _Combined.apply(flat, flat_request, loss, reduction, numbers, inplace)  # type: ignore[no-untyped-call]
+    if BACKENDS[backend].combine is not None and not keep_stats:
+        combination = loss.combination(reduction.factor)
+        if combination is not None:
+            flat, flat_request = op.flat(logits, request, backend)
+            settings = (flat_request, loss, reduction, combination, inplace, BACKENDS[backend])
+            losses: Tensor = _Combined.apply(flat, *settings)  # type: ignore[no-untyped-call]
             return losses if reduction.total else losses.reshape(logits.shape[:-1]), None
     with torch.no_grad():
         stats = op.forward(logits, request, backend)
@@ -173,12 +175,13 @@ def losses_of_logits(
 
 
 class _Combined(torch.autograd.Function):
-    """Where the loss has the same numbers in each row, the CPU's kernels make it in one call each way."""
+    """A loss with the same numbers in each row, for a backend that makes it in one call each way."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
-        request, _, reduction, numbers, _ = settings
-        losses, origins = cpu.combine(logits, request, numbers, total=reduction.total)
+        request, _, reduction, combination, _, backend = settings
+        losses: Tensor
+        losses, origins = backend.combine(logits, request, combination, total=reduction.total)
         ctx.save_for_backward(logits, origins, *request.tensors())
         ctx.settings = settings
         return losses
@@ -186,16 +189,16 @@ class _Combined(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         logits, origins, *_ = ctx.saved_tensors
-        request, loss, reduction, numbers, inplace = ctx.settings
+        request, loss, reduction, combination, inplace, backend = ctx.settings
         if torch.is_grad_enabled() or is_batched(upstream):
-            return _by_reference(logits, request, loss, reduction, upstream, inplace), *(None,) * 5
+            return _by_reference(logits, request, loss, reduction, upstream, inplace), *(None,) * 6
         if inplace:
             logits = logits.detach()  # a gradient is no part of the graph of the logits
         out = logits if inplace else None
-        gradient = cpu.combine_backward(logits, request, numbers, origins, upstream, out)
+        gradient: Tensor = backend.combine_backward(logits, request, combination, origins, upstream, out)
         if inplace:
             torch.autograd.graph.increment_version(logits)
-        return gradient, None, None, None, None, None
+        return gradient, *(None,) * 6
 
 
 class _OfLogits(torch.autograd.Function):
