@@ -20,6 +20,7 @@ import time
 
 import numpy as np
 import torch
+from labelsmooth.objectives import Objective
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
@@ -31,7 +32,6 @@ from labelsmooth.bench.timing import Call, interleaved, ratio
 from labelsmooth.cli.table import aligned
 from labelsmooth.study import Recipe
 from labelsmooth.study.data import Data, load_data
-from labelsmooth.study.objectives import Objective
 from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import Training, new_network

@@ -17,13 +17,14 @@ from torch import nn
 
 from labelsmooth.cli import main
 from labelsmooth.measure import distillation_loss
+from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.data import load_data
-from labelsmooth.study.objectives import Criterion, Objective
+from labelsmooth.study.mixup import Mixing
 from labelsmooth.study.placement import Placement
 from labelsmooth.study.runner import _check_together
 from labelsmooth.study.timing import trials_at_a_time
-from labelsmooth.study.training import TrainedNetwork, new_network, train_trial
+from labelsmooth.study.training import TrainedNetwork, batch_loss, new_network, train_trial
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0,), seeds=1, epochs=2, batch_size=100)
 NETS = """
@@ -89,9 +90,9 @@ def test_gradients_of_the_shares_average_to_that_of_the_batch(objective, rows, p
         torch.manual_seed(0)
         network = nn.Linear(6, 5).double()
         parsed = Objective.parse(objective)
-        criterion = Criterion(parsed, labels, 5, steps=4, seed=3, placement=placement)
-        loss, logits = criterion(network, images, labels[3 : 3 + rows])
-        assert len(logits) == len(range(placement.rank, rows, placement.processes))
+        criterion = parsed.criterion(TrainingFacts(class_counts=torch.bincount(labels), steps=4))
+        mixing = Mixing(parsed.mixup, 5, seed=3) if parsed.mixup else None
+        loss, _ = batch_loss(network, images, labels[3 : 3 + rows], criterion, placement, mixing)
         loss.backward()
         return loss.item(), network.weight.grad
 

@@ -1,7 +1,7 @@
 """Studies: train with and without label smoothing on real images, and keep what was measured."""
 
+from labelsmooth.objectives import Objective
 from labelsmooth.study.measuring import Clusters, Curves, Distilled, Metrics, Scores, TrialArrays
-from labelsmooth.study.objectives import Objective
 from labelsmooth.study.plan import Plan, plan_study
 from labelsmooth.study.recipe import Recipe, TrialConfig
 from labelsmooth.study.recipes import RECIPES

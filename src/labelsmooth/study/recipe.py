@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 
 from labelsmooth.errors import InputError
+from labelsmooth.objectives import Objective
 from labelsmooth.study.models import check_model, model_sha256
-from labelsmooth.study.objectives import Objective
 from labelsmooth.study.placement import PRECISIONS
 
 OPTIMIZERS = ("sgd", "nesterov")
@@ -246,6 +246,8 @@ class Recipe:
         for objective in self.objectives:  # which parses them
             if self.objectives.count(objective) > 1:
                 raise InputError(f"the objectives must not name {objective} twice")
+            if objective.needs_teacher:
+                raise InputError(f"{objective} needs a teacher, which --student and --temperatures plan")
         if self.student is not None:
             check_model(self.student)
         object.__setattr__(self, "temperatures", tuple(float(value) for value in self.temperatures))

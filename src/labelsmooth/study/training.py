@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
 
 from labelsmooth.errors import InputError
-from labelsmooth.measure import distillation_loss
+from labelsmooth.objectives import Criterion, Loss, Objective, TrainingFacts
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.augment import augmented, seen_shape
 from labelsmooth.study.data import Data, DataSummary
@@ -29,9 +29,9 @@ from labelsmooth.study.measuring import (
     measure_network,
     undefined,
 )
+from labelsmooth.study.mixup import Mixing
 from labelsmooth.study.models import Network, build_network
 from labelsmooth.study.noise import with_label_noise
-from labelsmooth.study.objectives import Criterion, Objective
 from labelsmooth.study.placement import Placement, make_placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.versions import Versions, versions_here
@@ -189,14 +189,15 @@ class Training:
         optimizer = _optimizer(self.network, config)
         self._schedule = _schedule(optimizer, config, self._steps)
         self._trained, self._optimizer = placement.prepare(self.network, optimizer)
-        self._criterion = Criterion(
-            Objective.parse(config.objective),
-            data.train.labels,
-            len(data.summary.class_names),
-            steps=self._steps,
-            seed=config.seed,
-            placement=placement,
+        objective = Objective.parse(config.objective)
+        if teacher is not None:
+            objective = Objective("distillation", (config.temperature, config.beta))
+        num_classes = len(data.summary.class_names)
+        counts = torch.bincount(data.train.labels, minlength=num_classes)
+        self._criterion = objective.criterion(
+            TrainingFacts(class_counts=counts, steps=self._steps, total=placement.total)
         )
+        self._mixing = Mixing(objective.mixup, num_classes, config.seed) if objective.mixup else None
         # of the order of the batches, and of augmentation
         self._chance = torch.Generator().manual_seed(config.seed)
 
@@ -260,26 +261,13 @@ class Training:
         Of several processes the loss is one whose mean over them is that of the batch, and the rows are those
         of this one. All of them augment the whole batch, so that chance gives an image what it would in one.
         """
-        portion = self._placement.portion
         images, labels = self._data.train.images[batch], self._data.train.labels[batch]
         images = augmented(images, self._config, self._data, self._chance)
-        if self.teacher is None:
-            loss, logits = self._criterion(self._trained, images, labels)
-        else:
-            mine = portion(images)
-            with torch.no_grad():
-                teacher_logits = self.teacher(mine)
-            logits = self._trained(mine)
-            loss = distillation_loss(
-                logits,
-                teacher_logits,
-                portion(labels),
-                self._config.beta,
-                self._config.temperature,
-                reduction="sum",
-            ) / (len(batch) / self._placement.processes)
+        loss, correct = batch_loss(
+            self._trained, images, labels, self._criterion, self._placement, self._mixing, self.teacher
+        )
         self._placement.step(loss, self._optimizer, self.network.parameters(), self._config.clip)
-        return loss.detach(), (logits.argmax(-1) == portion(labels)).sum()
+        return loss.detach(), correct
 
     @torch.no_grad()
     def _look(self, informed: bool) -> tuple[float, float, float | None] | None:
@@ -290,6 +278,37 @@ class Training:
         stats = row_stats(logits.double(), index=self._data.validation.labels.unsqueeze(-1))
         nats = information_of(self.network, self._config, self._data) if informed else None
         return float(stats.nll.mean()), float(stats.correct.double().mean()), nats
+
+
+def batch_loss(
+    network: nn.Module,
+    images: Tensor,  # (B, ...)
+    labels: Tensor,  # (B,)
+    criterion: Criterion,
+    placement: Placement,
+    mixing: Mixing | None = None,
+    teacher: nn.Module | None = None,
+) -> Loss:
+    """Compute the loss of a batch of images.
+
+    Of several processes the mean of their losses is that of the batch, and each counts the rows of its share
+    that are right.
+    """
+    target = None
+    if mixing is not None:
+        images, target = mixing(images, labels, criterion.target_smoothing, placement.portion)
+    images = placement.portion(images)
+    teacher_logits = None
+    if teacher is not None:
+        with torch.no_grad():
+            teacher_logits = teacher(images)
+    return criterion(
+        network(images),
+        placement.portion(labels),
+        denominator=len(labels) / placement.processes,
+        target=target,
+        teacher=teacher_logits,
+    )
 
 
 def _moments(config: TrialConfig) -> tuple[int, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labelsmooth.study.objectives import OBJECTIVES, Criterion, Objective
-from labelsmooth.study.placement import Placement
+from labelsmooth.measure import distillation_loss
+from labelsmooth.objectives import OBJECTIVES, Criterion, LinearOutput, Objective, TrainingFacts
 
 K, N = 4, 60
 
@@ -32,8 +31,9 @@ def network():
         return nn.Linear(3, K)
 
 
-def criterion(text: str, labels, steps: int = 10, seed: int = 0) -> Criterion:
-    return Criterion(Objective.parse(text), labels, K, steps=steps, seed=seed, placement=Placement())
+def criterion(text: str, labels, steps: int = 10) -> Criterion:
+    counts = torch.bincount(labels, minlength=K)
+    return Objective.parse(text).criterion(TrainingFacts(class_counts=counts, steps=steps))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,9 @@ def test_names(text, canonical, name, phrase, eps):
         ("uniform:0", "ε of 'uniform:0' must lie in (0, 1], got 0"),
         ("uniform:1.1", "must lie in (0, 1], got 1.1"),
         ("uniform:nan", "must lie in (0, 1], got nan"),
+        ("distillation:0", "T of 'distillation:0' must lie in [0.01, 10000], got 0"),
+        ("distillation:1:1.5", "β of 'distillation:1:1.5' must lie in (0, 1], got 1.5"),
+        ("distillation:2+mixup:1", "mixup takes no distillation"),
         ("generalised:0.1", "must be below 0 and finite, got 0.1"),
         ("generalised:-inf", "must be below 0 and finite, got -inf"),
         ("generalised:-0.1:1", "warm-up of 'generalised:-0.1:1' must lie in [0, 1), got 1"),
@@ -104,7 +107,7 @@ def test_names(text, canonical, name, phrase, eps):
         ("mixup:0", "α of 'mixup:0' must be above 0 and finite, got 0"),
         ("hard+uniform:0.1", "only mixup can stand behind the +"),
         ("mixup:0.1+mixup:0.1", "mixup must come last in an objective"),
-        ("class_conditional:0.1+mixup:0.1", "mixup takes no class-conditional smoothing"),
+        ("class_conditional:0.1+mixup:0.1", "mixup takes no class-conditional (online) smoothing"),
     ],
 )
 def test_names_that_say_nothing(text, says):
@@ -147,15 +150,15 @@ def log_probs(network, images):
     ],
 )
 def test_the_loss_of_the_first_step(network, images, labels, text, expected):
-    loss, logits = criterion(text, labels)(network, images, labels)
-    assert torch.equal(logits, network(images))
+    loss, correct = criterion(text, labels)(network(images), labels, denominator=N)
+    assert correct == (network(images).argmax(-1) == labels).sum()
     wanted = expected(log_probs(network, images), labels, network(images).double())
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
 def test_negative_smoothing_begins_after_its_part_of_hard_labels(network, images, labels):
     loss_of = criterion("generalised:-0.4:0.3", labels, steps=10)
-    losses = [loss_of(network, images, labels)[0].item() for _ in range(10)]
+    losses = [loss_of(network(images), labels, denominator=N).value.item() for _ in range(10)]
     lp = log_probs(network, images)
     hard, negative = F.nll_loss(lp, labels), 1.4 * F.nll_loss(lp, labels) + 0.4 * lp.mean()
     assert losses == pytest.approx([hard.item()] * 3 + [negative.item()] * 7, rel=1e-6)
@@ -164,7 +167,7 @@ def test_negative_smoothing_begins_after_its_part_of_hard_labels(network, images
 def test_online_smoothing_aims_at_the_predictions_that_were_right(network, images, labels):
     loss_of = criterion("class_conditional:0.1", labels)
     for batch in torch.split(torch.arange(N), 25):
-        loss_of(network, images[batch], labels[batch])
+        loss_of(network(images[batch]), labels[batch], denominator=len(batch))
     loss_of.epoch_done()
     probs = log_probs(network, images).exp().detach()
     right = probs.argmax(-1) == labels
@@ -174,49 +177,69 @@ def test_online_smoothing_aims_at_the_predictions_that_were_right(network, image
             table[label] = probs[right & (labels == label)].mean(0)
     assert 0 < len({float(row.max()) for row in table} - {1 / K}) < K  # some classes had none that was right
     expected = 0.9 * F.nll_loss(probs.log(), labels) - 0.1 * (table[labels] * probs.log()).sum(-1).mean()
-    assert loss_of(network, images, labels)[0].item() == pytest.approx(expected.item(), rel=1e-6)
+    loss = loss_of(network(images), labels, denominator=N).value
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize(("text", "eps"), [("mixup:0.5", 0.0), ("uniform:0.1+mixup:0.5", 0.1)])
-def test_mixup_mixes_images_and_targets_alike(images, labels, text, eps):
-    seen = []
-
-    def network(mixed):
-        seen.append(mixed)
-        return mixed @ torch.randn(3, K, generator=torch.Generator().manual_seed(2))
-
-    loss_of = criterion(text, labels, seed=3)
-    shares = []
-    for _ in range(5):
-        loss, logits = loss_of(network, images, labels)
-        # the share and the partners, from what the network saw
-        rows = seen[-1].double()
-        x = images.double()
-        found = None
-        for partner in range(N):  # of the first row
-            if partner == 0:
-                continue
-            share = ((rows[0] - x[partner]) / (x[0] - x[partner])).numpy()
-            if np.ptp(share) < 1e-5:
-                found = float(share.mean())
-        assert found is not None
-        assert 0 <= found <= 1
-        shares.append(found)
-        partners = torch.cdist((rows - found * x) / (1 - found), x).argmin(-1)
-        assert sorted(partners.tolist()) == list(range(N))
-        one_hot = F.one_hot(labels, K).double()
-        target = found * one_hot + (1 - found) * one_hot[partners]
-        target = (1 - eps) * target + eps / K
-        expected = -(target * logits.double().log_softmax(-1)).sum(-1).mean()
-        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
-    assert np.std(shares) > 0.05
+TOKENS = (
+    "hard",
+    "uniform:0.1",
+    "others:0.1",
+    "unigram:0.1",
+    "class_conditional:0.3",
+    "generalised:-0.4:0",
+    "confidence_penalty:0.2",
+    "max_suppression:0.3",
+    "margin_smoothing:0.5:1",
+    "distillation:2:0.7",
+)
 
 
-def test_what_mixup_draws_depends_on_the_seed_alone(network, images, labels):
-    def losses(seed):
-        loss_of = criterion("mixup:1", labels, seed=seed)
-        return [loss_of(network, images, labels)[0].item() for _ in range(3)]
+@pytest.mark.parametrize("text", TOKENS)
+@pytest.mark.parametrize("rows", [1200, 0])
+def test_a_linear_layer_gives_what_its_logits_give(text, rows):
+    """In float64, over two steps and an epoch, with rows that do not count, in more than one chunk, or none."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(rows, 3, dtype=torch.float64, generator=generator)
+    labels = torch.randint(K, (rows,), generator=generator)
+    counted = torch.rand(rows, generator=generator) < 0.8
+    seen = torch.arange(K).repeat(3)
 
-    before = torch.get_rng_state()
-    assert losses(0) == losses(0) != losses(1)
-    assert torch.equal(torch.get_rng_state(), before)
+    def trained(linear: bool):
+        layer, teacher = (
+            [torch.randn(K, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(s)).requires_grad_(s == 1),
+             torch.randn(K, dtype=torch.float64, generator=torch.Generator().manual_seed(s))]
+            for s in (1, 2)
+        )  # fmt: skip
+        x = features.clone().requires_grad_()
+        loss_of, found = criterion(text, seen), []
+        for _ in range(2):
+            outputs = [LinearOutput(x, *each) for each in (layer, teacher)]
+            if not linear:
+                outputs = [F.linear(*output) for output in outputs]
+            target = labels if text.startswith("class") else labels.where(counted, -100)
+            loss, correct = loss_of(outputs[0], target, denominator=7, teacher=outputs[1])
+            loss.backward()
+            found += [loss.detach(), correct, layer[0].grad.clone(), x.grad.clone()]
+            loss_of.epoch_done()
+        return found
+
+    for ours, wanted in zip(trained(True), trained(False), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_distillation_is_that_of_the_measure(network, images, labels):
+    teacher = images @ torch.randn(3, K, generator=torch.Generator().manual_seed(4))
+    loss, _ = criterion("distillation:3:0.7", labels)(network(images), labels, denominator=N, teacher=teacher)
+    wanted = distillation_loss(network(images), teacher, labels, beta=0.7, temperature=3.0)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_only_online_smoothing_keeps_a_table_of_classes_by_classes(labels):
+    for text in TOKENS:
+        sizes = [
+            value.numel()
+            for value in vars(criterion(text, labels)).values()
+            if isinstance(value, torch.Tensor)
+        ]
+        assert max(sizes, default=0) == (K * K if text.startswith("class_conditional") else 0), text
