@@ -98,7 +98,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     """
     folders = [Path(folder), *map(Path, others)]
     target = report_folder(folders, None if out is None else Path(out))
-    studies = [(study, verdict(study)) for study in map(load_study, folders)]
+    studies = [(study, verdict(study)) for study in (load_study(one).without_diverged() for one in folders)]
     names = study_names([study for study, _ in studies])
     parts = [_part(name, study, found) for name, (study, found) in zip(names, studies, strict=True)]
     html = render(

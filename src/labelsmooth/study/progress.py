@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from labelsmooth.extras import needs_extra
-from labelsmooth.study.training import TrialResult
 
 
 class Progress:
@@ -50,18 +49,18 @@ class Progress:
         self._bar.close()
 
     def epoch_done(self) -> None:
+        """Move the bar by an epoch."""
         self._bar.update()
 
-    def trial_done(self, result: TrialResult) -> None:
+    def trial_done(self, words: str) -> None:
+        """Write a line of a finished trial."""
         if self._silent:
             return
         self._complete += 1
         left = self._trials - self._complete
         seconds_a_trial = (time.monotonic() - self._start) / (self._complete - self._at_start)
         self._bar.write(
-            f"trial {self._complete} of {self._trials}: "
-            f"{result.config.words}, "
-            f"test accuracy {result.metrics.test.accuracy:.2%}"
+            f"trial {self._complete} of {self._trials}: {words}"
             + (f", about {duration(left * seconds_a_trial)} left" if left else ""),
             file=sys.stderr,
         )
