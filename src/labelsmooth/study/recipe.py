@@ -87,7 +87,7 @@ class BaseRecipe(Settings):
             if self.objectives.count(objective) > 1:
                 raise InputError(f"the objectives must not name {objective} twice")
             if objective.needs_teacher:
-                raise InputError(f"{objective} needs a teacher, which student and temperatures plan")
+                raise InputError(f"the objectives must need no teacher, as students have, got {objective}")
         if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):
             raise InputError(
                 f"temperatures must name at least one value, and none twice, got {listed(self.temperatures)}"

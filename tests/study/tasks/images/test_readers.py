@@ -184,8 +184,8 @@ def test_val_beside_train_holds_the_validation_rows(tmp_path, grey):
     pixels = images[held_out][order].astype(float)
     line = np.polyfit(pixels.ravel(), shown.ravel(), 1)
     np.testing.assert_allclose(np.polyval(line, pixels), shown, atol=1e-4)
-    assert data.summary.train_rows == 64  # of 80 rows a fifth of every class is for the test
-    assert data.summary.test_rows == 16
+    assert data.summary.train_rows == 65  # of every 26 or 27 rows five are for the test
+    assert data.summary.test_rows == 15
     write_classes(tmp_path / "test", images[::30], labels[::30])
     assert load_data(f"folder:{tmp_path}").summary.train_rows == 80
     shutil.rmtree(tmp_path / "val")
