@@ -41,8 +41,8 @@ GEOMETRY = {  # a field of `Clusters`: what it is, and which way smoothing shoul
     "spread_in_span": ("within-class spread that the logits see", -1),
     "class_separation": ("class separation R²", 1),
     "nc1": ("NC1", -1),
-    "frame_error": ("distance of the class means from a regular simplex (NC2)", -1),
-    "triangle_error": ("distance of three classes from an equilateral triangle", -1),
+    "nc2": ("distance of the class means from a regular simplex (NC2)", -1),
+    "nc2_triangle": ("distance of three classes from an equilateral triangle", -1),
 }
 
 
@@ -146,7 +146,7 @@ def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Lin
 
 def geometry(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
     for field, (words, sign) in GEOMETRY.items():
-        if hard.trials[0].metrics.train_clusters.triangle_error is None and field == "triangle_error":
+        if hard.trials[0].metrics.train_clusters.nc2_triangle is None and field == "nc2_triangle":
             continue  # of two classes
         for rows in ("train", "validation"):
             name = f"{rows}_clusters.{field}"

@@ -29,12 +29,14 @@ import labelsmooth as ls
 from labelsmooth.bench.hardware import machine
 from labelsmooth.bench.timing import Call, interleaved, ratio
 from labelsmooth.cli.table import aligned
+from labelsmooth.objectives import Objective
 from labelsmooth.study import Recipe
-from labelsmooth.study.data import Data, load_data
-from labelsmooth.study.objectives import Objective
-from labelsmooth.study.placement import Placement, make_placement
-from labelsmooth.study.recipe import TrialConfig
-from labelsmooth.study.training import Training, new_network
+from labelsmooth.study.engines.placement import Placement
+from labelsmooth.study.engines.select import make_placement
+from labelsmooth.study.tasks.images import TASK
+from labelsmooth.study.tasks.images.data import Data, load_data
+from labelsmooth.study.training import Training
+from labelsmooth.study.trial import TrialConfig
 
 SIZES = (3, 9)
 EPS = (0.0, 0.05, 0.1)
@@ -45,7 +47,7 @@ class Stack:
     """Trials of one network that differ in their seeds and their ε."""
 
     def __init__(self, configs: list[TrialConfig], data: Data, placement: Placement) -> None:
-        networks = [new_network(config, data.summary).to(placement.device) for config in configs]
+        networks = [TASK.new_network(config, data.summary).to(placement.device) for config in configs]
         self.weights, _ = stack_module_state(networks)
         skeleton = copy.deepcopy(networks[0]).to("meta")
         self._forward = vmap(lambda weights, images: functional_call(skeleton, weights, (images,)))
@@ -54,9 +56,9 @@ class Stack:
         self._device = placement.device
         self._optimizer = torch.optim.SGD(
             list(self.weights.values()),
-            lr=configs[0].learning_rate,
-            momentum=configs[0].momentum,
-            weight_decay=configs[0].weight_decay,
+            lr=configs[0].settings.learning_rate,
+            momentum=configs[0].settings.momentum,
+            weight_decay=configs[0].settings.weight_decay,
             fused=True,
         )
 
@@ -85,10 +87,12 @@ class Alone:
     """The same trials, each by itself."""
 
     def __init__(self, configs: list[TrialConfig], data: Data, placement: Placement) -> None:
+        self._data = data
         self.trainings = [Training(config, data, None, placement) for config in configs]
 
     def step(self, batches: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [training.step(batch) for training, batch in zip(self.trainings, batches, strict=True)]
+        rows = [(self._data.train.images[batch], self._data.train.labels[batch]) for batch in batches]
+        return [training.step(batch)[:2] for training, batch in zip(self.trainings, rows, strict=True)]
 
 
 def plan(name: str, model: str, size: int) -> tuple[list[TrialConfig], Data, Tensor]:
@@ -123,7 +127,7 @@ def apart(configs: list[TrialConfig], data: Data, placement: Placement, steps: i
 
 def operations(config: TrialConfig, data: Data, batch: Tensor) -> int:
     """Floating-point operations of the products and convolutions of a step."""
-    network = new_network(config, data.summary)
+    network = TASK.new_network(config, data.summary)
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(network(data.train.images[batch]), data.train.labels[batch]).backward()
     return counter.get_total_flops()

@@ -42,10 +42,11 @@ from labelsmooth.bench.hardware import machine
 from labelsmooth.bench.timing import Call, interleaved, ratio
 from labelsmooth.cli.table import aligned
 from labelsmooth.study import Recipe, run_study
-from labelsmooth.study.data import Data, load_data
-from labelsmooth.study.placement import Placement
-from labelsmooth.study.recipe import TrialConfig
-from labelsmooth.study.training import Training, new_network, train_trial
+from labelsmooth.study.engines.placement import Placement
+from labelsmooth.study.tasks.images import TASK
+from labelsmooth.study.tasks.images.data import Data, load_data
+from labelsmooth.study.training import Training, train_trial
+from labelsmooth.study.trial import TrialConfig
 
 EPS = 0.1
 HEADER = ["work", "data, model", "rows/s", "plain rows/s", "ratio of throughputs (spread)"]
@@ -53,21 +54,21 @@ HEADER = ["work", "data, model", "rows/s", "plain rows/s", "ratio of throughputs
 
 def plain_loop(config: TrialConfig, data: Data, *, validate: bool) -> nn.Module:
     """The network of a trial on uniform smoothing, trained by hand."""
-    network = new_network(config, data.summary).to(memory_format=torch.contiguous_format)
+    network = TASK.new_network(config, data.summary).to(memory_format=torch.contiguous_format)
     images, labels = data.train.images, data.train.labels
     optimizer = torch.optim.SGD(
         network.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        lr=config.settings.learning_rate,
+        momentum=config.settings.momentum,
+        weight_decay=config.settings.weight_decay,
     )
-    steps = config.epochs * math.ceil(len(labels) / config.batch_size)
+    steps = config.settings.epochs * math.ceil(len(labels) / config.settings.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     generator = torch.Generator().manual_seed(config.seed)
     eps = 0.0 if config.objective == "hard" else EPS
-    for _ in range(config.epochs):
+    for _ in range(config.settings.epochs):
         network.train()
-        for batch in torch.randperm(len(labels), generator=generator).split(config.batch_size):
+        for batch in torch.randperm(len(labels), generator=generator).split(config.settings.batch_size):
             loss = F.cross_entropy(network(images[batch]), labels[batch], label_smoothing=eps)
             optimizer.zero_grad()
             loss.backward()
@@ -84,14 +85,14 @@ def plain_loop(config: TrialConfig, data: Data, *, validate: bool) -> nn.Module:
 
 def our_loop(config: TrialConfig, data: Data) -> nn.Module:
     training = Training(config, data, None, Placement())
-    for _ in range(config.epochs):
+    for _ in range(config.settings.epochs):
         training.epoch()
     return training.network
 
 
 def apart(config: TrialConfig, data: Data) -> float:
     """The largest difference of a validation logit after two epochs; raises where it is not rounding."""
-    config = replace(config, epochs=2)
+    config = replace(config, settings=replace(config.settings, epochs=2))
     networks = our_loop(config, data), plain_loop(config, data, validate=False)
     with torch.no_grad():
         ours, plain = (network.eval()(data.validation.images) for network in networks)

@@ -44,7 +44,7 @@ from labelsmooth.report.estimate import Estimate, estimate
 from labelsmooth.report.numbers import score_influences
 from labelsmooth.report.verdict import Arm, recommend, simultaneous_level
 from labelsmooth.study import Objective
-from labelsmooth.study.readers import read_source
+from labelsmooth.study.tasks.images.readers import read_source
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Singles: TypeAlias = npt.NDArray[np.float32]

@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from labelsmooth.study.models import Network, build_network
-from labelsmooth.study.readers.npz import read_npz
+from labelsmooth.study.archive import read_npz
+from labelsmooth.study.tasks.images.models import Network, build_network
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from labelsmooth.cli import main
 from labelsmooth.study import RECIPES, load_study
-from labelsmooth.study.readers.npz import read_npz
+from labelsmooth.study.archive import read_npz
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "checkpoint_features.py"
 CLASSES = ("n01440764", "n01443537", "n01484850")  # the names of ImageNet's first three

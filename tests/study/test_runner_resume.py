@@ -195,7 +195,7 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, capsys, a
     before = sorted(tmp_path.iterdir())
     assert main(["study", *arguments.split()]) == 2
     out, err = capsys.readouterr()
-    (sentence,) = (line for line in err.splitlines() if not line.startswith("study in"))
+    (sentence,) = (line for line in err.splitlines() if not line.startswith(("study in", "trial ")))
     assert sentence.startswith("labelsmooth: error: ")
     assert says in sentence
     assert out == ""

@@ -10,22 +10,25 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from trials import changed, new_network
 
 import labelsmooth.study.runner as runner
-import labelsmooth.study.store as store
+import labelsmooth.study.stored as stored
 from labelsmooth.errors import InputError
 from labelsmooth.measure import TemperatureScaling
-from labelsmooth.study import Recipe, load_study, run_study
-from labelsmooth.study.data import load_data
+from labelsmooth.study import ImageSettings, Recipe, load_study, run_study
 from labelsmooth.study.store import load_weights, lock_study
-from labelsmooth.study.training import TrialResult, batch_sizes, new_network, train_trial
+from labelsmooth.study.tasks.base import batch_sizes
+from labelsmooth.study.tasks.images.data import load_data
+from labelsmooth.study.training import run_trial, train_trial
+from labelsmooth.study.trial import Teacher, TrialResult
 from labelsmooth.theory import optimal_gap
 
 TINY = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), seeds=1, epochs=2)
@@ -54,7 +57,7 @@ def copied(finished, tmp_path) -> Path:
 
 def train(data, **changes) -> TrialResult:
     """The first trial of the tiny recipe, with some of its settings changed."""
-    config = replace(TINY.trials(data.summary.sha256)[0], **changes)
+    config = changed(TINY.trials(data.summary.sha256)[0], **changes)
     return train_trial(config, data, lambda: None)
 
 
@@ -89,7 +92,8 @@ def same(one: TrialResult, other: TrialResult) -> bool:
         ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, got nan"),
         ({"momentum": 1.0}, "momentum must lie in [0, 1), got 1"),
-        ({"optimizer": "adam"}, "optimizer must be one of sgd, nesterov, got 'adam'"),
+        ({"optimizer": "adam"}, "optimizer must be one of sgd, nesterov, adamw, got 'adam'"),
+        ({"warm_up": 1.0}, "warm_up must lie in [0, 1), got 1"),
         ({"optimizer": "nesterov", "momentum": 0.0}, "must have a momentum above 0, got 0"),
         ({"schedule": "step"}, "schedule must be one of cosine, linear, steps, got 'step'"),
         ({"clip": -1.0}, "clip must be at least 0 and finite, got -1"),
@@ -132,11 +136,40 @@ def test_the_plan_is_every_eps_with_every_seed():
 
 def test_any_other_setting_is_another_trial():
     trial = TINY.trials("some data")[0]
-    for field in fields(trial):
-        value = getattr(trial, field.name)
-        change = {str: "!", tuple: (0.5,)}.get(type(value), 1e-9)
-        other = replace(trial, **{field.name: value + change})
-        assert other.id != trial.id, field.name
+    assert (
+        replace(trial, teacher=Teacher(id="a", objective="hard"), objective="distillation:1:1").id != trial.id
+    )
+    others = {
+        "optimizer": "adamw", "precision": "bf16", "schedule": "linear", "drops": (0.3,), "information": 1,
+    }  # fmt: skip
+    for part in (trial, trial.settings):
+        for field in fields(part):
+            if field.name not in ("settings", "teacher"):
+                value = getattr(part, field.name)
+                changes = {
+                    field.name: others.get(
+                        field.name,
+                        value
+                        if isinstance(value, tuple)
+                        else value + {str: "!", int: 1}.get(type(value), 1e-9),
+                    )
+                }
+                if field.name == "information":
+                    changes["shift"] = 1
+                assert changed(trial, **changes).id != trial.id, field.name
+
+
+def test_a_setting_that_has_its_default_is_not_in_the_name():
+    """So that one which is added later leaves the names of stored trials alone."""
+    trial = TINY.trials("some data")[0]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Later(ImageSettings):
+        another: float = 3.0
+
+    later = replace(trial, settings=Later(**vars(trial.settings)))
+    assert later.id == trial.id
+    assert replace(later, settings=replace(later.settings, another=4.0)).id != trial.id
 
 
 def test_more_eps_or_seeds_keep_the_trials():
@@ -230,32 +263,70 @@ def test_what_a_trial_measures(data):
 def test_a_trial_trains_as_the_formulas_of_sgd_say(data, changes):
     """In float64 and in torch's own layout of weights, with a last batch of another size."""
     result = train(data, learning_rate=0.02, **changes)
-    config = result.config
-    assert len(data.train.labels) % config.batch_size
+    config, settings = result.config, result.config.settings
+    assert len(data.train.labels) % config.settings.batch_size
     network = new_network(config, data.summary).double().to(memory_format=torch.contiguous_format)
     images, labels = data.train.images.double(), data.train.labels
     velocity = [torch.zeros_like(weight) for weight in network.parameters()]
     generator = torch.Generator().manual_seed(config.seed)
     batches = [
         batch
-        for _ in range(config.epochs)
-        for batch in torch.randperm(len(labels), generator=generator).split(config.batch_size)
+        for _ in range(config.settings.epochs)
+        for batch in torch.randperm(len(labels), generator=generator).split(config.settings.batch_size)
     ]
     for step, batch in enumerate(batches):
         done = step / len(batches)
         rate = 0.02 * (1 + math.cos(math.pi * done)) / 2
-        if config.schedule == "steps":
-            rate = 0.02 * 0.1 ** sum(step >= round(part * len(batches)) for part in config.drops)
+        if settings.schedule == "steps":
+            rate = 0.02 * 0.1 ** sum(step >= round(part * len(batches)) for part in settings.drops)
         eps = 0.1 if config.objective == "uniform:0.1" else 0.0
         loss = nn.functional.cross_entropy(network(images[batch]), labels[batch], label_smoothing=eps)
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         with torch.no_grad():
             for weight, gradient, v in zip(network.parameters(), gradients, velocity, strict=True):
-                slope = gradient + config.weight_decay * weight
-                v.mul_(config.momentum).add_(slope)
-                weight -= rate * (slope + config.momentum * v if config.optimizer == "nesterov" else v)
+                slope = gradient + settings.weight_decay * weight
+                v.mul_(settings.momentum).add_(slope)
+                weight -= rate * (slope + settings.momentum * v if settings.optimizer == "nesterov" else v)
     for name, expected in network.state_dict().items():
         assert np.allclose(result.weights[name], expected.numpy(), atol=2e-5), name
+
+
+def test_a_trial_trains_as_adamw_with_a_warm_up(data):
+    """Decoupled weight decay, betas of 0.9 and 0.999, and a rate that rises before it falls, in float64."""
+    result = train(
+        data, model="linear", optimizer="adamw", learning_rate=0.01, weight_decay=0.1, warm_up=0.25, epochs=3
+    )
+    config = result.config
+    network = new_network(config, data.summary).double()
+    images, labels = data.train.images.double(), data.train.labels
+    weights = list(network.parameters())
+    first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    generator = torch.Generator().manual_seed(config.seed)
+    batches = [b for _ in range(3) for b in torch.randperm(len(labels), generator=generator).split(128)]
+    steps, warm_up = len(batches), round(0.25 * len(batches))
+    for step, batch in enumerate(batches):
+        fallen = (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up))) / 2
+        rate = 0.01 * ((step + 1) / (warm_up + 1) if step < warm_up else fallen)
+        loss = nn.functional.cross_entropy(network(images[batch]), labels[batch])
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for weight, gradient, m, v in zip(weights, gradients, first, second, strict=True):
+                m.mul_(0.9).add_(0.1 * gradient)
+                v.mul_(0.999).add_(0.001 * gradient**2)
+                weight.mul_(1 - rate * 0.1)
+                weight -= (
+                    rate * (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+                )
+    for name, expected in network.state_dict().items():
+        np.testing.assert_allclose(result.weights[name], expected.numpy(), atol=2e-4)
+
+
+def test_settings_that_mean_nothing_are_in_no_name():
+    def ids(**changes) -> set[str]:
+        return {trial.id for trial in replace(TINY, **changes).trials("")}
+
+    assert ids(optimizer="adamw") == ids(optimizer="adamw", momentum=0.5)
+    assert ids() != ids(momentum=0.5)
 
 
 def test_a_trial_leaves_the_settings_of_torch_as_they_were(data):
@@ -325,14 +396,14 @@ def test_complete_trials_are_not_trained_again(copied, monkeypatch):
         raise AssertionError("a complete trial was trained")
 
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "train_trial", refuse)
+        patched.setattr(runner, "run_trial", refuse)
         assert len(run_study(TINY, copied).trials) == 2
     assert states(copied) == before
     assert (copied / "results.jsonl").read_bytes() == results
 
     trained = []
     monkeypatch.setattr(
-        runner, "train_trial", lambda c, *rest: trained.append(c.objective) or train_trial(c, *rest)
+        runner, "run_trial", lambda c, *rest: trained.append(c.objective) or train_trial(c, *rest)
     )
     study = run_study(replace(TINY, eps=(0.0, 0.05, 0.1)), copied)
     assert trained == ["uniform:0.05"]
@@ -383,7 +454,7 @@ def test_what_a_kill_left_half_written_is_removed(copied):
 
 def test_a_stop_at_any_write_leaves_a_study_that_resumes(finished, data, tmp_path, monkeypatch):
     trained = {config: train_trial(config, data, lambda: None) for config in TINY.trials(data.summary.sha256)}
-    monkeypatch.setattr(runner, "train_trial", lambda config, *_: trained[config])
+    monkeypatch.setattr(runner, "run_trial", lambda config, *_: trained[config])
     fsync, writes = os.fsync, iter(())
 
     def stopping(descriptor):
@@ -462,7 +533,7 @@ def test_a_bug_in_a_reader_is_no_damage(copied, monkeypatch, read):
     def bug(_):
         raise KeyError("bug")
 
-    monkeypatch.setattr(store, "undefined", bug)
+    monkeypatch.setattr(stored, "undefined", bug)
     with pytest.raises(KeyError, match="bug"):
         read(copied)
 
@@ -585,7 +656,6 @@ def test_a_folder_that_holds_no_study(tmp_path, content):
         (lambda names: [names[0], ".."], "'..' is not the name of one trial"),
         (lambda names: [names[0], ""], "'' is not the name of one trial"),
         (lambda names: [names[0], names[0]], "is not the name of one trial"),
-        (lambda names: names[::-1], "config.json is not that of its place in the plan"),
     ],
 )
 def test_a_plan_that_was_changed_by_hand(copied, plan, says):
@@ -636,3 +706,49 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(tmp_path, capsys):
     assert "left" in lines[1]
     assert lines[2].startswith("trial 2 of 2: cnn on uniform:0.1, seed 0, test accuracy ")
     assert len(lines) == 3
+
+
+# trials that diverge
+
+
+def test_a_trial_that_diverges_is_told_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    """Students of a teacher that diverged are not trained, and the arm is left out of the report."""
+    from labelsmooth.report import write_report
+
+    def run(config, *rest):
+        if config.objective == "uniform:0.1" and config.seed == 1:
+            config = changed(config, learning_rate=1e9)
+        outcome = run_trial(config, *rest)
+        return replace(outcome, config=changed(outcome.config, learning_rate=0.1))
+
+    monkeypatch.setattr(runner, "run_trial", run)
+    recipe = replace(TINY, eps=(0.0, 0.1), also=("unigram:0.1",), seeds=2, epochs=1, student="linear")
+    recipe = replace(recipe, temperatures=(2.0,))
+    study = run_study(recipe, tmp_path)
+    gone = [trial.config for trial in study.diverged]
+    assert [(c.model, c.arm, c.seed) for c in gone if c.teacher is None] == [
+        ("cnn", "uniform:0.1", 1),
+        ("linear", "uniform:0.1", 1),
+    ]
+    assert [(c.arm, c.seed) for c in gone if c.teacher] == [("uniform:0.1", 1)]
+    assert len(study.trials) + len(gone) == len(study.plan) == 18
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert ["diverged" in line for line in lines] == [line["trial"] in {c.id for c in gone} for line in lines]
+    (teacher, *_, student) = [line["diverged"] for line in lines if "diverged" in line]
+    assert "broke down in epoch 1" in teacher
+    assert student.startswith("its teacher diverged: the training of cnn on uniform:0.1, seed 1 broke down")
+    assert "cnn on uniform:0.1, seed 1, diverged: the training of" in capsys.readouterr().err
+    assert run_study(recipe, tmp_path).diverged == study.diverged  # they are not trained again
+
+    kept = study.without_diverged()
+    assert list(kept.arms()) == ["hard", "unigram:0.1"]
+    assert len(kept.trials) == len(kept.plan) == 12
+    assert "smoothed ε = 0.1 (diverged)" in write_report(tmp_path).path.read_text()
+
+
+def test_without_a_hard_arm_there_is_nothing_to_report(tmp_path):
+    study = run_study(replace(TINY, learning_rate=1e9), tmp_path)
+    with pytest.raises(
+        InputError, match="has no hard arm to compare with, as a trial of it diverged: the tr"
+    ):
+        study.without_diverged()

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from trials import new_network
 
 from labelsmooth.measure import equivalent_smoothing, mutual_information, teacher_agreement
 from labelsmooth.report.students import students
 from labelsmooth.study import Recipe, load_study, run_study
-from labelsmooth.study.augment import augmented
-from labelsmooth.study.data import load_data
 from labelsmooth.study.store import load_weights
-from labelsmooth.study.training import TrainedNetwork, new_network, train_trial
+from labelsmooth.study.tasks.images.augment import augmented
+from labelsmooth.study.tasks.images.data import load_data
+from labelsmooth.study.training import load_network, train_trial
+from labelsmooth.study.trial import TrainedNetwork
 
 RECIPE = Recipe(
     data="digits",
@@ -41,18 +43,21 @@ def data():
 
 
 def test_the_plan_has_every_teacher_every_student_alone_and_every_pair(study):
-    planned = [(t.model, t.objective, t.taught_by, t.temperature, t.beta, t.seed) for t in RECIPE.trials("")]
+    planned = [(t.model, t.objective, t.teacher and t.teacher.objective, t.seed) for t in RECIPE.trials("")]
     arms = [("hard", 0), ("hard", 1), ("uniform:0.1", 0), ("uniform:0.1", 1)]
     assert planned == [
-        *(("mlp800", arm, "", 0.0, 0.0, seed) for arm, seed in arms),
-        *(("cnn", arm, "", 0.0, 0.0, seed) for arm, seed in arms),
-        *(("cnn", "hard", arm, t, 0.7, seed) for t in (1.0, 3.0) for arm, seed in arms),
+        *(("mlp800", arm, None, seed) for arm, seed in arms),
+        *(("cnn", arm, None, seed) for arm, seed in arms),
+        *(("cnn", f"distillation:{t}:0.7", arm, seed) for t in (1, 3) for arm, seed in arms),
     ]
     assert len({trial.id for trial in RECIPE.trials("")}) == 16
     taught = [trial for trial in RECIPE.trials("") if trial.teacher]
     assert taught[0].id.startswith("hard-student-T1-seed0-")
     by_id = {trial.id: trial for trial in RECIPE.trials("")}
-    assert all(by_id[t.teacher].objective == t.taught_by and by_id[t.teacher].seed == t.seed for t in taught)
+    assert all(
+        by_id[t.teacher.id].objective == t.teacher.objective and by_id[t.teacher.id].seed == t.seed
+        for t in taught
+    )
     # the student of its own kind is already there without a teacher
     same = replace(RECIPE, student="mlp800").trials("")
     assert len(same) == 12
@@ -61,7 +66,9 @@ def test_the_plan_has_every_teacher_every_student_alone_and_every_pair(study):
 
     shifted = replace(RECIPE, shift=2, flip=0.5, crop=6, information=3)
     plain = replace(shifted, plain_student=True)
-    assert {(t.model, t.shift, t.flip, t.crop, t.information) for t in plain.trials("")} == {
+    assert {
+        (t.model, s.shift, s.flip, s.crop, s.information) for t in plain.trials("") for s in [t.settings]
+    } == {
         ("mlp800", 2, 0.5, 6, 3),
         ("cnn", 0, 0.0, 6, 0),
     }
@@ -78,16 +85,16 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
     recipe = replace(RECIPE, model="linear", student="linear", shift=1, plain_student=True, epochs=1)
     study = run_study(recipe, tmp_path)
     for arms, shift, taught in (
-        (study.arms(), 1, ""),
-        (study.students_alone(), 0, ""),
+        (study.arms(), 1, None),
+        (study.students_alone(), 0, None),
         (study.students(3.0), 0, "hard"),
     ):
         assert {name: [t.config.seed for t in trials] for name, trials in arms.items()} == {
             "hard": [0, 1],
             "uniform:0.1": [0, 1],
         }
-        assert {t.config.shift for trials in arms.values() for t in trials} == {shift}
-        assert [t.config.taught_by for t in arms["hard"]] == [taught] * 2
+        assert {t.config.settings.shift for trials in arms.values() for t in trials} == {shift}
+        assert [t.config.teacher and t.config.teacher.objective for t in arms["hard"]] == [taught] * 2
     assert study.students(2.0) == {}
     assert replace(study, recipe=replace(recipe, student=None), plan=study.plan[:4]).students(1.0) == {}
     found = students(study)
@@ -106,7 +113,7 @@ def test_students_come_after_an_interruption_as_without_one(study, data, tmp_pat
 
 def test_what_a_student_is_measured_by(study, data):
     student = study.students(3.0)["uniform:0.1"][1]
-    (teacher,) = (t for t in study.trials if t.config.id == student.config.teacher)
+    (teacher,) = (t for t in study.trials if t.config.id == student.config.teacher.id)
     found = student.metrics.distilled
     t, s = (torch.from_numpy(trial.arrays.test_logits) for trial in (teacher, student))
     agreement = teacher_agreement(s, t, 3.0)
@@ -115,9 +122,8 @@ def test_what_a_student_is_measured_by(study, data):
     assert found.kl == pytest.approx(
         float(F.kl_div(log_p[1], log_p[0], reduction="batchmean", log_target=True))
     )
-    network = TrainedNetwork(config=teacher.config, weights=load_weights(study.folder, teacher.config)).load(
-        data.summary
-    )
+    weights = load_weights(study.folder, teacher.config)
+    network = load_network(TrainedNetwork(config=teacher.config, weights=weights), data.summary)
     assert not network.training
     with torch.no_grad():
         logits = network(data.train.images)
@@ -132,12 +138,14 @@ def test_a_student_trains_on_the_loss_of_its_teacher(data):
     recipe = replace(RECIPE, seeds=1, epochs=1, momentum=0.0, weight_decay=0.0, batch_size=500)
     trials = recipe.trials(data.summary.sha256)
     teacher_trial = trials[0]
-    student = next(t for t in trials if t.teacher == teacher_trial.id and t.temperature == 3.0)
+    student = next(
+        t for t in trials if t.teacher and t.teacher.id == teacher_trial.id and t.temperature == 3.0
+    )
     taught = train_trial(teacher_trial, data, lambda: None)
     teacher = TrainedNetwork(config=teacher_trial, weights=taught.weights)
     result = train_trial(student, data, lambda: None, teacher)
 
-    network, guide = new_network(student, data.summary), teacher.load(data.summary)
+    network, guide = new_network(student, data.summary), load_network(teacher, data.summary)
     rows = len(data.train.labels)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(student.seed))
     batches = torch.split(order, 500)
@@ -160,7 +168,7 @@ def test_a_student_trains_on_the_loss_of_its_teacher(data):
 def test_weights_of_another_model_are_refused(data):
     trial = RECIPE.trials(data.summary.sha256)[0]
     with pytest.raises(ValueError, match="the weights of hard-seed0-.* are not those of the model mlp800"):
-        TrainedNetwork(config=trial, weights={}).load(data.summary)
+        load_network(TrainedNetwork(config=trial, weights={}), data.summary)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +184,7 @@ def test_weights_of_another_model_are_refused(data):
         ({"also": ("uniform:0.1",)}, "the objectives must not name uniform:0.1 twice"),
         ({"also": ("mixup:1", "hard+mixup:1")}, "must not name mixup:1 twice"),
         ({"also": ("nothing",)}, "an objective must be one of hard"),
+        ({"also": ("distillation:2",)}, "the objectives must need no teacher, as students have, got dist"),
         ({"information": 2}, "information 2 must come with a shift, a crop, or a flip below 1, got none"),
         ({"information": 2, "flip": 1.0}, "information 2 must come with a shift, a crop, or a flip below 1"),
         ({"information": -1}, "information must be a whole number of at least 0, got -1"),
@@ -206,13 +215,13 @@ def test_information_of_the_trained_network(data):
     recipe = replace(RECIPE, student=None, model="cnn", shift=1, information=1)
     trial = recipe.trials(data.summary.sha256)[0]
     result = train_trial(trial, data, lambda: None)
-    network = TrainedNetwork(config=trial, weights=result.weights).load(data.summary)
+    network = load_network(TrainedNetwork(config=trial, weights=result.weights), data.summary)
     chance = torch.Generator().manual_seed(2**30 + trial.seed)
     labels = data.train.labels
     chosen = torch.cat([(labels == c).nonzero().squeeze(1)[:300] for c in (0, 1)])
     with torch.no_grad():
         values = [
-            network(augmented(data.train.images[chosen], trial, data, chance))[:, :2]
+            network(augmented(data.train.images[chosen], trial.settings, data.zero, chance))[:, :2]
             .diff(dim=1)
             .squeeze(1)
             .neg()

@@ -1,7 +1,9 @@
 """The command `labelsmooth`: its subcommands, and what it says when something is wrong.
 
 A subcommand is a module of this package with `HELP` (one line), `DESCRIPTION` (a paragraph), `Options` (a
-frozen dataclass, see `options`) and `run(options)`. Only the module of the command in use is imported.
+frozen dataclass, see `options`) and `run(options)`; one of several kinds has `KINDS`, their names, and
+`options_of(kind)`, which gives the dataclass and the paragraph, in place of the second and third. Only the
+module of the command in use is imported.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # ± and ε in a terminal without them are no reason to fail
             stream.reconfigure(errors="replace")
     try:
-        module, namespace = _parse(arguments)
-        module.run(from_namespace(module.Options, namespace))
+        namespace = _parse(arguments)
+        namespace.module.run(from_namespace(namespace.options, namespace))
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a closed pipe can still be told from an error
     except KeyboardInterrupt:
@@ -58,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
-    """The module of the command, and its arguments."""
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse the arguments; the result also holds the command's `module` and its dataclass of `options`."""
     command = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if command is not None and command not in COMMANDS:
         raise InputError(f"there is no command {command!r}{_nearest(command, COMMANDS)}")
@@ -73,19 +75,30 @@ def _parse(arguments: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS if command is None else [command]:
         module = import_module(f"labelsmooth.cli.{name}")
-        subparser = commands.add_parser(
-            name, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False
+        kind = _take_kind(arguments, module) if name == command else None
+        options, description = (
+            module.options_of(kind) if hasattr(module, "KINDS") else (module.Options, module.DESCRIPTION)
         )
-        subparser.set_defaults(module=module)
-        add_options(subparser, module.Options)
+        subparser = commands.add_parser(name, help=module.HELP, description=description, allow_abbrev=False)
+        subparser.set_defaults(module=module, options=options)
+        add_options(subparser, options)
         if name == command:
-            named = [flag(option) for option in fields(module.Options) if not is_positional(option)]
+            named = [flag(option) for option in fields(options) if not is_positional(option)]
             _check_option_names(arguments, {"--help", *named})
     if not arguments:
         parser.print_help()
         raise SystemExit(0)
-    namespace = parser.parse_args(arguments)
-    return namespace.module, namespace
+    return parser.parse_args(arguments)
+
+
+def _take_kind(arguments: list[str], module: ModuleType) -> str | None:
+    """Take the second argument of a command of several kinds out of the list, where it is one of them."""
+    kinds = getattr(module, "KINDS", ())
+    if not kinds or len(arguments) < 2 or arguments[1].startswith("-"):
+        return None
+    if arguments[1] not in kinds:
+        raise InputError(f"{arguments[0]} knows no {arguments[1]!r}{_nearest(arguments[1], kinds)}")
+    return arguments.pop(1)
 
 
 def _check_option_names(arguments: list[str], known: set[str]) -> None:

@@ -63,7 +63,8 @@ def run(options: Options) -> None:
         print(report.text)
         print(report.path)
         return
-    studies = [(study, verdict(study)) for study in map(load_study, options.folders)]
+    stored = [load_study(folder).without_diverged() for folder in options.folders]
+    studies = [(study, verdict(study)) for study in stored]
     table = scores_table(studies, options.table)
     if options.out is None:
         print(table, end="")

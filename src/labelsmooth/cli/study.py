@@ -1,44 +1,36 @@
-"""`labelsmooth study`: train with and without smoothing on real images and write a report."""
+"""`labelsmooth study [TASK]`: train with and without smoothing, measure both and write a report."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, make_dataclass
 from importlib import import_module
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 from labelsmooth.cli.options import flag
 from labelsmooth.cli.table import aligned
 from labelsmooth.extras import needs_extra
 from labelsmooth.progress import duration
 from labelsmooth.report import write_report
-from labelsmooth.study import RECIPES, Plan, Recipe, plan_study, run_study
-from labelsmooth.study.placement import is_first_process, make_placement
-from labelsmooth.study.recipe import setting_words
-from labelsmooth.study.runner import ENGINES
+from labelsmooth.study import Plan, plan_study, run_study
+from labelsmooth.study.engines import ENGINES
+from labelsmooth.study.engines.placement import is_first_process
+from labelsmooth.study.settings import setting_words
 from labelsmooth.study.store import check_folder, has_trial
-from labelsmooth.study.timing import trials_at_a_time
+from labelsmooth.study.tasks import TASKS, find_task
 from labelsmooth.study.tracking import TRACKERS
 
-HELP = "train with and without label smoothing on real images, measure both and write a report"
-DESCRIPTION = (
-    "Train a network on real images with several amounts of label smoothing, from the same initial weights "
-    "and over several seeds, measure accuracy, calibration and the last layer of each, and write one HTML "
-    "report. Run the same command again to go on with a study that was interrupted."
-)
+HELP = "train with and without label smoothing, measure both and write a report"
+KINDS = TASKS  # `labelsmooth study TASK`; images without one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Recipe):
-    """The recipe, where its study goes, and how much of it is trained at a time."""
+class _RunOptions:
+    """Where a study goes, and how much of it is trained at a time."""
 
-    recipe: str | None = field(
-        default=None,
-        metadata={
-            "help": "settings of an experiment of the literature, in place of the defaults",
-            "presets": RECIPES,
-        },
-    )
     dry_run: bool = field(
         default=False, metadata={"help": "say what would be trained and about how long it takes, and stop"}
     )
@@ -78,14 +70,38 @@ class Options(Recipe):
     )
 
 
-def run(options: Options) -> None:
-    recipe = Recipe(**{setting.name: getattr(options, setting.name) for setting in fields(Recipe)})
+def options_of(name: str | None) -> tuple[type[Any], str]:
+    """Make the options of a study of a task, which are the settings of its recipe and those of the run.
+
+    Returns:
+        The options as a dataclass, and what the task's studies are in a paragraph.
+    """
+    task = find_task(name or "images")
+    presets = field(
+        default=None,
+        metadata={
+            "help": "settings of an experiment of the literature, in place of the defaults",
+            "presets": task.recipes,
+        },
+    )
+    options = make_dataclass(
+        "Options",
+        [("recipe", str | None, presets)] if task.recipes else [],
+        bases=(_RunOptions, task.recipe),
+        frozen=True,
+        kw_only=True,
+    )
+    return options, task.description
+
+
+def run(options: Any) -> None:
+    kind = find_task(options.task).recipe
+    recipe = kind(**{setting.name: getattr(options, setting.name) for setting in fields(kind)})
     sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
     if options.dry_run:
-        jobs = trials_at_a_time(options.jobs, make_placement(recipe.precision))
-        plan = plan_study(recipe)
+        plan = plan_study(recipe, options.jobs)
         if is_first_process():
-            print(_shown(plan, options.out, jobs))
+            print(_shown(plan, options.out))
         return
     with needs_extra("study"):  # now, and not after the training
         for package in ("jinja2", "scipy", "tqdm"):
@@ -112,26 +128,29 @@ def run(options: Options) -> None:
     print(report.path)
 
 
-def _shown(plan: Plan, out: Path, jobs: int) -> str:
-    """The plan as lines: every setting as its option, then what follows from them."""
-    data = plan.data
-    check_folder(out, plan.recipe, data)
+def _shown(plan: Plan, out: Path) -> str:
+    """Write the plan as lines: every setting as its option, then what follows from them."""
+    task = find_task(plan.recipe.task)
+    check_folder(out, plan.recipe, plan.data)
     left = [config.id for config in plan.trials if not has_trial(out, config)]
-    lines = [[flag(setting), setting_words(getattr(plan.recipe, setting.name))] for setting in fields(Recipe)]
+    lines = [
+        [flag(setting), setting_words(getattr(plan.recipe, setting.name))] for setting in fields(plan.recipe)
+    ]
     lines += [
-        [
-            "rows",
-            f"{data.train_rows:,} training, {data.validation_rows:,} validation, {data.test_rows:,} test",
-        ],
-        ["", f"of shape {data.shape} and {len(data.class_names)} classes"],
+        *([name, words] for name, words in zip(_once("rows"), task.data_words(plan.data), strict=False)),
         *(["parameters", f"{number:,} of {model}"] for model, number in plan.parameters.items()),
         ["trials", f"{len(plan.trials)}, {len(plan.trials) - len(left)} of them complete in {out}"],
         *(["steps", f"{number:,} a trial of {model}"] for model, number in plan.steps.items()),
         [
             "time",
             f"about {duration(sum(plan.seconds.values()) / len(plan.trials))} a trial and "
-            f"{duration(sum(plan.seconds[name] for name in left) / jobs)} for those left, {jobs} at a time, "
-            "by a few steps on this machine",
+            f"{duration(sum(plan.seconds[name] for name in left) / plan.at_a_time)} for those left, "
+            f"{plan.at_a_time} at a time, by a few steps on this machine",
         ],
     ]
     return aligned(lines)
+
+
+def _once(name: str) -> Iterator[str]:
+    """Give a name for the first of several lines, and none for the others."""
+    return chain([name], repeat(""))

@@ -13,7 +13,7 @@ from labelsmooth.measure import Calibration, PlaneProjection, PNorm, Selective, 
 from labelsmooth.report.estimate import PERCENT
 from labelsmooth.report.verdict import SCORES, Repair, Verdict
 from labelsmooth.study import Study, Trial
-from labelsmooth.study.measuring import INFORMATION_ROWS
+from labelsmooth.study.tasks.images.information import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
 
 Part: TypeAlias = Literal["train", "validation"]
@@ -53,7 +53,7 @@ def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
     if has_plane(study):
         made.append(projection(study))
     made += [gap(study), curves(study)]
-    if study.recipe.information:
+    if getattr(study.trials[0].metrics.curves, "information", ()):  # a curve of images alone
         made.append(information(study))
     if study.recipe.student is not None:
         made.append(distillation(study))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from labelsmooth.report.words import listed
-from labelsmooth.study import Recipe, Study, Trial
-from labelsmooth.study.models import PARTLY_DECAYED
-from labelsmooth.study.recipe import setting_words
+from labelsmooth.study import Objective, Study, Trial
+from labelsmooth.study.settings import setting_words
 from labelsmooth.study.store import GROWING
+from labelsmooth.study.tasks import find_task
+from labelsmooth.study.tasks.images.models import PARTLY_DECAYED
 
 # Settings that tell no studies apart: the first are named anyway, the others mean nothing without another.
 _NAMELESS = ("model", "data", "drops", "temperatures", "beta", "plain_student")
@@ -19,9 +20,11 @@ _FIXED = "the initial weights, the order of the batches and all else that is lef
 def study_names(studies: Sequence[Study]) -> list[str]:
     """Each study in a few words: the model and the data, and as many settings as tell it from the others."""
     names = [f"{study.recipe.model} on {study.recipe.data}" for study in studies]
-    settings = [setting.name for setting in fields(Recipe) if setting.name not in _NAMELESS]
-    for setting in sorted(settings, key=GROWING.__contains__):  # what may grow says least of a study
-        values = [setting_words(getattr(study.recipe, setting)) for study in studies]
+    settings = [f.name for study in studies for f in fields(study.recipe) if f.name not in _NAMELESS]
+    for setting in sorted(
+        dict.fromkeys(settings), key=GROWING.__contains__
+    ):  # what may grow says least of a study
+        values = [setting_words(getattr(study.recipe, setting, None)) for study in studies]
         words = [
             f"{name}, {setting.replace('_', ' ')} {value}" for name, value in zip(names, values, strict=True)
         ]
@@ -40,12 +43,13 @@ def facts(study: Study) -> dict[str, str]:
     recipe, data = study.recipe, study.data
     found = {
         "Data": f"{recipe.data}: {_rows(study)}, {len(data.class_names)} classes",
-        "Label noise": _noise(study),
         "Model": recipe.model,
-        "Inputs": f"standardised {_scaling(study)}",
+        **{name: words for name, (words, _) in _rows_prepared(study).items()},
         "Training": _training(study),
-        "Images": f"in training, at random: {_images(study)}" if _images(study) else "",
-        "Arms": "; ".join(objective.name for objective in recipe.objectives),
+        "Arms": "; ".join(
+            [objective.name for objective in recipe.objectives]
+            + [f"{Objective.parse(arm).name} (diverged)" for arm in study.diverged_arms]
+        ),
         "Students": _students(study),
         "Seeds": f"{_seeds(study)}, which {_fix(study)} {_FIXED}",
         "Versions": f"labelsmooth {_versions(study)}",
@@ -61,16 +65,17 @@ def paragraph(study: Study) -> str:
     arms = listed([objective.phrase for objective in recipe.objectives])
     uniform = any(objective.eps for objective in recipe.objectives)
     candidates = len(recipe.objectives) - 1
-    noise, images, taught = _noise(study), _images(study), _students(study)
+    taught = _students(study)
     sentences = [
         f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {len(data.class_names)} classes; "
         f"SHA-256 of the rows {data.sha256[:16]}…) with {arms}.",
         "The target of label smoothing is (1−ε)·onehot + ε/K over all K classes." if uniform else "",
-        f"The training labels had {noise}." if noise else "",
-        f"Inputs were standardised {_scaling(study)}.",
+        *(sentence for _, sentence in _rows_prepared(study).values()),
         f"Training took {_training(study)}.",
-        f"In training, images were at random {images}." if images else "",
         f"Students were {taught}." if taught else "",
+        f"{_diverged(study)} diverged, and {'are' if len(study.diverged_arms) > 1 else 'is'} left out."
+        if study.diverged_arms
+        else "",
         f"Every arm was trained with the {_seeds(study)}, which {_fix(study)} {_FIXED}, so that the arms are "
         "paired by seed.",
         "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
@@ -90,16 +95,20 @@ def paragraph(study: Study) -> str:
     return " ".join(filter(None, sentences))
 
 
+def _rows_prepared(study: Study) -> dict[str, tuple[str, str]]:
+    return find_task(study.recipe.task).methods(study.recipe, study.data)
+
+
+def _diverged(study: Study) -> str:
+    names = listed([Objective.parse(arm).name for arm in study.diverged_arms])
+    return f"The training of {names}"
+
+
 def _rows(study: Study) -> str:
     data = study.data
     return (
         f"{data.train_rows:,} training, {data.validation_rows:,} validation and {data.test_rows:,} test rows"
     )
-
-
-def _scaling(study: Study) -> str:
-    part = "channel" if len(study.data.shape) == 3 else "column"
-    return f"{part} by {part} with the mean and the standard deviation of the training rows"
 
 
 def _training(study: Study) -> str:
@@ -109,35 +118,21 @@ def _training(study: Study) -> str:
         if recipe.schedule == "steps"
         else f"to 0 as a {'line' if recipe.schedule == 'linear' else 'half cosine'}"
     )
+    adamw = recipe.optimizer == "adamw"
     nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
+    momentum = "betas 0.9 and 0.999" if adamw else f"{nesterov}momentum {recipe.momentum:g}"
+    rises = (
+        f"rising in a line over the first {recipe.warm_up:g} of the steps and then " if recipe.warm_up else ""
+    )
     clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
     precision = f", in the mixed precision {recipe.precision}" if recipe.precision != "no" else ""
     some = [model for model in PARTLY_DECAYED if model in (recipe.model, recipe.student)]
     decayed = f" (of {some[0]}: of its hidden matrices only)" if some and recipe.weight_decay else ""
     return (
-        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of SGD, batch size {recipe.batch_size}, "
-        f"learning rate {recipe.learning_rate:g} falling {falls}, {nesterov}momentum {recipe.momentum:g}, "
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of {'AdamW' if adamw else 'SGD'}, "
+        f"batch size {recipe.batch_size}, "
+        f"learning rate {recipe.learning_rate:g} {rises}falling {falls}, {momentum}, "
         f"weight decay {recipe.weight_decay:g}{decayed}{clip}{precision}"
-    )
-
-
-def _images(study: Study) -> str:
-    recipe = study.recipe
-    ways = [
-        f"moved by up to {recipe.shift} pixels" if recipe.shift else "",
-        f"cropped to {recipe.crop}×{recipe.crop} (after training: the middle)" if recipe.crop else "",
-        f"mirrored with probability {recipe.flip:g}" if recipe.flip else "",
-    ]
-    return "; ".join(filter(None, ways))
-
-
-def _noise(study: Study) -> str:
-    rate = study.recipe.label_noise
-    if not rate:
-        return ""
-    return (
-        f"symmetric noise: each was wrong with probability {rate:g}, and then any other class; the same "
-        "labels in every trial, while those of the validation and test rows were clean"
     )
 
 
@@ -146,10 +141,10 @@ def _students(study: Study) -> str:
     if recipe.student is None:
         return ""
     temperatures = listed([f"{temperature:g}" for temperature in recipe.temperatures])
-    plain = ", on images that were not shifted or mirrored" if recipe.plain_student else ""
     return (
-        f"{recipe.student}, trained in the same way{plain} on (1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with "
-        f"β = {recipe.beta:g} and T = {temperatures}, from every teacher; and on every objective without one"
+        f"{recipe.student}, trained in the same way{recipe.student_words} on "
+        f"(1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with β = {recipe.beta:g} and T = {temperatures}, "
+        "from every teacher; and on every objective without one"
     )
 
 

@@ -33,7 +33,7 @@ _CLUSTERS = {  # the fields of `Clusters`, in words
     "spread that the logits see": "spread_in_span",
     "class separation R²": "class_separation",
     "NC1": "nc1",
-    "NC2 of the class means": "frame_error",
+    "NC2 of the class means": "nc2",
 }
 
 
@@ -98,7 +98,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     """
     folders = [Path(folder), *map(Path, others)]
     target = report_folder(folders, None if out is None else Path(out))
-    studies = [(study, verdict(study)) for study in map(load_study, folders)]
+    studies = [(study, verdict(study)) for study in (load_study(one).without_diverged() for one in folders)]
     names = study_names([study for study, _ in studies])
     parts = [_part(name, study, found) for name, (study, found) in zip(names, studies, strict=True)]
     html = render(
@@ -222,7 +222,7 @@ def _measures(study: Study) -> tuple[Measure, ...]:
     for words, clusters in (("training rows", "train_clusters"), ("validation rows", "validation_clusters")):
         rows |= {f"{name}, {words}": f"{clusters}.{field}" for name, field in _CLUSTERS.items()}
         if has_plane(study):
-            rows[f"distance from a triangle, {words}"] = f"{clusters}.triangle_error"
+            rows[f"distance from a triangle, {words}"] = f"{clusters}.nc2_triangle"
     measures = [
         Measure(
             name=name if arms[0][field].influences else f"{name} †",

@@ -1,24 +1,33 @@
-"""Studies: train with and without label smoothing on real images, and keep what was measured."""
+"""Studies: train with and without label smoothing on real data, and keep what was measured."""
 
-from labelsmooth.study.measuring import Clusters, Curves, Distilled, Metrics, Scores, TrialArrays
-from labelsmooth.study.objectives import Objective
+from labelsmooth.objectives import Objective
 from labelsmooth.study.plan import Plan, plan_study
-from labelsmooth.study.recipe import Recipe, TrialConfig
-from labelsmooth.study.recipes import RECIPES
 from labelsmooth.study.runner import run_study
-from labelsmooth.study.store import Study, Trial, load_study
+from labelsmooth.study.settings import Training
+from labelsmooth.study.stored import Study, Trial, load_study
+from labelsmooth.study.tasks.base import Curves
+from labelsmooth.study.tasks.classifier import Clusters, Distilled, Metrics, Scores, TrialArrays
+from labelsmooth.study.tasks.images import ImageCurves, ImageMetrics, ImageSettings, Recipe
+from labelsmooth.study.tasks.images.recipes import RECIPES
+from labelsmooth.study.trial import DivergedTrial, Teacher, TrialConfig
 
 __all__ = [
     "RECIPES",
     "Clusters",
     "Curves",
     "Distilled",
+    "DivergedTrial",
+    "ImageCurves",
+    "ImageMetrics",
+    "ImageSettings",
     "Metrics",
     "Objective",
     "Plan",
     "Recipe",
     "Scores",
     "Study",
+    "Teacher",
+    "Training",
     "Trial",
     "TrialArrays",
     "TrialConfig",

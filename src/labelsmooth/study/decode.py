@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import types
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from labelsmooth.errors import InputError
 
 T = TypeVar("T")
 
 
-def decode(kind: type[T], stored: object, name: str) -> T:
+def decode(kind: type[T], stored: object, name: str, **types: type[Any]) -> T:
     """Make a dataclass of the object that `json.loads` gave, whose every value is checked by its type.
 
     Args:
         kind: the dataclass; its fields are str, bool, int, float, `tuple[X, ...]`, `X | None` or dataclasses.
         stored: any value.
         name: of the value, for messages.
+        types: of fields of the dataclass that are declared as a base class of it.
 
     Raises:
         InputError: the value is not such an object, lacks a field or has another, one holds something else
             than its type, or the dataclass refuses it.
     """
-    made: T = _value(kind, stored, name)
+    made: T = _value(kind, stored, name, types)
     return made
 
 
-def _value(kind: Any, stored: Any, name: str) -> Any:
+def _value(kind: Any, stored: Any, name: str, types: Mapping[str, type[Any]] = MappingProxyType({})) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         if not isinstance(stored, dict):
             raise InputError(f"{name} must hold a JSON object")
-        hints = get_type_hints(kind)
+        hints = {**get_type_hints(kind), **types}
+        hints = {key: hint for key, hint in hints.items() if get_origin(hint) is not ClassVar}
         for field in fields(kind):
             if field.default is MISSING and field.name not in stored:
                 raise InputError(f"{name} must hold {field.name}, which is missing")
@@ -39,7 +42,7 @@ def _value(kind: Any, stored: Any, name: str) -> Any:
             if key not in hints:
                 raise InputError(f"{name} must hold {', '.join(hints)}, got {key!r} too")
         return kind(**{key: _value(hints[key], value, f"{name}: {key}") for key, value in stored.items()})
-    if get_origin(kind) is types.UnionType:  # X | None
+    if get_origin(kind) is UnionType:  # X | None
         inner, _ = get_args(kind)
         return None if stored is None else _value(inner, stored, name)
     if get_origin(kind) is tuple:

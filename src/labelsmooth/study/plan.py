@@ -3,77 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from labelsmooth.study.data import DataSummary, load_data
-from labelsmooth.study.measuring import INFORMATION_DRAWS, INFORMATION_ROWS
-from labelsmooth.study.recipe import Recipe, TrialConfig
-from labelsmooth.study.timing import threads_of_a_trial, time_training, torch_threads
-from labelsmooth.study.training import batch_sizes, new_network
+from labelsmooth.study.engines.select import make_placement
+from labelsmooth.study.engines.threads import threads_of_a_trial, torch_threads, trials_at_a_time
+from labelsmooth.study.recipe import BaseRecipe
+from labelsmooth.study.tasks import find_task, load_data
+from labelsmooth.study.timing import Timing, time_training
+from labelsmooth.study.trial import TrialConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The trials of a recipe on its data, and what one of them costs."""
+    """The trials of a recipe on its data, and what they cost."""
 
-    recipe: Recipe
-    data: DataSummary
+    recipe: BaseRecipe
+    data: Any  # the summary
     trials: tuple[TrialConfig, ...]
+    at_a_time: int  # trials that train side by side
     parameters: dict[str, int]  # of each network, by its model
     steps: dict[str, int]  # of a trial of each network, by its model
     seconds: dict[str, float]  # of each trial, by its id: an estimate from a few steps on this machine
 
 
-def plan_study(recipe: Recipe) -> Plan:
+def plan_study(recipe: BaseRecipe, jobs: int | None = None) -> Plan:
     """Plan a study without running it.
 
     Args:
         recipe: of the study.
+        jobs: as `run_study` takes it.
 
     Returns:
         The plan; its time holds for this machine and this number of threads.
 
     Raises:
         FileNotFoundError: a data file is missing.
-        ValueError: the data cannot be used, or the model does not fit it.
+        InputError: the data cannot be used, or the model does not fit it.
 
     Cost: reading the data, and about two seconds of training for each network.
     """
-    data = load_data(recipe.data)
+    placement = make_placement(recipe.settings().precision)
+    at_a_time = trials_at_a_time(jobs, placement)
+    task, data = find_task(recipe.task), load_data(recipe)
     trials = recipe.trials(data.summary.sha256)
     by_id = {trial.id: trial for trial in trials}
-    any_of = {trial.model: trial for trial in trials}
-    networks = {model: new_network(trial, data.summary) for model, trial in any_of.items()}
-    steps = {
-        model: recipe.epochs * len(batch_sizes(data.summary.train_rows, any_of[model], network))
-        for model, network in networks.items()
-    }
-    seconds: dict[tuple[str, bool, int], float] = {}
+    timings: dict[tuple[object, ...], Timing] = {}
+    seconds: dict[str, float] = {}
     with torch_threads(threads_of_a_trial(len(trials))):
         for trial in trials:
-            kind = _kind(trial)
-            if kind not in seconds:
-                step, row = time_training(trial, data, by_id.get(trial.teacher))
-                looked_at = _rows_looked_at(trial, data.summary)
-                seconds[kind] = steps[trial.model] * step + looked_at * row
+            kind = (trial.model, trial.teacher is not None, trial.settings)
+            if kind not in timings:
+                teacher = None if trial.teacher is None else by_id[trial.teacher.id]
+                timings[kind] = time_training(trial, data, placement, teacher)
+            timing, rows = timings[kind], task.rows_measured(trial, data.summary)
+            seconds[trial.id] = timing.steps * timing.seconds_a_step + rows * timing.seconds_a_row
+    of_models = {model: timing for (model, *_), timing in timings.items()}
     return Plan(
         recipe=recipe,
         data=data.summary,
         trials=trials,
-        parameters={
-            model: sum(p.numel() for p in network.parameters()) for model, network in networks.items()
-        },
-        steps=steps,
-        seconds={trial.id: seconds[_kind(trial)] for trial in trials},
+        at_a_time=at_a_time,
+        parameters={str(model): timing.parameters for model, timing in of_models.items()},
+        steps={str(model): timing.steps for model, timing in of_models.items()},
+        seconds=seconds,
     )
-
-
-def _kind(trial: TrialConfig) -> tuple[str, bool, int]:
-    """What the time of a trial depends on."""
-    return trial.model, bool(trial.teacher), trial.information
-
-
-def _rows_looked_at(trial: TrialConfig, data: DataSummary) -> int:
-    """The validation rows after every epoch, all rows at the end, and those of the information."""
-    informed = 2 * INFORMATION_ROWS * (INFORMATION_DRAWS + 1) * min(trial.information, trial.epochs)
-    all_rows = data.train_rows + data.validation_rows + data.test_rows
-    return trial.epochs * data.validation_rows + all_rows + informed

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 from labelsmooth.errors import InputError
 from labelsmooth.progress import Progress
-from labelsmooth.study.data import Data, load_data
-from labelsmooth.study.placement import Placement, make_placement
-from labelsmooth.study.ray_engine import connected, train_on_cluster
-from labelsmooth.study.recipe import Recipe, TrialConfig
+from labelsmooth.study.engines import Context, make_engine
+from labelsmooth.study.engines.select import make_placement
+from labelsmooth.study.engines.threads import threads_of_a_trial, trials_at_a_time
+from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.store import (
-    Study,
     begin_study,
     has_trial,
-    load_study,
     load_weights,
     lock_study,
     save_trial,
     write_results,
 )
-from labelsmooth.study.timing import threads_of_a_trial, torch_threads, trials_at_a_time
+from labelsmooth.study.stored import Study, load_study
+from labelsmooth.study.tasks import Data, find_task, load_data
 from labelsmooth.study.tracking import check_tracker, track_trials
-from labelsmooth.study.training import TrainedNetwork, TrialResult, batch_sizes, new_network, train_trial
-from labelsmooth.study.workers import train_trials
-
-ENGINES = ("local", "ray")
+from labelsmooth.study.training import run_trial
+from labelsmooth.study.trial import DivergedTrial, TrainedNetwork, TrialConfig, TrialResult
 
 
 def run_study(
-    recipe: Recipe,
+    recipe: BaseRecipe,
     out: Path | str,
     *,
     jobs: int | None = None,
@@ -44,7 +41,9 @@ def run_study(
     """Train every trial of a recipe that `out` does not hold yet, and measure it.
 
     A study that was stopped, by whatever means, goes on from its last complete trial when it is run again;
-    one with more objectives, seeds or students keeps the trials that it already has. Progress goes to stderr.
+    one with more objectives, seeds or students keeps the trials that it already has. A trial whose training
+    diverges is stored as such, and so are the students that it was to teach; the others go on. Progress goes
+    to stderr.
 
     With accelerate installed, trials train on a GPU where there is one. Under `accelerate launch` or
     `torchrun` all processes call this and train each trial together; only the first writes and prints.
@@ -69,84 +68,95 @@ def run_study(
         FileNotFoundError: a data file is missing.
         ModuleNotFoundError: Ray or accelerate is needed and missing; `labelsmooth[ray]` and
             `labelsmooth[accelerate]` bring them.
-        ValueError: the data cannot be used, the model does not fit it, a training diverged, a stored trial is
-            damaged, a process that trained one died, another process is running a study in `out`, or the
-            cluster, accelerate or the tracker cannot do what is asked.
+        InputError: the data cannot be used, the model does not fit it, a stored trial is damaged, a process
+            that trained one died, another process is running a study in `out`, or the cluster, accelerate or
+            the tracker cannot do what is asked.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if address is not None and engine != "ray":
-        raise InputError(f"an address is for the engine ray, got {address!r} with the engine {engine}")
+    chosen = make_engine(engine, address)
     if track is not None:
         check_tracker(track)
-    placement = make_placement(recipe.precision)
+    placement = make_placement(recipe.settings().precision)
     at_a_time = trials_at_a_time(jobs, placement)
     if placement.processes > 1:
         _check_together(recipe, engine, placement.processes)
     out = Path(out)
-    data = load_data(recipe.data)
+    task, data = find_task(recipe.task), load_data(recipe)
     configs = recipe.trials(data.summary.sha256)
-    for config in {config.model: config for config in configs}.values():
-        # one that cannot take these images, or batches of them, says so before all else
-        batch_sizes(data.summary.train_rows, config, new_network(config, data.summary))
-    threads = threads_of_a_trial(len(configs))
-    cluster = (
-        connected(address, min(at_a_time, len(configs)) * threads, {config.model for config in configs})
-        if engine == "ray"
-        else nullcontext()
+    by_id = {config.id: config for config in configs}
+    models = {config.model: config for config in configs}
+    for config in models.values():
+        # one that cannot take these rows, or batches of them, says so before all else
+        task.begin(config, data, task.new_network(config, data.summary), placement)
+    context = Context(
+        run_trial=run_trial,
+        load=partial(load_data, recipe),
+        data=data,
+        data_name=recipe.data,
+        teacher_of=partial(_teacher, out, by_id),
+        placement=placement,
+        jobs=jobs,
+        at_a_time=at_a_time,
+        threads=threads_of_a_trial(len(configs)),
+        trials=len(configs),
+        modules=frozenset(module for model in models for module in task.own_modules(model)),
     )
     first = placement.rank == 0
-    with cluster, lock_study(out) if first else nullcontext():
+    with chosen.open(context), lock_study(out) if first else nullcontext():
         missing = placement.from_first(partial(_begin, recipe, out, data, configs))
-        complete = len(configs) - len(missing)
-        teacher_of = partial(_teacher, out, configs)
         if track is not None and first:
             track_trials(track, load_study(out))  # those that were trained without it, or that a kill kept
+        complete, epochs = len(configs) - len(missing), recipe.settings().epochs
         shown = Progress("trial", len(configs), unit="epochs", complete=complete, silent=not first)
+        diverged: dict[str, DivergedTrial] = placement.from_first(partial(_diverged, out))
+
+        def done(result: TrialResult | DivergedTrial) -> None:
+            if isinstance(result, DivergedTrial):
+                diverged[result.config.id] = result
+                words = f"diverged: {result.reason}"
+            else:
+                words = task.result_words(result.metrics)
+            if first:
+                save_trial(out, result)
+                study = write_results(out)
+                if track is not None:
+                    track_trials(track, study)
+            progress.item_done(f"{result.config.words}, {words}")
+
         with shown as progress:
-            progress.begin(f"{len(configs)} trials", len(configs) * recipe.epochs, complete * recipe.epochs)
+            progress.begin(f"{len(configs)} trials", len(configs) * epochs, complete * epochs)
+            with closing(
+                chosen.run([c for c in missing if c.teacher is None], context, progress.advance)
+            ) as results:
+                for result in results:
+                    done(result)
             # students when all who may teach them are there
-            for part in (
-                [config for config in missing if not config.teacher],
-                [config for config in missing if config.teacher],
-            ):
-                if engine == "ray":
-                    results = train_on_cluster(
-                        part, teacher_of, data, jobs, threads, placement.device.type, progress.advance
-                    )
-                elif min(at_a_time, len(part)) <= 1:
-                    results = _train_here(part, teacher_of, data, threads, progress.advance, placement)
-                else:
-                    results = train_trials(
-                        part, teacher_of, recipe.data, at_a_time, threads, progress.advance
-                    )
-                with closing(results):
-                    for result in results:
-                        if first:
-                            save_trial(out, result)
-                            study = write_results(out)
-                            if track is not None:
-                                track_trials(track, study)
-                        progress.item_done(
-                            f"{result.config.words}, test accuracy {result.metrics.test.accuracy:.2%}"
-                        )
+            students = []
+            for config in missing:
+                if config.teacher is not None and config.teacher.id in diverged:
+                    done(_without_teacher(config, diverged[config.teacher.id]))
+                elif config.teacher is not None:
+                    students.append(config)
+            with closing(chosen.run(students, context, progress.advance)) as results:
+                for result in results:
+                    done(result)
         return placement.from_first(partial(load_study, out))
 
 
-def _check_together(recipe: Recipe, engine: str, processes: int) -> None:
+def _check_together(recipe: BaseRecipe, engine: str, processes: int) -> None:
     """Check that several processes can train the trials of a recipe together."""
     if engine != "local":
         raise InputError(
             f"engine must be local where {processes} processes train each trial together, got {engine}"
         )
-    if recipe.batch_size < processes:
+    if recipe.settings().batch_size < processes:
         raise InputError(
-            f"batch_size must be at least the number of processes, {processes}, got {recipe.batch_size}"
+            f"batch_size must be at least the number of processes, {processes}, "
+            f"got {recipe.settings().batch_size}"
         )
 
 
-def _begin(recipe: Recipe, out: Path, data: Data, configs: Sequence[TrialConfig]) -> list[TrialConfig]:
-    """Write what can be written before any training; the trials that are missing."""
+def _begin(recipe: BaseRecipe, out: Path, data: Data, configs: Sequence[TrialConfig]) -> list[TrialConfig]:
+    """Write what can be written before any training, and give the trials that are missing."""
     begin_study(out, recipe, data.summary, configs)
     missing = [config for config in configs if not has_trial(out, config)]
     write_results(out)
@@ -157,23 +167,17 @@ def _begin(recipe: Recipe, out: Path, data: Data, configs: Sequence[TrialConfig]
     return missing
 
 
-def _teacher(out: Path, configs: Sequence[TrialConfig], student: TrialConfig) -> TrainedNetwork | None:
-    if not student.teacher:
+def _diverged(out: Path) -> dict[str, DivergedTrial]:
+    return {trial.config.id: trial for trial in load_study(out).diverged}
+
+
+def _without_teacher(config: TrialConfig, teacher: DivergedTrial) -> DivergedTrial:
+    reason = f"its teacher diverged: {teacher.reason}"
+    return DivergedTrial(config=config, reason=reason, versions=teacher.versions)
+
+
+def _teacher(out: Path, by_id: dict[str, TrialConfig], student: TrialConfig) -> TrainedNetwork | None:
+    if student.teacher is None:
         return None
-    (config,) = (config for config in configs if config.id == student.teacher)
+    config = by_id[student.teacher.id]
     return TrainedNetwork(config=config, weights=load_weights(out, config))
-
-
-def _train_here(
-    configs: Sequence[TrialConfig],
-    teacher_of: Callable[[TrialConfig], TrainedNetwork | None],
-    data: Data,
-    threads: int,
-    on_epoch: Callable[[], None],
-    placement: Placement,
-) -> Generator[TrialResult, None, None]:
-    with torch_threads(threads):
-        for config in configs:
-            # other machines need not see the study's folder
-            teacher = placement.from_first(partial(teacher_of, config))
-            yield train_trial(config, data, on_epoch, teacher)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
-from labelsmooth.study.store import Study, Trial
+from labelsmooth.study.stored import Study, Trial
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
-_PER_EPOCH = ("train_loss", "train_accuracy", "validation_nll", "validation_accuracy")
 
 
 def check_tracker(name: str) -> None:
@@ -61,20 +60,16 @@ def track_trials(name: str, study: Study) -> None:
 def _track(name: str, out: Path, trial: Trial) -> None:
     tracker = _tracker(name, out, trial.config.id)
     tracker.start()
-    tracker.store_init_configuration(
-        {
-            key: str(value) if isinstance(value, tuple) else value
-            for key, value in asdict(trial.config).items()
-        }
-    )
-    curves = trial.metrics.curves
-    for epoch, values in enumerate(zip(*(getattr(curves, curve) for curve in _PER_EPOCH), strict=True), 1):
-        tracker.log(dict(zip(_PER_EPOCH, values, strict=True)), step=epoch)
-    for epoch, value in zip(curves.information_epochs, curves.information, strict=True):
-        tracker.log({"information": value}, step=epoch)
+    tracker.store_init_configuration(dict(_settings(asdict(trial.config))))
+    curves = vars(trial.metrics.curves)
+    for name, values in curves.items():
+        if not name.endswith("_epochs"):  # those tell when a curve was measured that is not of every epoch
+            epochs = curves.get(f"{name}_epochs", range(1, len(values) + 1))
+            for epoch, value in zip(epochs, values, strict=True):
+                tracker.log({name: value}, step=epoch)
     metrics = {field.name: getattr(trial.metrics, field.name) for field in fields(trial.metrics)}
     del metrics["curves"]
-    tracker.log(dict(_flat(metrics, "final/")), step=trial.config.epochs)
+    tracker.log(dict(_flat(metrics, "final/")), step=trial.config.settings.epochs)
     tracker.finish()
 
 
@@ -86,6 +81,15 @@ def _tracker(name: str, out: Path, run: str) -> GeneralTracker:
     if name == "wandb":
         return tracking.WandBTracker(out.resolve().name, name=run, dir=str(out))
     return tracking.MLflowTracker(out.resolve().name, run_name=run)
+
+
+def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Flatten a config; a tuple becomes text, which all trackers take."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _settings(value)
+        else:
+            yield name, str(value) if isinstance(value, tuple) else "" if value is None else value
 
 
 def _flat(metrics: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:

@@ -5,87 +5,60 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR
+from torch import nn
 
 from labelsmooth.errors import InputError
-from labelsmooth.losses import distillation_loss
-from labelsmooth.row_stats import row_stats
-from labelsmooth.study.augment import augmented, seen_shape
-from labelsmooth.study.data import Data, DataSummary
-from labelsmooth.study.measuring import (
-    Curves,
-    Metrics,
-    TrialArrays,
-    forward,
-    information_of,
-    measure_network,
-    undefined,
+from labelsmooth.objectives import Objective, TrainingFacts
+from labelsmooth.study.engines.placement import Placement
+from labelsmooth.study.engines.select import make_placement
+from labelsmooth.study.optimizer import make_optimizer, make_schedule
+from labelsmooth.study.tasks import find_task
+from labelsmooth.study.tasks.base import Curves
+from labelsmooth.study.trial import (
+    Diverged,
+    DivergedTrial,
+    Outcome,
+    TrainedNetwork,
+    TrialConfig,
+    TrialResult,
 )
-from labelsmooth.study.models import Network, build_network
-from labelsmooth.study.noise import with_label_noise
-from labelsmooth.study.objectives import Criterion, Objective
-from labelsmooth.study.placement import Placement, make_placement
-from labelsmooth.study.recipe import TrialConfig
-from labelsmooth.study.versions import Versions, versions_here
+from labelsmooth.study.versions import versions_here
 
 # Dropout draws from torch's global state; apart from the seeds of weights and batches, which are far smaller.
 _DROPOUT_SEED = 2**31
 
-Weights: TypeAlias = dict[str, NDArray[Any]]  # by the names of a network's `state_dict`
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainedNetwork:
-    """The network of a finished trial."""
-
-    config: TrialConfig
-    weights: Weights
-
-    def load(self, data: DataSummary) -> Network:
-        """The network itself, on the CPU and in evaluation mode.
-
-        Args:
-            data: that the trial was trained on.
-
-        Raises:
-            ValueError: the weights are not those of this model.
-        """
-        network = new_network(self.config, data)
-        try:
-            network.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()})
-        except RuntimeError as error:
-            raise InputError(
-                f"the weights of {self.config.id} are not those of the model {self.config.model}"
-            ) from error
-        return network.eval()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrialResult:
-    """A finished trial, in memory."""
-
-    config: TrialConfig
-    metrics: Metrics
-    arrays: TrialArrays
-    weights: Weights
-    versions: Versions
+def run_trial(
+    config: TrialConfig,
+    data: Any,
+    on_epoch: Callable[[], None],
+    teacher: TrainedNetwork | None = None,
+    placement: Placement | None = None,
+) -> Outcome:
+    """Train and measure as `train_trial`, but give a trial that broke down too, with the reason."""
+    placement = placement or make_placement(config.settings.precision)
+    start = time.monotonic()
+    try:
+        return train_trial(config, data, on_epoch, teacher, placement)
+    except Diverged as error:
+        versions = versions_here(str(placement.device), placement.processes)
+        seconds = time.monotonic() - start
+        return DivergedTrial(config=config, reason=str(error), versions=replace(versions, seconds=seconds))
 
 
 def train_trial(
-    config: TrialConfig, data: Data, on_epoch: Callable[[], None], teacher: TrainedNetwork | None = None
+    config: TrialConfig,
+    data: Any,
+    on_epoch: Callable[[], None],
+    teacher: TrainedNetwork | None = None,
+    placement: Placement | None = None,
 ) -> TrialResult:
     """Train one network and measure it; the same config gives the same numbers, bit for bit.
-
-    Where the config has label noise, the wrong labels are those of the training rows everywhere, as nobody
-    would know better: in the loss, in the training accuracy and in the spread of their classes.
 
     Initial weights, the order of the batches, augmentation and dropout depend on the seed alone, so trials
     that differ only in their objective or teacher are paired. Bits can differ between machines, torch
@@ -100,17 +73,18 @@ def train_trial(
         data: that the config was made for.
         on_epoch: called after every epoch.
         teacher: of a student, that of the trial `config.teacher`.
+        placement: that trains; None: `make_placement` of the config's precision.
 
     Returns:
         The metrics, arrays and weights; torch's global random state is left as it was.
 
     Raises:
-        ValueError: the training diverged, the model cannot take this data, or accelerate is missing or cannot
-            do the precision of the config here.
+        Diverged: the network broke down.
+        InputError: the model cannot take this data, or accelerate cannot do the precision of the config here.
+        ModuleNotFoundError: accelerate is needed and missing.
     """
     start = time.monotonic()
-    data = with_label_noise(data, config.label_noise)
-    placement = make_placement(config.precision)
+    placement = placement or make_placement(config.settings.precision)
     versions = versions_here(str(placement.device), placement.processes)
     with placement.deterministic(), placement.chance() as seed:
         training = Training(config, data, teacher, placement)
@@ -118,12 +92,12 @@ def train_trial(
         curves = training.run(on_epoch)
         network = training.network.eval()
         with torch.no_grad():
-            measure = partial(measure_network, network, config, data, curves, training.teacher)
+            measure = partial(training.session.measure, curves, training.teacher)
             metrics, arrays = placement.from_first(measure)
     if names := undefined(asdict(metrics)):
-        raise InputError(
+        raise Diverged(
             f"the network of {config.words} cannot be measured, as {', '.join(names)} cannot be told: it "
-            f"broke down, perhaps because the learning rate {config.learning_rate:g} is too large"
+            f"broke down, perhaps because the learning rate {config.settings.learning_rate:g} is too large"
         )
     return TrialResult(
         config=config,
@@ -134,35 +108,36 @@ def train_trial(
     )
 
 
-def new_network(config: TrialConfig, data: DataSummary) -> Network:
-    """The network of a trial as its training begins.
+def undefined(metrics: dict[str, Any]) -> list[str]:
+    """Name what is no finite number in the metrics of a trial; None is a number that there is not."""
+    names: list[str] = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            names += [f"{name}.{inner}" for inner in undefined(value)]
+        elif value is not None:
+            numbers = value if isinstance(value, list | tuple) else (value,)
+            if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+                names.append(name)
+    return names
+
+
+def load_network(trained: TrainedNetwork, summary: Any) -> nn.Module:
+    """Make the network of a finished trial, on the CPU and in evaluation mode.
+
+    Args:
+        trained: with its weights.
+        summary: of the data that the trial was trained on.
 
     Raises:
-        ValueError: the model cannot take this data.
+        InputError: the weights are not those of this model.
     """
-    return build_network(config.model, seen_shape(config, data.shape), len(data.class_names), config.seed)
-
-
-def batch_sizes(rows: int, config: TrialConfig, network: Network) -> list[int]:
-    """Rows of the batches of an epoch: all of the config's size, and the rest in a last one.
-
-    A last batch of one row joins the one before it where the network normalises over batches, since one row
-    has no deviation.
-
-    Raises:
-        InputError: the config asks for batches of one row for such a network.
-    """
-    sizes = [config.batch_size] * (rows // config.batch_size)
-    if rest := rows % config.batch_size:
-        sizes.append(rest)
-    if any(isinstance(module, _BatchNorm) for module in network.modules()):
-        if config.batch_size == 1:
-            raise InputError(
-                f"batch_size must be at least 2 for the batch normalisation of {config.model}, got 1"
-            )
-        if sizes[-1] == 1:
-            sizes[-2:] = [config.batch_size + 1]
-    return sizes
+    config = trained.config
+    network = find_task(config.task).new_network(config, summary)
+    try:
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in trained.weights.items()})
+    except RuntimeError as error:
+        raise InputError(f"the weights of {config.id} are not those of the model {config.model}") from error
+    return network.eval()
 
 
 class Training:
@@ -173,75 +148,68 @@ class Training:
         data: that the config was made for.
         teacher: of a student.
         placement: that trains.
+
+    Attributes:
+        network: that is trained, and measured.
+        session: of the task.
+        teacher: the network that teaches, in evaluation mode.
+        steps: of the whole training.
     """
 
     def __init__(
-        self, config: TrialConfig, data: Data, teacher: TrainedNetwork | None, placement: Placement
+        self, config: TrialConfig, data: Any, teacher: TrainedNetwork | None, placement: Placement
     ) -> None:
-        self.network = new_network(config, data.summary)
-        self.teacher = None if teacher is None else teacher.load(data.summary).to(placement.device)
         self._config = config
-        self._data = data
         self._placement = placement
-        self._rows = len(data.train.labels)
-        self._batches = batch_sizes(self._rows, config, self.network)
-        self._steps = config.epochs * len(self._batches)
-        optimizer = _optimizer(self.network, config)
-        self._schedule = _schedule(optimizer, config, self._steps)
+        task = find_task(config.task)
+        self.network = task.new_network(config, data.summary)
+        self.teacher = None if teacher is None else load_network(teacher, data.summary).to(placement.device)
+        self.session = task.begin(config, data, self.network, placement)
+        self.steps = config.settings.epochs * self.session.steps
+        optimizer = make_optimizer(self.network, config.settings)
+        self._schedule = make_schedule(optimizer, config.settings, self.steps)
         self._trained, self._optimizer = placement.prepare(self.network, optimizer)
-        self._criterion = Criterion(
-            Objective.parse(config.objective),
-            data.train.labels,
-            len(data.summary.class_names),
-            steps=self._steps,
-            seed=config.seed,
-            placement=placement,
+        self._criterion = Objective.parse(config.objective).criterion(
+            TrainingFacts(class_counts=self.session.class_counts, steps=self.steps, total=placement.total)
         )
-        # of the order of the batches, and of augmentation
-        self._chance = torch.Generator().manual_seed(config.seed)
 
     def run(self, on_epoch: Callable[[], None]) -> Curves:
-        """Train to the end."""
-        train_loss, train_accuracy, validation_nll, validation_accuracy = [], [], [], []
-        moments, information = _moments(self._config), []
-        for epoch in range(1, self._config.epochs + 1):
+        """Train to the end.
+
+        Raises:
+            Diverged: the network broke down.
+        """
+        curves: list[tuple[float, float, float, float]] = []
+        for epoch in range(1, self._config.settings.epochs + 1):
             loss, accuracy = self.epoch()
             self.network.eval()
-            looked_at = self._placement.from_first(partial(self._look, informed=epoch in moments))
-            if looked_at is None or not math.isfinite(loss):
-                raise InputError(
+            validated = self._placement.from_first(partial(self.session.validate, epoch))
+            if validated is None or not math.isfinite(loss):
+                raise Diverged(
                     f"the training of {self._config.words} broke down in epoch {epoch}: the logits are "
-                    "infinite, or the same for every image; most likely the learning rate "
-                    f"{self._config.learning_rate:g} is too large"
+                    "infinite, or the same for every row; most likely the learning rate "
+                    f"{self._config.settings.learning_rate:g} is too large"
                 )
-            nll, right, nats = looked_at
-            train_loss.append(loss)
-            train_accuracy.append(accuracy)
-            validation_nll.append(nll)
-            validation_accuracy.append(right)
-            if nats is not None:
-                information.append(nats)
+            curves.append((loss, accuracy, *validated))
             on_epoch()
+        train_loss, train_accuracy, validation_nll, validation_accuracy = zip(*curves, strict=True)
         return Curves(
-            train_loss=tuple(train_loss),
-            train_accuracy=tuple(train_accuracy),
-            validation_nll=tuple(validation_nll),
-            validation_accuracy=tuple(validation_accuracy),
-            information_epochs=moments,
-            information=tuple(information),
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_nll=validation_nll,
+            validation_accuracy=validation_accuracy,
         )
 
     def epoch(self) -> tuple[float, float]:
-        """Mean loss and accuracy of the training rows, as the weights move."""
+        """Train for an epoch, and give the mean loss and accuracy of its rows as the weights moved."""
         self.network.train()
-        order = torch.randperm(self._rows, generator=self._chance)
         losses, correct, lengths = [], [], []
-        for batch in torch.split(order, self._batches):
-            loss, right = self.step(batch)
+        for batch in self.session.batches():
+            loss, right, rows = self.step(batch)
             self._schedule.step()
             losses.append(loss)
             correct.append(right)
-            lengths.append(len(batch))
+            lengths.append(rows)
         self._criterion.epoch_done()
         # read here and not after every step, which would make a GPU wait; MPS has no float64
         sums = (
@@ -249,75 +217,16 @@ class Training:
             torch.stack(correct).sum(),
         )
         loss_sum, right_sum = self._placement.total(torch.tensor([float(part) for part in sums]).double())
-        return float(loss_sum) / self._placement.processes / self._rows, float(right_sum) / self._rows
+        rows = sum(lengths)
+        return float(loss_sum) / self._placement.processes / rows, float(right_sum) / rows
 
-    def step(
-        self,
-        batch: Tensor,  # (B,), numbers of training rows
-    ) -> tuple[Tensor, Tensor]:
-        """One step of training: the mean loss of the batch, and how many of its rows were right, both 0-d.
+    def step(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Take one step of training: the mean loss of the batch, the rows that were right, and all its rows.
 
-        Of several processes the loss is one whose mean over them is that of the batch, and the rows are those
-        of this one. All of them augment the whole batch, so that chance gives an image what it would in one.
+        Of several processes the loss is one whose mean over them is that of the batch, and the rows that were
+        right are those of this one.
         """
-        portion = self._placement.portion
-        images, labels = self._data.train.images[batch], self._data.train.labels[batch]
-        images = augmented(images, self._config, self._data, self._chance)
-        if self.teacher is None:
-            loss, logits = self._criterion(self._trained, images, labels)
-        else:
-            mine = portion(images)
-            with torch.no_grad():
-                teacher_logits = self.teacher(mine)
-            logits = self._trained(mine)
-            loss = distillation_loss(
-                logits,
-                teacher_logits,
-                portion(labels),
-                self._config.beta,
-                self._config.temperature,
-                reduction="sum",
-            ) / (len(batch) / self._placement.processes)
-        self._placement.step(loss, self._optimizer, self.network.parameters(), self._config.clip)
-        return loss.detach(), (logits.argmax(-1) == portion(labels)).sum()
-
-    @torch.no_grad()
-    def _look(self, informed: bool) -> tuple[float, float, float | None] | None:
-        """NLL and accuracy on the validation rows, and the information if asked; None after a breakdown."""
-        _, logits = forward(self.network, self._config, self._data.validation)
-        if not (logits.isfinite().all() and (logits != logits[0]).any()):
-            return None
-        stats = row_stats(logits.double(), index=self._data.validation.labels.unsqueeze(-1))
-        nats = information_of(self.network, self._config, self._data) if informed else None
-        return float(stats.nll.mean()), float(stats.correct.double().mean()), nats
-
-
-def _moments(config: TrialConfig) -> tuple[int, ...]:
-    """The epochs after which the information is measured: from the first to the last, evenly spread."""
-    moments = min(config.information, config.epochs)
-    if moments < 2:
-        return (config.epochs,) * moments
-    return tuple(1 + round((config.epochs - 1) * moment / (moments - 1)) for moment in range(moments))
-
-
-def _optimizer(network: Network, config: TrialConfig) -> torch.optim.SGD:
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in network.parameters() if network.is_decayed(p)]},
-        {"params": [p for p in network.parameters() if not network.is_decayed(p)], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.optimizer == "nesterov",
-        fused=True,  # one pass over weights, gradients and momentum, where torch would take five
-    )
-
-
-def _schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps: int) -> LRScheduler:
-    if config.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=steps)
-    if config.schedule == "linear":
-        return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
-    return MultiStepLR(optimizer, milestones=[round(part * steps) for part in config.drops], gamma=0.1)
+        (loss, correct), rows = self.session.loss(self._trained, batch, self._criterion, self.teacher)
+        clip = self._config.settings.clip
+        self._placement.step(loss, self._optimizer, self.network.parameters(), clip)
+        return loss.detach(), correct, rows

@@ -1,0 +1,180 @@
+"""What a study asks of a task: its rows, its networks, its batches, and what is measured of a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from labelsmooth.errors import InputError
+from labelsmooth.objectives import Criterion, Loss
+from labelsmooth.study.recipe import BaseRecipe
+from labelsmooth.study.trial import TrialConfig
+
+
+class Summary(Protocol):
+    """What a reader of a study has to know of its data; a frozen dataclass of each task's own."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the rows and their split."""
+
+
+class Share(Protocol):
+    """The share of each batch that this process trains on."""
+
+    processes: int  # that train each network together
+
+    def portion(self, values: Tensor) -> Tensor:
+        """Take the rows of a batch that are those of this process, to its device."""
+
+
+class Data(Protocol):
+    """The rows of a study, read, checked and split."""
+
+    @property
+    def summary(self) -> Any:
+        """Their `Summary`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """One value for each epoch."""
+
+    train_loss: tuple[float, ...]  # the objective, averaged over the epoch as the weights moved
+    train_accuracy: tuple[float, ...]  # likewise; of mixed rows by the label of the first of the two
+    validation_nll: tuple[float, ...]  # after the epoch, as is the next
+    validation_accuracy: tuple[float, ...]
+
+
+class Task(ABC):
+    """A kind of study. A task is a folder of `study/tasks` whose `__init__` holds one as `TASK`.
+
+    Attributes:
+        recipe: the settings of its studies, which are its options on the command line.
+        recipes: studies of the literature by name.
+        summary, metrics, arrays: the frozen dataclasses that a study stores.
+        help, description: for the command line.
+    """
+
+    recipe: type[BaseRecipe]
+    recipes: Mapping[str, BaseRecipe]
+    summary: type[Any]
+    metrics: type[Any]
+    arrays: type[Any]
+    help: str
+    description: str
+
+    @abstractmethod
+    def load(self, recipe: BaseRecipe) -> Data:
+        """Read the data of a recipe, and split it by fixed chance.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            InputError: the data cannot be used.
+        """
+
+    @abstractmethod
+    def new_network(self, config: TrialConfig, summary: Any) -> nn.Module:
+        """Make the network of a trial as its training begins, by the seed alone.
+
+        A parameter group without weight decay is told by the network's method `is_decayed`, if it has one.
+
+        Raises:
+            InputError: the model cannot take this data, or its file is not that of the config.
+        """
+
+    @abstractmethod
+    def begin(self, config: TrialConfig, data: Any, network: nn.Module, share: Share) -> Session:
+        """Begin the training of a network."""
+
+    @abstractmethod
+    def data_words(self, summary: Any) -> list[str]:
+        """Describe the data in a few lines."""
+
+    @abstractmethod
+    def methods(self, recipe: Any, summary: Any) -> dict[str, tuple[str, str]]:
+        """Say what was done to the rows: by keyword, words for a list and a sentence for a paragraph."""
+
+    @abstractmethod
+    def rows_measured(self, config: TrialConfig, summary: Any) -> int:
+        """Count the rows that go through the network of a trial without being trained on."""
+
+    @abstractmethod
+    def result_words(self, metrics: Any) -> str:
+        """Name the number of a finished trial that is shown while a study runs."""
+
+    @abstractmethod
+    def own_modules(self, model: str) -> list[str]:
+        """Name the top-level modules, none of ours, that a model needs."""
+
+
+class Session(ABC):
+    """One training of one network: its batches, their losses, and what is looked at on the way.
+
+    Attributes:
+        steps: of an epoch.
+        class_counts: (K,) rows of each class in the training data.
+    """
+
+    steps: int
+    class_counts: Tensor
+
+    @abstractmethod
+    def batches(self) -> Iterator[Any]:
+        """Give the batches of an epoch, in an order and with augmentation that the seed decides."""
+
+    @abstractmethod
+    def loss(
+        self, network: nn.Module, batch: Any, criterion: Criterion, teacher: nn.Module | None
+    ) -> tuple[Loss, int]:
+        """Compute the loss of a batch, and count its rows.
+
+        Of several processes the mean of their losses is that of the batch, and each counts the rows of its
+        share that are right; the rows are those of the whole batch.
+
+        Args:
+            network: that is trained, as the placement prepared it.
+            batch: of `batches`.
+            criterion: of the objective.
+            teacher: of a student.
+        """
+
+    @abstractmethod
+    def validate(self, epoch: int) -> tuple[float, float] | None:
+        """Measure the NLL and the accuracy of the validation rows after an epoch; None after a breakdown."""
+
+    @abstractmethod
+    def evaluate_some(self) -> int:
+        """Put some rows through the network in evaluation mode, for their time, and count them."""
+
+    @abstractmethod
+    def measure(self, curves: Curves, teacher: nn.Module | None) -> tuple[Any, Any]:
+        """Measure the trained network: the metrics, and the arrays that pictures need of it."""
+
+
+def batch_sizes(rows: int, config: TrialConfig, network: nn.Module) -> list[int]:
+    """Count the rows of the batches of an epoch: all of the config's size, and the rest in a last one.
+
+    A last batch of one row joins the one before it where the network normalises over batches, since one row
+    has no deviation.
+
+    Raises:
+        InputError: the config asks for batches of one row for such a network.
+    """
+    size = config.settings.batch_size
+    sizes = [size] * (rows // size)
+    if rest := rows % size:
+        sizes.append(rest)
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        if size == 1:
+            raise InputError(
+                f"batch_size must be at least 2 for the batch normalisation of {config.model}, got 1"
+            )
+        if sizes[-1] == 1:
+            sizes[-2:] = [size + 1]
+    return sizes
