@@ -8,6 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from labelsmooth.errors import InputError
+
+_NOT_OF_THE_FILE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO)
+
 PARTIAL = ".partial-"  # before the name of what is not yet whole
 
 
@@ -60,6 +64,34 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def reading(path: Path, damage: tuple[type[BaseException], ...], refusal: str = "") -> Iterator[None]:
+    """Turn what a foreign reader raises for a file that is cut short or altered into one sentence.
+
+    A lack of memory, of open files or of permission is no fault of the file, and is told as what it is.
+    Only calls of that reader belong inside: an error of ours would look like one of the file.
+
+    Args:
+        path: of the file.
+        damage: what the reader raises for it.
+        refusal: the sentence; without one it names the kind of file and what was raised.
+
+    Raises:
+        InputError: the file is damaged.
+        OSError: the machine could not read it.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from error
+    except damage as error:
+        if isinstance(error, OSError) and error.errno in _NOT_OF_THE_FILE:
+            raise
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        words = refusal or f"{path} is no {path.suffix} file, or is damaged ({cause})"
+        raise InputError(words) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -618,6 +619,9 @@ def test_a_damaged_trial_is_named_and_left_alone(copied, name, damage):
         ("metrics.json", lambda stored: {**stored, "another": 3.0}),
         ("metrics.json", lambda stored: {**stored, "temperature": None}),
         ("metrics.json", lambda stored: {**stored, "train_gap": float("nan")}),
+        ("metrics.json", lambda stored: {**stored, "temperature": -1.0}),
+        ("metrics.json", lambda stored: {**stored, "temperature": 10**400}),
+        ("metrics.json", lambda stored: {**stored, "pnorm": 99}),
     ],
 )
 def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
@@ -625,6 +629,46 @@ def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(ValueError, match="is damaged"):
         run_study(TINY, copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda arrays: {"test_labels": arrays["test_labels"] + 9}, "the labels of test_logits must be"),
+        (lambda arrays: {"test_logits": arrays["test_logits"] * np.nan}, "test_logits must hold finite"),
+        (lambda arrays: {"test_labels": arrays["test_labels"][1:]}, "test_labels must be of"),
+        (lambda arrays: {"test_logits": arrays["test_logits"][1:]}, "test_logits must hold finite floats"),
+        (lambda arrays: {"validation_logits": arrays["validation_logits"].astype(int)}, "got int64"),
+        (lambda arrays: {"train_features": arrays["train_features"][:, 1:]}, "train_features must hold"),
+        (lambda arrays: {"classifier_bias": arrays["classifier_bias"][None]}, "classifier_bias must hold"),
+        (lambda arrays: {"feature_classes": arrays["feature_classes"] + 1}, "feature_classes must name"),
+    ],
+)
+def test_arrays_that_were_altered_are_named(copied, change, says):
+    folder = copied / "trials" / load_study(copied).plan[0]
+    with np.load(folder / "arrays.npz") as stored:
+        arrays = dict(stored)
+    np.savez(folder / "arrays.npz", **(arrays | change(arrays)))
+    with pytest.raises(InputError, match=says) as raised:
+        run_study(TINY, copied)
+    assert f"the trial in {folder} is damaged" in str(raised.value)
+
+
+def test_a_lack_of_files_or_memory_is_no_damage(copied, monkeypatch):
+    for error, number in (
+        (OSError(errno.EMFILE, "Too many open files"), errno.EMFILE),
+        (MemoryError(), errno.ENOMEM),
+    ):
+
+        def refuse(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "load", refuse)
+            with pytest.raises(OSError, match=os.strerror(number)) as raised:
+                run_study(TINY, copied)
+        assert raised.value.errno == number
+        assert not isinstance(raised.value, InputError)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from labelsmooth.row_stats import row_stats
 _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
 
 # the norms that are tried, as the source does
-_POWERS = range(1, 11)
+POWERS = range(1, 11)
 
 
 class PNorm(Measure):
@@ -74,7 +74,7 @@ class PNorm(Measure):
 
     def reset(self) -> None:
         """Forget the rows counted, not what was chosen."""
-        self._tables = [ConfidenceTable(2**17) for _ in range(1 + len(_POWERS))]
+        self._tables = [ConfidenceTable(2**17) for _ in range(1 + len(POWERS))]
 
     def fit(
         self,
@@ -140,7 +140,7 @@ class PNorm(Measure):
         rows_of_weight = torch.ones(len(rows), dtype=torch.float64) if weights is None else weights
         for piece, y, w in pieces(rows, labels, rows_of_weight, numbers=IN_CACHE):
             numbers = of_stats(row_stats(piece, y.unsqueeze(-1)))
-            columns = [numbers.confidence, *_pnorm_confidences(piece, _POWERS).T.cpu().numpy()]
+            columns = [numbers.confidence, *_pnorm_confidences(piece, POWERS).T.cpu().numpy()]
             for table, column in zip(self._tables, columns, strict=True):
                 table.add_rows(column, numbers.correct, None if weights is None else w)
 
@@ -151,7 +151,7 @@ class PNorm(Measure):
 
     def options(self) -> str:
         """All that two measures must share to be merged, in words."""
-        return f"p in {_POWERS[0]}..{_POWERS[-1]}"
+        return f"p in {POWERS[0]}..{POWERS[-1]}"
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that was counted, of the largest probability (0) and for each p."""
@@ -195,7 +195,7 @@ class PNorm(Measure):
         self.aurc_before, *others = self._aurcs()
         self.aurc_of_p = np.array(others)
         best = int(self.aurc_of_p.argmin())
-        self.p = _POWERS[best] if self.aurc_of_p[best] < self.aurc_before else None
+        self.p = POWERS[best] if self.aurc_of_p[best] < self.aurc_before else None
         self.aurc_after = min(self.aurc_before, float(self.aurc_of_p[best]))
         return self
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelsmooth.errors import InputError
-from labelsmooth.predictions.table import Array, Column, reading
+from labelsmooth.files import reading
+from labelsmooth.predictions.table import Array, Column
 
-DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, RuntimeError, MemoryError, TypeError, KeyError)
+DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, RuntimeError, TypeError, KeyError)
 
 
 class ArrowTable(ABC):

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import reading
 from labelsmooth.predictions.arrow import DAMAGE, ArrowTable, slices
-from labelsmooth.predictions.table import reading
 
 # Bytes that are read at a time; Arrow reads up to 32 such blocks ahead. As a line must fit into a block,
 # that is several times the line of names where there are very many.

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
+from labelsmooth.files import reading
 from labelsmooth.predictions.arrow import DAMAGE, ArrowTable, is_list, slices, width
-from labelsmooth.predictions.table import reading
 
 
 class FeatherTable(ArrowTable):

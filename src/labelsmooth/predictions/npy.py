@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import reading
 from labelsmooth.predictions.names import name_of_only_array
-from labelsmooth.predictions.table import Array, Column, reading
+from labelsmooth.predictions.table import Array, Column
 
 # What zipfile and numpy's reader of headers raise for files that are cut short, altered or encrypted.
 DAMAGE = (
-    *(OSError, ValueError, EOFError, RuntimeError, MemoryError, TypeError, KeyError, SyntaxError),
+    *(OSError, ValueError, EOFError, RuntimeError, TypeError, KeyError, SyntaxError),
     *(struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 _COPIED = 2**20  # bytes at a time

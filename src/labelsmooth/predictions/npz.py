@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import IO
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import reading
 from labelsmooth.predictions.npy import DAMAGE, Header, read_header, read_rows
-from labelsmooth.predictions.table import Array, reading
+from labelsmooth.predictions.table import Array
 
 _INFLATED = 1032  # bytes that deflate can make of one at most
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from labelsmooth.files import reading
 from labelsmooth.predictions.arrow import DAMAGE, ArrowTable, is_list, width
-from labelsmooth.predictions.table import reading
 
 # What a header of a damaged file may ask for; the names of a hundred thousand classes need less.
 _LIMITS = {"thrift_string_size_limit": 2**26, "thrift_container_size_limit": 2**20}

@@ -8,9 +8,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from labelsmooth.predictions.table import MAPPED_BLOCKS, Array, Column, reading
+from labelsmooth.files import reading
+from labelsmooth.predictions.table import MAPPED_BLOCKS, Array, Column
 
-_DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, TypeError, OverflowError)
+_DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, TypeError, OverflowError)
 _KINDS = (
     {"BOOL": "bool"}
     | dict.fromkeys(("F16", "BF16", "F32", "F64"), "float")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -106,18 +105,3 @@ def as_numpy(values: Array) -> npt.NDArray[Any]:
     if isinstance(values, Tensor):
         return (values.double() if values.is_floating_point() else values).numpy()
     return values
-
-
-@contextmanager
-def reading(path: Path, damage: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """Turn what a package raises for a file that is cut short or altered into one sentence.
-
-    Only calls of that package belong inside: an error of ours would look like one of the file.
-    """
-    try:
-        yield
-    except damage as error:
-        cause = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path} is no {path.suffix} file, or is damaged ({cause or type(error).__name__})"
-        ) from error

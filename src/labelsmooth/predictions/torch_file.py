@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import reading
 from labelsmooth.predictions.names import name_of_only_array
-from labelsmooth.predictions.table import MAPPED_BLOCKS, Array, Column, reading
+from labelsmooth.predictions.table import MAPPED_BLOCKS, Array, Column
 
 _DAMAGE = (
-    *(OSError, ValueError, EOFError, RuntimeError, MemoryError, TypeError, KeyError, IndexError),
+    *(OSError, ValueError, EOFError, RuntimeError, TypeError, KeyError, IndexError),
     *(AttributeError, AssertionError, OverflowError, ImportError),
 )
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import reading
 
 # What numpy and zipfile raise for archives that are cut short, altered, encrypted or full of pickles.
-_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -26,17 +27,16 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an .npz archive, is damaged, or holds Python objects.
+        InputError: the file is not an .npz archive, is damaged, or holds Python objects.
+        OSError: it may not be read, or there is not enough memory for it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not an .npz archive, or was cut short")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except _UNREADABLE as error:
-        raise InputError(f"{path} is damaged, or holds Python objects instead of plain arrays") from error
+    refusal = f"{path} is damaged, or holds Python objects instead of plain arrays"
+    with reading(path, _UNREADABLE, refusal), np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy hands over the bytes of members that are no arrays
             raise InputError(f"{path} must hold plain arrays, {name} is none")

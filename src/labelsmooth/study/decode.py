@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import MappingProxyType, UnionType
@@ -10,6 +11,8 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 from labelsmooth.errors import InputError
 
 T = TypeVar("T")
+
+LARGEST = sys.float_info.max
 
 
 def decode(kind: type[T], stored: object, name: str, **types: type[Any]) -> T:
@@ -52,4 +55,6 @@ def _value(kind: Any, stored: Any, name: str, types: Mapping[str, type[Any]] = M
     allowed = (int, float) if kind is float else kind
     if not isinstance(stored, allowed) or (isinstance(stored, bool) and kind is not bool):
         raise InputError(f"{name} must be of the type {kind.__name__}, got {stored!r}")
+    if kind is float and isinstance(stored, int) and not -LARGEST <= stored <= LARGEST:
+        raise InputError(f"{name} must be a number of 64 bits, got one of {len(str(abs(stored)))} digits")
     return stored

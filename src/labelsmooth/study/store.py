@@ -33,12 +33,10 @@ from labelsmooth.study.stored import (
     Study,
     Trial,
     load_study,
-    read_arrays,
     read_trial,
     read_weights,
     reading_trial,
 )
-from labelsmooth.study.tasks import find_task
 from labelsmooth.study.trial import DivergedTrial, Outcome, TrialConfig, TrialResult, Weights
 
 GROWING = (
@@ -126,7 +124,7 @@ def has_trial(out: Path, config: TrialConfig) -> bool:
         if trial.config != config:
             raise InputError("config.json is not that of this trial")
     if isinstance(trial, Trial):
-        read_arrays(folder, find_task(config.task).arrays)
+        trial.arrays  # noqa: B018 (it is read and checked)
         read_weights(folder)
     return True
 

@@ -40,7 +40,10 @@ class Trial:
         Raises:
             InputError: the file is missing or damaged.
         """
-        return read_arrays(self.folder, find_task(self.config.task).arrays)
+        arrays = read_arrays(self.folder, find_task(self.config.task).arrays)
+        with reading_trial(self.folder):
+            arrays.check(self.metrics)
+        return arrays
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,6 +201,7 @@ def read_trial(folder: Path) -> Trial | DivergedTrial:
         metrics = _read(task.metrics, folder / "metrics.json")
         if missing := undefined(asdict(metrics)):
             raise InputError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
+        metrics.check()
         return Trial(folder=folder, config=config, metrics=metrics, versions=versions)
 
 

@@ -1,6 +1,7 @@
 """Trials in processes of their own: what their errors look like here."""
 
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +85,13 @@ def test_a_process_that_dies_as_it_starts_is_told(tmp_path, recipe, monkeypatch)
 
     monkeypatch.setattr(processes, "_WORK", "raise SystemExit(3)")
     monkeypatch.setattr(processes.subprocess, "Popen", dead)
-    with pytest.raises(
-        InputError, match=r"the process that trained \S+ died with the exit status 3; if memory"
-    ):
+    with pytest.raises(RuntimeError, match=r"the process that trained \S+ died with the exit status 3; what"):
         run_study(recipe, tmp_path / "out", jobs=2)
+
+
+def test_a_file_beside_the_data_takes_no_module_s_place(tmp_path):
+    (tmp_path / "platform.py").write_text("raise SystemExit(7)")
+    options = "--data digits --model linear --eps 0 --seeds 2 --epochs 1 --jobs 2 --out out"
+    command = [sys.executable, "-P", "-m", "labelsmooth", "study", *options.split()]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe, wait
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -32,6 +33,7 @@ else:
 # What a worker sends: None after every epoch, then the trial's outcome or the exception that ended it.
 Message: TypeAlias = Outcome | Exception | None
 
+_KILLED = -9  # by SIGKILL
 _WORK = "import sys; from labelsmooth.study.engines.processes import work; work(int(sys.argv[1]))"
 
 
@@ -70,11 +72,7 @@ class Processes(Engine):
                     try:
                         message: Message = ready.recv()
                     except (EOFError, ConnectionResetError):
-                        status = process_of[ready].wait()
-                        raise InputError(
-                            f"the process that trained {busy[ready].id} died with the exit status {status}; "
-                            "if memory ran out, run the study again with fewer jobs"
-                        ) from None
+                        raise _death(busy[ready], process_of[ready].wait()) from None
                     if isinstance(message, Exception):
                         raise message
                     if message is None:
@@ -84,6 +82,14 @@ class Processes(Engine):
                     if waiting:
                         begin(ready)
                     yield message
+
+
+def _death(trial: TrialConfig, status: int) -> Exception:
+    """Tell why a worker is gone: a system short of memory kills it; all else is a fault of the program."""
+    died = f"the process that trained {trial.id} died with the exit status {status}"
+    if status == _KILLED:
+        return InputError(f"{died}; if memory ran out, run the study again with fewer jobs")
+    return RuntimeError(f"{died}; what it had to say stands above")
 
 
 @contextmanager
@@ -126,8 +132,8 @@ def _process(connection: Connection[Any, Any]) -> subprocess.Popen[bytes]:
     else:
         apart = {"pass_fds": [handle], "process_group": 0}
     return subprocess.Popen(
-        [sys.executable, "-c", _WORK, str(handle)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        [sys.executable, "-P", "-c", _WORK, str(handle)],  # imports nothing that lies beside the data
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
         **apart,
     )
 

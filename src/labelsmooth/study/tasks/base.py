@@ -57,7 +57,8 @@ class Task(ABC):
     Attributes:
         recipe: the settings of its studies, which are its options on the command line.
         recipes: studies of the literature by name.
-        summary, metrics, arrays: the frozen dataclasses that a study stores.
+        summary, metrics, arrays: the frozen dataclasses that a study stores; `metrics.check()` and
+            `arrays.check(metrics)` refuse what no training leaves behind.
         help, description: for the command line.
     """
 

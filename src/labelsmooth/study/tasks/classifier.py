@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelsmooth.errors import InputError
 from labelsmooth.measure import (
     Calibration,
     Geometry,
@@ -21,6 +23,7 @@ from labelsmooth.measure import (
     plane_projection,
     teacher_agreement,
 )
+from labelsmooth.measure.pnorm import POWERS
 from labelsmooth.study.tasks.base import Curves
 
 # The three classes whose features are kept for the projection picture, and rows of each: more would only
@@ -88,6 +91,13 @@ class Metrics:
     distilled: Distilled | None  # None of a network that had no teacher
     curves: Curves
 
+    def check(self) -> None:
+        """Refuse what no fit gives, as a file that was altered may hold it."""
+        if self.temperature <= 0:
+            raise InputError(f"temperature must be above 0, got {self.temperature:g}")
+        if self.pnorm not in (0, *POWERS):
+            raise InputError(f"pnorm must lie in 0..{POWERS[-1]}, got {self.pnorm}")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialArrays:
@@ -104,6 +114,39 @@ class TrialArrays:
     validation_feature_labels: NDArray[np.int64]
     classifier_weight: NDArray[np.float32]  # (K, D), the class templates
     classifier_bias: NDArray[np.float32]  # (K,)
+
+    def check(self, metrics: Metrics) -> None:
+        """Refuse arrays that do not fit together, or are not of the rows that were measured."""
+        if len(self.test_labels) != metrics.test.rows:
+            raise InputError(f"test_labels must be of {metrics.test.rows} rows, got {len(self.test_labels)}")
+        classes, width = self.classifier_weight.shape if self.classifier_weight.ndim == 2 else (0, 0)
+        for name, labels, columns in (
+            ("validation_logits", self.validation_labels, classes),
+            ("test_logits", self.test_labels, classes),
+            ("train_features", self.train_feature_labels, width),
+            ("validation_features", self.validation_feature_labels, width),
+        ):
+            _check_rows(name, getattr(self, name), labels, columns, classes)
+        _check_numbers("classifier_weight", self.classifier_weight, (classes, width))
+        _check_numbers("classifier_bias", self.classifier_bias, (classes,))
+        shown = self.feature_classes
+        if shown.dtype.kind != "i" or not np.array_equal(shown, np.arange(min(FEATURE_CLASSES, classes))):
+            raise InputError(f"feature_classes must name the first classes, got {shown}")
+
+
+def _check_rows(name: str, rows: NDArray[Any], labels: NDArray[Any], columns: int, num_classes: int) -> None:
+    """Refuse rows that are not finite numbers of this width, each with a label in 0..num_classes−1."""
+    _check_numbers(name, rows, (len(labels) if labels.ndim == 1 else -1, columns))
+    if labels.dtype.kind != "i" or (len(labels) and not 0 <= labels.min() <= labels.max() < num_classes):
+        raise InputError(f"the labels of {name} must be integers in 0..{num_classes - 1}")
+
+
+def _check_numbers(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Refuse values that are not finite floats of this shape."""
+    if values.dtype.kind != "f" or values.shape != shape or not np.isfinite(values).all():
+        raise InputError(
+            f"{name} must hold finite floats of the shape {shape}, got {values.dtype} of {values.shape}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -104,9 +104,10 @@ def _prepare(source: Source, name: str, standardise: str) -> Data:
     parts = {part: (images[rows], labels[rows]) for part, rows in chosen.items()} | own
     mean, scale = _mean_and_scale(images[train], name, standardise)
 
-    def rows(raw: NDArray[np.float32], classes: NDArray[np.int64]) -> Rows:
-        values = raw - mean
-        values /= scale  # ImageNet's features are gigabytes: no further copy
+    def rows(raw: NDArray[np.floating], classes: NDArray[np.int64]) -> Rows:
+        values = raw - mean.astype(raw.dtype)
+        values /= scale.astype(raw.dtype)  # ImageNet's features are gigabytes: no further copy
+        values = values.astype(np.float32, copy=False)
         return Rows(images=torch.from_numpy(values), labels=torch.from_numpy(classes))
 
     # trials on rows that are standardised in another way than channel by channel are others
@@ -116,7 +117,7 @@ def _prepare(source: Source, name: str, standardise: str) -> Data:
         train=rows(images[train], labels[train]),
         validation=rows(*parts["validation"]),
         test=rows(*parts["test"]),
-        zero=torch.from_numpy(-mean / scale).squeeze(0),
+        zero=torch.from_numpy(-mean.astype(np.float32) / scale.astype(np.float32)).squeeze(0),
         summary=DataSummary(
             sha256=_sha256(
                 *(images, labels, train, chosen.get("validation", none), chosen.get("test", none)),
@@ -136,7 +137,7 @@ def _prepare(source: Source, name: str, standardise: str) -> Data:
 
 def _checked_part(
     part: tuple[Array, Array], what: str, name: str, shape: tuple[int, ...], num_classes: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Check the images and labels of a part that the data has of its own."""
     images = _checked_images(part[0], f"the {what} images of {name}")
     labels = _checked_labels(part[1], len(images), f"the {what} labels of {name}")
@@ -150,8 +151,8 @@ def _checked_part(
     return images, labels
 
 
-def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
-    """The images as (N, C, H, W) or (N, D)."""
+def _checked_images(images: Array, what: str) -> NDArray[np.floating]:
+    """The images as (N, C, H, W) in float32, or a table (N, D) as exact as it was: offsets may be large."""
     if images.dtype.kind not in "buif":
         raise InputError(f"{what} must be numbers, got {images.dtype}")
     if images.ndim not in (2, 3, 4) or images.size == 0:
@@ -159,8 +160,9 @@ def _checked_images(images: Array, what: str) -> NDArray[np.float32]:
             f"{what} must have the shape (N, H, W), (N, H, W, C) or (N, D) and no empty dimension, "
             f"got {images.shape}"
         )
+    exact = images.ndim == 2 and images.dtype.itemsize > 2 and images.dtype != np.float32
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is rejected
-        values = images.astype(np.float32, copy=False)
+        values: NDArray[np.floating] = images.astype(np.float64 if exact else np.float32, copy=False)
     if not (values.min() >= -_LARGEST and values.max() <= _LARGEST):  # nor is NaN
         raise InputError(f"{what} must be finite, got NaN or an infinite or too large value")
     if values.ndim == 2:
@@ -225,9 +227,12 @@ def _stratified(labels: NDArray[np.int64], name: str, parts: int) -> list[NDArra
 
 
 def _mean_and_scale(
-    train: NDArray[np.float32], name: str, standardise: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute the mean and deviation of each channel or column; a scale of the pixels cancels here."""
+    train: NDArray[np.floating], name: str, standardise: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the mean and deviation of each channel or column; a scale of the pixels cancels here.
+
+    What does not vary in the training rows has an infinite deviation, and so is 0 in all rows.
+    """
     if standardise == "auto":
         standardise = "channel" if train.ndim == 4 else "column"
     axes = 0 if standardise == "column" else (0, 2, 3) if train.ndim == 4 else (0, 1)
@@ -237,9 +242,8 @@ def _mean_and_scale(
     if not varies.any():
         raise InputError(f"the training images of {name} must differ, got one value in every pixel")
     if standardise == "none":
-        return np.zeros_like(mean, np.float32), np.ones_like(mean, np.float32)
-    scale = np.where(varies, deviation, 1)  # a channel may be constant
-    return mean.astype(np.float32), scale.astype(np.float32)
+        return np.zeros_like(mean), np.ones_like(mean)
+    return mean, np.where(varies, deviation, np.inf)
 
 
 def _sha256(*arrays: Array) -> str:
