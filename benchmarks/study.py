@@ -40,12 +40,12 @@ from torch.nn import functional as F
 
 from labelsmooth.bench.hardware import machine
 from labelsmooth.bench.timing import Call, interleaved, ratio
-from labelsmooth.cli.table import aligned
 from labelsmooth.study import Recipe, run_study
 from labelsmooth.study.data import Data, load_data
 from labelsmooth.study.placement import Placement
 from labelsmooth.study.recipe import TrialConfig
 from labelsmooth.study.training import Training, new_network, train_trial
+from labelsmooth.tables import Table
 
 EPS = 0.1
 HEADER = ["work", "data, model", "rows/s", "plain rows/s", "ratio of throughputs (spread)"]
@@ -164,7 +164,7 @@ def main() -> None:
             for line in rows_of(name, model, options.only, options.epochs, options.repetitions):
                 lines.append(line)
                 print("  ".join(line), file=sys.stderr)
-    print(aligned(lines))
+    print(Table(head=lines[0], rows=lines[1:], words=2).text())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from labelsmooth.measure import equivalent_smoothing, mutual_information, teacher_agreement
-from labelsmooth.report.students import students
+from labelsmooth.report.study.students import students
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.augment import augmented
 from labelsmooth.study.data import load_data

@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 
 from labelsmooth.cli.options import flag
-from labelsmooth.cli.table import aligned
 from labelsmooth.extras import needs_extra
 from labelsmooth.progress import duration
 from labelsmooth.report import write_report
@@ -19,6 +18,7 @@ from labelsmooth.study.runner import ENGINES
 from labelsmooth.study.store import check_folder, has_trial
 from labelsmooth.study.timing import trials_at_a_time
 from labelsmooth.study.tracking import TRACKERS
+from labelsmooth.tables import Table
 
 HELP = "train with and without label smoothing on real images, measure both and write a report"
 DESCRIPTION = (
@@ -134,4 +134,4 @@ def _shown(plan: Plan, out: Path, jobs: int) -> str:
             "by a few steps on this machine",
         ],
     ]
-    return aligned(lines)
+    return Table(head=lines[0], rows=lines[1:], words=2).text()
