@@ -62,7 +62,7 @@ def evaluate(
         >>> found.numbers["all"]["accuracy"].value
         0.75
         >>> round(found.temperature, 3)
-        2.307
+        7.426
     """
     fitted = fit(split) if fitted is None else fitted
     counted = _Counted(split, fitted, bins)

@@ -30,7 +30,7 @@ class GapHistogram(Measure):
         >>> gaps = GapHistogram(bins=3)
         >>> gaps.update(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
         >>> gaps.figures()["logit_gaps"]["rows"]
-        array([1, 1])
+        array([1, 0, 1])
 
     Cost: one float64 copy of the logits a batch, and at most 2¹⁴ counts.
     """
