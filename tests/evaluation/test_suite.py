@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from labelsmooth.evaluation import Split, evaluate, from_document, to_document
-from labelsmooth.measure import Calibration, Geometry, PNorm, Selective, TemperatureScaling
+from labelsmooth.measure import Calibration, Geometry, PNorm, Selective, TemperatureScaling, plane_projection
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.predictions import InMemory
 
@@ -47,9 +47,14 @@ def test_the_numbers_are_those_of_the_measures(validated):
     assert found.numbers["held_out"] == found.numbers["all"]
     change = found.numbers["with_temperature"]["nll"].value - found.numbers["held_out"]["nll"].value
     assert found.numbers["change_by_temperature"]["nll"].value == pytest.approx(change, rel=1e-9)
-    geometry = Geometry(4)
+    weight = torch.eye(5)[:4].double()
+    geometry, plane = Geometry(4), Geometry(3)
     geometry.update(features, labels[:400])
-    for name, value in geometry.values(torch.eye(5)[:4].double()).items():
+    projected = plane_projection(features, labels[:400], weight, torch.zeros(4).double(), (0, 1, 2))
+    plane.update(projected.points, projected.labels)
+    expected = geometry.values(weight) | {"nc2_triangle": plane.compute().frame.nc2}
+    assert found.numbers["layer"].keys() == expected.keys()
+    for name, value in expected.items():
         assert found.numbers["layer"][name].value == pytest.approx(value, rel=1e-9), name
 
 

@@ -34,14 +34,23 @@ class Layer:
 
     def numbers(self) -> Numbers:
         """The numbers, without intervals: they are about the network more than about the rows."""
-        weight = None if self._classifier is None else self._classifier[0]
-        return ordered({name: exactly(value) for name, value in self._geometry.values(weight).items()})
+        result = self._geometry.compute(None if self._classifier is None else self._classifier[0])
+        values = result.values()
+        means = self._in_plane(torch.from_numpy(result.means), torch.from_numpy(result.classes))
+        if means is not None and len(means.points) == 3:
+            triangle = Geometry(3)
+            triangle.update(means.points, means.labels)
+            values["nc2_triangle"] = triangle.compute().frame.nc2
+        return ordered({name: exactly(value) for name, value in values.items()})
 
     def projection(self) -> PlaneProjection | None:
         """Rows of the first three classes in the plane of their templates; None where these span none."""
+        features, labels = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
+        return self._in_plane(features, labels)
+
+    def _in_plane(self, features: Tensor, labels: Tensor) -> PlaneProjection | None:
         if self._classifier is None or self._shown < 3:
             return None
-        features, labels = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
         weight, bias = self._classifier
         if torch.linalg.matrix_rank(weight[1:3] - weight[0]) < 2:
             return None  # templates on one line span no plane

@@ -16,7 +16,6 @@ import torch
 from labelsmooth.audit import Audit, Model, to_json
 from labelsmooth.errors import InputError
 from labelsmooth.files import write_together
-from labelsmooth.measure.catalogue import quantities
 from labelsmooth.report.audit import tables
 from labelsmooth.report.audit.figures import figures, some_rows_without_gap
 from labelsmooth.report.audit.findings import comparison, findings, headlines, remarks
@@ -86,7 +85,7 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
         all_rows=tables.all_rows(audit),
         fitted=_tables(audit, tables.with_and_without),
         groups=_tables(audit, tables.groups),
-        noted=quantities("scores", "calibration", "selective"),
+        noted=tables.quantities_of(audit),
         drawn_figures=[figure.name for figure in made],
         some_left_out=some_rows_without_gap(audit),
         data={"sections": [section("audit", "model", names, made, shown=range(len(names)))]},

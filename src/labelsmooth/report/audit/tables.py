@@ -29,10 +29,7 @@ _OF_A_GROUP = ("rows", "accuracy", "nll", "over_confidence", "ece")  # of rows, 
 
 def all_rows(audit: Audit) -> Table:
     """Every number of all rows as given, a column for each model."""
-    columns = [
-        {name: number for part in _WHOLE for name, number in model.evaluation.numbers.get(part, {}).items()}
-        for model in audit.models
-    ]
+    columns = _columns(audit)
     sections: dict[int, str] = {}
     rows: list[list[str]] = []
     group = None
@@ -45,6 +42,11 @@ def all_rows(audit: Audit) -> Table:
             sections[len(rows)] = _GROUPS[group]
         rows.append([quantity.label, *cells])
     return Table(head=(BRACKETS, *(model.name for model in audit.models)), rows=rows, sections=sections)
+
+
+def quantities_of(audit: Audit) -> list[Quantity]:
+    """The quantities in the table of all rows."""
+    return [quantity for quantity in _present(_columns(audit)) if quantity.name != "rows"]
 
 
 def with_and_without(model: Model) -> Table | None:
@@ -89,6 +91,14 @@ def groups(model: Model) -> Table | None:
             for group, numbers in model.evaluation.groups.items()
         ],
     )
+
+
+def _columns(audit: Audit) -> list[Numbers]:
+    """The numbers of all rows of each model."""
+    return [
+        {name: number for part in _WHOLE for name, number in model.evaluation.numbers.get(part, {}).items()}
+        for model in audit.models
+    ]
 
 
 def _present(columns: Collection[Numbers]) -> list[Quantity]:
