@@ -20,8 +20,8 @@ import torch
 
 from labelsmooth.measure import ece
 from labelsmooth.measure.crossed import Crossed
-from labelsmooth.report.estimate import Estimate, estimate, show_number
-from labelsmooth.report.numbers import Networks
+from labelsmooth.report.study.estimate import Estimate, estimate, show_number
+from labelsmooth.report.study.numbers import Networks
 from labelsmooth.study import Objective, Study, Trial, load_study
 
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers

@@ -178,7 +178,7 @@ def audit(path: Path, out: Path, whole: bool) -> str:
         stack.enter_context(contextlib.redirect_stdout(stdout))
         stack.enter_context(contextlib.redirect_stderr(stderr))
         if not whole:
-            stack.enter_context(mock.patch.object(runner, "measure", stop))
+            stack.enter_context(mock.patch.object(runner, "fit", stop))
         try:
             status = main(["audit", str(path), *labels_beside(path), "--out", str(out)])
         except Accepted:

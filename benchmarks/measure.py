@@ -29,9 +29,9 @@ import torch
 from labelsmooth.bench.hardware import machine
 from labelsmooth.bench.memory import extra_peak
 from labelsmooth.bench.timing import Call, interleaved, ratio
-from labelsmooth.cli.table import aligned
 from labelsmooth.measure import Calibration, Selective, smece_of_scores
 from labelsmooth.row_stats import row_stats
+from labelsmooth.tables import Table
 
 Floats = npt.NDArray[np.float64]
 Row = list[str]
@@ -280,7 +280,7 @@ def main() -> None:
         for row in GROUPS[group](options.repetitions):
             rows.append(row)
             print("  ".join(filter(None, row)), file=sys.stderr)
-    print(aligned(rows))
+    print(Table(head=rows[0], rows=rows[1:], words=2).text())
 
 
 if __name__ == "__main__":

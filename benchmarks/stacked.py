@@ -28,7 +28,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import labelsmooth as ls
 from labelsmooth.bench.hardware import machine
 from labelsmooth.bench.timing import Call, interleaved, ratio
-from labelsmooth.cli.table import aligned
 from labelsmooth.objectives import Objective
 from labelsmooth.study import Recipe
 from labelsmooth.study.engines.placement import Placement
@@ -37,6 +36,7 @@ from labelsmooth.study.tasks.images import TASK
 from labelsmooth.study.tasks.images.data import Data, load_data
 from labelsmooth.study.training import Training
 from labelsmooth.study.trial import TrialConfig
+from labelsmooth.tables import Table
 
 SIZES = (3, 9)
 EPS = (0.0, 0.05, 0.1)
@@ -177,7 +177,7 @@ def main() -> None:
             for size in SIZES:
                 lines.append(row_of(name, model, size, placement, options.repetitions))
                 print("  ".join(lines[-1]), file=sys.stderr)
-    print(aligned(lines))
+    print(Table(head=lines[0], rows=lines[1:], words=2).text())
 
 
 if __name__ == "__main__":

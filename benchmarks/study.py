@@ -40,13 +40,13 @@ from torch.nn import functional as F
 
 from labelsmooth.bench.hardware import machine
 from labelsmooth.bench.timing import Call, interleaved, ratio
-from labelsmooth.cli.table import aligned
 from labelsmooth.study import Recipe, run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.tasks.images import TASK
 from labelsmooth.study.tasks.images.data import Data, load_data
 from labelsmooth.study.training import Training, train_trial
 from labelsmooth.study.trial import TrialConfig
+from labelsmooth.tables import Table
 
 EPS = 0.1
 HEADER = ["work", "data, model", "rows/s", "plain rows/s", "ratio of throughputs (spread)"]
@@ -165,7 +165,7 @@ def main() -> None:
             for line in rows_of(name, model, options.only, options.epochs, options.repetitions):
                 lines.append(line)
                 print("  ".join(line), file=sys.stderr)
-    print(aligned(lines))
+    print(Table(head=lines[0], rows=lines[1:], words=2).text())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ as many validation rows as test rows, fits the temperatures, and prints what the
 be equal, the NLL of every row of an arm is shifted by what its mean is above that of hard labels.
 
 The old rule takes t-intervals over seeds on the fixed test rows, and recommends the simplest arm that the
-best one does not beat; the new one is `labelsmooth.report.verdict.recommend`.
+best one does not beat; the new one is `labelsmooth.report.study.verdict.recommend`.
 
 LetterRecognition comes from Debian's r-cran-mlbench, read with `pip install rdata`:
 
@@ -40,9 +40,9 @@ import labelsmooth as ls
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.measure.influence import log_temperature_influence
-from labelsmooth.report.estimate import Estimate, estimate
-from labelsmooth.report.numbers import score_influences
-from labelsmooth.report.verdict import Arm, recommend, simultaneous_level
+from labelsmooth.report.study.estimate import Estimate, estimate
+from labelsmooth.report.study.numbers import score_influences
+from labelsmooth.report.study.verdict import Arm, recommend, simultaneous_level
 from labelsmooth.study import Objective
 from labelsmooth.study.tasks.images.readers import read_source
 

@@ -15,7 +15,7 @@ from labelsmooth.bench.document import cells, from_json, header, markdown
 from labelsmooth.bench.memory import extra_peak
 from labelsmooth.bench.timing import Call, interleaved, ratio
 from labelsmooth.cli import main
-from labelsmooth.cli import table as text_table
+from labelsmooth.tables import Table
 
 MIB = 2**20
 
@@ -270,7 +270,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert page.read_text().count("\n## ") == len(groups)
     assert "Measured at 0.001 of the rows" in page.read_text()
     lines = [header(0.001), *(cells(row, 0.001) for row in again.rows)]
-    assert out.startswith(text_table.aligned(lines) + "\n")
+    table = Table(head=lines[0], rows=lines[1:], words=2)
+    assert out.startswith(table.text() + "\n")
     assert "reached" not in out
     assert "Measured at 0.001 of the rows" in out
     assert all("  ".join(line) in err for line in lines[1:])

@@ -19,8 +19,8 @@ from labelsmooth.measure.interval import Interval
         ("nll", 0.24831, 0.0099951, "0.248 ± 0.010 nats"),  # 0.0099951 rounds to 0.010
         ("nll", 0.24831, 0.0123, "0.248 ± 0.012 nats"),
         ("nll", 1e-9, 1e-12, "0.000000 ± 0.000000 nats"),
-        ("over_confidence", -0.05, 0.011, "−5.0 ± 1.1 %"),
-        ("over_confidence", -0.000001, math.nan, "0.00 %"),  # no −0
+        ("over_confidence", -0.05, 0.011, "−5.0 ± 1.1 points"),
+        ("over_confidence", -0.000001, math.nan, "0.00 points"),  # no −0
         ("nll", 5.4321e7, 3e6, "5.43e+07 ± 3.00e+06 nats"),
         ("rows", 1234567, math.nan, "1,234,567"),
         ("pnorm", 4, math.nan, "4"),
@@ -42,7 +42,7 @@ def test_values_with_half_widths(name, value, half_width, expected):
     ("name", "value", "low", "high", "expected"),
     [
         ("ece", 0.0312, 0.0254, 0.0381, "3.12 % (2.54 to 3.81)"),
-        ("over_confidence", -0.02, -0.041, 0.003, "−2.0 % (−4.1 to 0.3)"),
+        ("over_confidence", -0.02, -0.041, 0.003, "−2.0 points (−4.1 to 0.3)"),
         ("nll", 0.5, math.nan, math.nan, "0.5000 nats"),
         ("nll", math.inf, math.inf, math.inf, "∞ nats"),
         ("temperature", 1.5, 0, math.inf, "1.500 (0.000 to ∞)"),

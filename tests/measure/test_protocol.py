@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from labelsmooth.measure import (
     Calibration,
+    GapHistogram,
     Geometry,
     PNorm,
     Selective,
@@ -31,6 +32,7 @@ MEASURES = {
     "teacher": lambda: Teacher(2.0),
     "recovery": lambda: SmoothingRecovery(4),
     "pnorm": PNorm,
+    "gaps": GapHistogram,
 }
 OTHER_OPTIONS = {
     "calibration": lambda: Calibration(7),
@@ -38,6 +40,7 @@ OTHER_OPTIONS = {
     "geometry": lambda: Geometry(3),
     "teacher": Teacher,
     "recovery": lambda: SmoothingRecovery(3),
+    "gaps": lambda: GapHistogram(7),
 }
 # what is no stream of labelled rows
 ELSEWHERE = ("mutual_information", "nc2_triangle", "loss")

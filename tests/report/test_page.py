@@ -1,6 +1,5 @@
 """The report of a real, small study in headless Chromium: what it shows, lets do and hands out."""
 
-import csv
 import json
 import math
 import shutil
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from browser import CHROMIUM, Browser
+from pages import complaints, fitting_figures, pressed, requests, table
 
 import labelsmooth as ls
 from labelsmooth.measure import Calibration
@@ -76,16 +76,6 @@ def page(browser, address):
     return browser
 
 
-def complaints(browser):
-    kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-    return [event for event in browser.events if event.get("method") in kinds]
-
-
-def requests(browser):
-    sent = [event for event in browser.events if event.get("method") == "Network.requestWillBeSent"]
-    return [event["params"]["request"]["url"] for event in sent]
-
-
 def test_it_asks_for_nothing_and_has_nothing_to_complain_of(page, address, tmp_path):
     for scheme in ("dark", "light"):
         page.scheme(scheme)
@@ -113,34 +103,7 @@ def test_its_policy_stops_any_other_script_and_any_request(page):
 def test_every_figure_fits_and_can_be_read(page, width):
     page.size(width)
     assert page.run("document.documentElement.scrollWidth") <= width
-    found = page.run("""
-        [...document.querySelectorAll("[data-figure]")].map(figure => {
-          const drawing = figure.querySelector("svg.drawing"), box = drawing.getBoundingClientRect();
-          const words = [...drawing.querySelectorAll("text")];
-          const marks = [...drawing.querySelectorAll("text, path, line, rect, circle:not(.ring)")];
-          return {
-            name: figure.dataset.figure,
-            frame: Math.floor(figure.querySelector(".chart").getBoundingClientRect().width),
-            width: Number(drawing.getAttribute("width")),
-            height: Number(drawing.getAttribute("height")),
-            box: [box.width, box.height],
-            sizes: [...new Set(words.map(word => parseFloat(getComputedStyle(word).fontSize)))],
-            out: marks.filter(mark => !mark.closest("[clip-path], clipPath")).filter(mark => {
-              const own = mark.getBoundingClientRect();
-              return own.left < box.left - 1 || own.right > box.right + 1 || own.top < box.top - 1 || own.bottom > box.bottom + 1;
-            }).map(mark => mark.textContent || mark.outerHTML),
-            marks: drawing.querySelectorAll("circle, rect, path").length,
-            label: drawing.getAttribute("aria-label"),
-          };
-        })""")
-    assert {figure["name"] for figure in found} == FIGURES
-    for figure in found:
-        assert figure["width"] == figure["frame"] <= width
-        assert figure["box"] == [figure["width"], figure["height"]]  # nothing is scaled
-        assert min(figure["sizes"]) >= 12
-        assert figure["out"] == [], figure["name"]
-        assert figure["marks"] > 2
-        assert len(figure["label"]) > 20
+    assert set(fitting_figures(page, width)) == FIGURES
 
 
 def test_names_from_data_are_text(page):
@@ -256,18 +219,6 @@ def test_the_scheme_button_holds_for_this_page_only(page, address):
     assert page.run("localStorage.length + sessionStorage.length + document.cookie.length") == 0
     page.open(address)
     assert page.run(background) == light
-
-
-def table(path):
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def pressed(page, figure, button, folder):
-    which = ["SVG", "CSV"].index(button)
-    return page.download(
-        f"document.querySelectorAll('[data-figure={figure}] .actions button')[{which}].click()", folder
-    )
 
 
 @pytest.mark.parametrize("figure", sorted(FIGURES))

@@ -22,9 +22,9 @@ from scipy import stats
 from labelsmooth.cli import main
 from labelsmooth.objectives import OBJECTIVES
 from labelsmooth.report import scores_table, verdict, write_report
-from labelsmooth.report.estimate import estimate, show, show_number
-from labelsmooth.report.figures import figures, gap, has_plane, projection_of, risk_coverage
-from labelsmooth.report.methods import facts, paragraph, study_names
+from labelsmooth.report.study.estimate import estimate, show, show_number
+from labelsmooth.report.study.figures import figures, gap, has_plane, projection_of, risk_coverage
+from labelsmooth.report.study.methods import facts, paragraph, study_names
 from labelsmooth.study import Objective, Recipe, load_study, run_study
 
 
@@ -106,7 +106,7 @@ def test_names_from_data_are_text(folder):
     assert "b" not in page.tags
     assert ", ".join(names) in " ".join(page.words)
     data = json.loads(page.scripts[0])
-    assert data["studies"][0]["figures"]["projection"]["constants"]["classes"] == names
+    assert data["sections"][0]["figures"]["projection"]["constants"]["classes"] == names
 
 
 def test_the_projection_keeps_distances_in_the_plane(study):
@@ -270,7 +270,7 @@ def test_the_command_rebuilds_joins_and_prints(folder, tmp_path, capsys):
     for name in (f"cnn on digits ({folder})", f"cnn on digits ({other})"):  # the same but for the folder
         assert f"{name}\n{'=' * len(name)}\n" in out
     page = Page((tmp_path / "joined" / "report.html").read_text(encoding="utf-8"))
-    assert len(json.loads(page.scripts[0])["studies"]) == 2
+    assert len(json.loads(page.scripts[0])["sections"]) == 2
     assert "What label smoothing did in 2 studies" in " ".join(page.words)
 
     assert main(["report", str(folder), "--table", "latex"]) == 0
@@ -321,9 +321,9 @@ def test_estimates_are_t_intervals():
     assert found.mean + found.half_width == pytest.approx(high, rel=1e-12)
     assert np.isnan(estimate([0.3]).half_width)
     assert estimate([0.3]).within_noise
-    assert show(found, "accuracy") == "26.25 ± 19.89 %"
-    assert show(estimate([0.5]), "nll") == "0.5000"
-    assert show(estimate([3e20, 3e20]), "nll") == "3.00e+20 ± 0.00e+00"
+    assert show(found, "accuracy") == "26 ± 20 %"
+    assert show(estimate([0.5]), "nll") == "0.5000 nats"
+    assert show(estimate([3e20, 3e20]), "nll") == "3.00e+20 ± 0 nats"
     assert show_number(estimate([21.0, 21.2])) == "21.1 ± 1.3"
     assert show_number(estimate([4.5221, 4.5223])) == "4.522 ± 0.001"
 

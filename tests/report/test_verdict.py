@@ -10,9 +10,9 @@ import torch
 from labelsmooth.measure import PNorm, Selective, TemperatureScaling
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.report import Arm, verdict, write_report
-from labelsmooth.report.estimate import detectable, estimate, half_width
-from labelsmooth.report.numbers import Networks
-from labelsmooth.report.verdict import SCORES, recommend, settling, simultaneous_level
+from labelsmooth.report.study.estimate import detectable, estimate, half_width
+from labelsmooth.report.study.numbers import Networks
+from labelsmooth.report.study.verdict import SCORES, recommend, settling, simultaneous_level
 from labelsmooth.study import Objective, Recipe, run_study
 
 
@@ -135,7 +135,7 @@ def test_the_numbers_of_networks_are_the_means_of_their_influences(study):
     for trials in study.arms().values():
         networks = Networks(trials)
         for part in ("test", "test_with_temperature"):
-            for metric, _ in SCORES:
+            for metric in SCORES:
                 crossed = networks[f"{part}.{metric}"]
                 stored = [getattr(getattr(trial.metrics, part), metric) for trial in trials]
                 assert crossed.values.tolist() == stored

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from trials import new_network
 
 from labelsmooth.measure import equivalent_smoothing, mutual_information, teacher_agreement
-from labelsmooth.report.students import students
+from labelsmooth.report.study.students import students
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks.images.augment import augmented

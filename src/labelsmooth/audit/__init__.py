@@ -1,8 +1,7 @@
-"""Saved predictions of anyone's models, read from files larger than memory and measured."""
+"""Saved predictions of anyone's models, read from files larger than memory and evaluated."""
 
 from labelsmooth.audit.document import to_json
-from labelsmooth.audit.measures import Histogram, Measured, Pair
-from labelsmooth.audit.runner import Audit, run_audit
+from labelsmooth.audit.runner import Audit, Model, Pair, run_audit
 from labelsmooth.audit.settings import Settings
 
-__all__ = ["Audit", "Histogram", "Measured", "Pair", "Settings", "run_audit", "to_json"]
+__all__ = ["Audit", "Model", "Pair", "Settings", "run_audit", "to_json"]

@@ -1,21 +1,18 @@
 """An audit as JSON.
 
-{"models": {NAME: {METRIC: {"value", "low", "high"}}}, "groups": {NAME: {GROUP: {METRIC: …}}},
-"differences": [{"of": NAME, "minus": NAME, "metrics": {METRIC: …}}], "notes": {NAME: [SENTENCE]}}
+{"models": {NAME: EVALUATION}, "differences": [{"of": NAME, "minus": NAME, "numbers": {PART: {QUANTITY:
+{"value", "low", "high"}}}}], "notes": [SENTENCE]}
 
-Null stands for what JSON has no number for: a value that is infinite (then `infinite_nll_rows` counts the
-rows that made it so) or that could not be told (then a note says why), an end of an interval that is
-infinite, or both ends where there is no interval.
+An EVALUATION is as `evaluation.document` says, with the notes of its file in front; the notes of the audit
+say which models could not be compared, and why.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from labelsmooth.measure.interval import Interval
+from labelsmooth.evaluation import numbers_to_document, to_document
 
 if TYPE_CHECKING:
     from labelsmooth.audit.runner import Audit
@@ -24,32 +21,17 @@ if TYPE_CHECKING:
 def to_json(audit: Audit) -> str:
     """The numbers of an audit; the same text for the same numbers."""
     document = {
-        "models": {model.name: _metrics(model.metrics) for model in audit.models},
-        "groups": {
-            model.name: {group: _metrics(metrics) for group, metrics in model.groups.items()}
-            for model in audit.models
-            if model.groups
+        "models": {
+            model.name: to_document(model.evaluation) | {"notes": list(model.notes)} for model in audit.models
         },
         "differences": [
-            {"of": pair.of, "minus": pair.minus, "metrics": _metrics(pair.metrics)} for pair in audit.pairs
+            {
+                "of": pair.of,
+                "minus": pair.minus,
+                "numbers": {part: numbers_to_document(numbers) for part, numbers in pair.numbers.items()},
+            }
+            for pair in audit.pairs
         ],
-        "notes": {model.name: list(model.notes) for model in audit.models},
+        "notes": list(audit.notes),
     }
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _metrics(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {
-            "value": _number(interval.value),
-            "low": _number(interval.low),
-            "high": _number(interval.high),
-        }
-        for name, interval in metrics.items()
-    }
-
-
-def _number(value: float) -> float | int | None:
-    if not math.isfinite(value):
-        return None
-    return int(value) if isinstance(value, int) else float(value)

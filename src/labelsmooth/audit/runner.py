@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from labelsmooth.audit.measures import Measured, Pair, measure, measure_pair
 from labelsmooth.audit.settings import Settings, model_names
-from labelsmooth.audit.split import Fitting
-from labelsmooth.errors import InputError
+from labelsmooth.evaluation import Evaluation, Numbers, Split, evaluate, fit, paired_differences
 from labelsmooth.predictions import Names, Predictions, Scan
 from labelsmooth.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """What was measured of one file."""
+
+    name: str
+    path: Path
+    fitted_on: str  # in words
+    evaluation: Evaluation
+    notes: tuple[str, ...]  # on what was read into the file, and those of the evaluation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """One model's numbers minus another's, on the same rows."""
+
+    of: str
+    minus: str
+    numbers: Mapping[str, Numbers]  # by part
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -17,9 +37,19 @@ class Audit:
     """What was measured of several models."""
 
     settings: Settings
-    models: tuple[Measured, ...]
+    models: tuple[Model, ...]
     pairs: tuple[Pair, ...]  # each later model against the first
     notes: tuple[str, ...]  # on the comparison
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _File:
+    """A file that was checked."""
+
+    name: str
+    predictions: Predictions
+    split: Split
+    scan: Scan
 
 
 def run_audit(settings: Settings) -> Audit:
@@ -39,81 +69,93 @@ def run_audit(settings: Settings) -> Audit:
 
     Cost: a few passes over each file and some more over the rows that are fitted on, in blocks of 4 MB.
     """
-    names = Names(**{name: getattr(settings, name) for name in Names.__dataclass_fields__})
-    labels = model_names(settings.files)
     with Progress("model", len(settings.files), unit="rows") as progress:
-        opened: list[tuple[str, Predictions, Fitting, Scan]] = []
-        for number, (label, path) in enumerate(zip(labels, settings.files, strict=True)):
-            predictions = Predictions(
-                path, names, class_axis=settings.class_axis, ignore_label=settings.ignore_label
-            )
-            validation = (
-                predictions.own_validation()
-                if settings.validation is None
-                else Predictions(
-                    settings.validation[number],
-                    names,
-                    class_axis=settings.class_axis,
-                    ignore_label=settings.ignore_label,
-                    for_fitting=True,
-                )
-            )
-            scan = _checked(predictions, f"{label}: checking", progress)
-            if validation is not None:
-                _check_fit(predictions, validation)
-                _checked(validation, f"{label}: checking its validation rows", progress)
-            fitting = Fitting(predictions, validation, settings.validation_share)
-            opened.append((label, predictions, fitting, scan))
-        models = []
-        for label, predictions, fitting, scan in opened:
-            model = measure(label, predictions, fitting, scan, settings.bins, progress)
-            models.append(replace(model, notes=(*scan.notes, *model.notes)))
-            accuracy = models[-1].metrics["accuracy"].value
-            progress.item_done(
-                f"{label}, {scan.rows:,} rows, {predictions.num_classes} classes, accuracy {accuracy:.2%}"
-            )
-        pairs, notes = [], []
-        first = opened[0]
-        for model, other in zip(models[1:], opened[1:], strict=True):
-            reason = _unpaired(first, other)
-            if reason:
-                notes.append(reason)
+        names = model_names(settings.files)
+        files = [_checked(settings, number, name, progress) for number, name in enumerate(names)]
+        models = [_measured(file, settings.bins, progress) for file in files]
+        pairs: list[Pair] = []
+        notes: list[str] = []
+        for model, file in zip(models[1:], files[1:], strict=True):
+            reason = _unpaired(file, files[0])
+            if reason is None:
+                pairs.append(_paired((model, file), (models[0], files[0]), progress))
             else:
-                pairs.append(measure_pair((model, other[1]), (models[0], first[1]), progress))
+                notes.append(f"{model.name} and {models[0].name} cannot be compared row by row: {reason}.")
     return Audit(settings=settings, models=tuple(models), pairs=tuple(pairs), notes=tuple(notes))
 
 
-def _checked(predictions: Predictions, words: str, progress: Progress) -> Scan:
-    progress.begin(words, predictions.rows)
-    return predictions.scan(progress.advance)
+def _checked(settings: Settings, number: int, name: str, progress: Progress) -> _File:
+    """Open a file and its validation rows, and read every row of them."""
+
+    def opened(path: Path, *, for_fitting: bool) -> Predictions:
+        return Predictions(
+            path,
+            Names(**{field: getattr(settings, field) for field in Names.__dataclass_fields__}),
+            class_axis=settings.class_axis,
+            ignore_label=settings.ignore_label,
+            for_fitting=for_fitting,
+        )
+
+    def scanned(rows: Predictions, what: str) -> Scan:
+        progress.begin(f"{name}: checking{what}", rows.rows)
+        return rows.scan(progress.advance)
+
+    predictions = opened(settings.files[number], for_fitting=False)
+    if settings.validation is None:
+        validation = predictions.own_validation()
+    else:
+        validation = opened(settings.validation[number], for_fitting=True)
+    scan = scanned(predictions, "")
+    split = Split(predictions, validation, settings.validation_share)
+    if validation is not None:
+        scanned(validation, " its validation rows")
+    return _File(name=name, predictions=predictions, split=split, scan=scan)
 
 
-def _check_fit(predictions: Predictions, validation: Predictions) -> None:
-    for name, mine, its in (
-        ("classes", predictions.num_classes, validation.num_classes),
-        ("kind of scores", _kind(predictions), _kind(validation)),
-    ):
-        if mine != its:
-            raise InputError(
-                f"{validation.path} must have the {name} of {predictions.path}, got {its} and {mine}"
-            )
+def _measured(file: _File, bins: int, progress: Progress) -> Model:
+    progress.begin(f"{file.name}: fitting", 0)
+    fitted = fit(file.split)
+    progress.begin(f"{file.name}: measuring", file.scan.rows)
+    evaluation = evaluate(file.split, fitted, bins=bins, done=progress.advance)
+    accuracy = evaluation.numbers["all"]["accuracy"].value
+    progress.item_done(
+        f"{file.name}, {file.scan.rows:,} rows, {evaluation.num_classes} classes, accuracy {accuracy:.2%}"
+    )
+    return Model(
+        name=file.name,
+        path=file.predictions.path,
+        fitted_on=_fitted_on(file),
+        evaluation=evaluation,
+        notes=(*file.scan.notes, *evaluation.notes),
+    )
 
 
-def _kind(predictions: Predictions) -> str:
-    return "probabilities" if predictions.are_probs else "logits"
+def _fitted_on(file: _File) -> str:
+    validation = file.split.validation
+    if validation is None:
+        return f"{file.split.share:.3g} of its rows, drawn at random"
+    if validation.name == file.predictions.name:
+        return "the validation rows that its file holds"
+    return f"the rows of {validation.name}"
 
 
-def _unpaired(
-    first: tuple[str, Predictions, Fitting, Scan], other: tuple[str, Predictions, Fitting, Scan]
-) -> str | None:
+def _paired(one: tuple[Model, _File], other: tuple[Model, _File], progress: Progress) -> Pair:
+    (model, file), (other_model, other_file) = one, other
+    progress.begin(f"{model.name} and {other_model.name}", file.scan.rows)
+    numbers = paired_differences(
+        model.evaluation, other_model.evaluation, (file.split, other_file.split), progress.advance
+    )
+    return Pair(of=model.name, minus=other_model.name, numbers=numbers)
+
+
+def _unpaired(file: _File, other: _File) -> str | None:
     """Why the rows of two files are not the same; None where they are."""
-    one, two = f"{other[0]} and {first[0]}", "cannot be compared row by row"
-    if other[3].rows != first[3].rows:
-        return f"{one} {two}: they have {other[3].rows:,} and {first[3].rows:,} rows."
-    if other[1].num_classes != first[1].num_classes:
-        return f"{one} {two}: they have {other[1].num_classes} and {first[1].num_classes} classes."
-    if other[3].labels_sha256 != first[3].labels_sha256:
-        return f"{one} {two}: their labels differ."
-    if other[3].weights_sha256 != first[3].weights_sha256:
-        return f"{one} {two}: their weights differ."
+    if file.scan.rows != other.scan.rows:
+        return f"they have {file.scan.rows:,} and {other.scan.rows:,} rows"
+    if file.predictions.num_classes != other.predictions.num_classes:
+        return f"they have {file.predictions.num_classes} and {other.predictions.num_classes} classes"
+    if file.scan.labels_sha256 != other.scan.labels_sha256:
+        return "their labels differ"
+    if file.scan.weights_sha256 != other.scan.weights_sha256:
+        return "their weights differ"
     return None

@@ -11,6 +11,7 @@ from labelsmooth.bench.cases import GROUPS
 from labelsmooth.bench.contest import Goal, Row, Unit
 from labelsmooth.bench.hardware import Machine
 from labelsmooth.bench.timing import Spread
+from labelsmooth.tables import Table
 
 _NONE = "–"
 SCALED = "Measured at {:g} of the rows, which says nothing of the full size that the targets are for"
@@ -78,6 +79,11 @@ def cells(row: Row, scale: float) -> list[str]:
     return [work, row.against, *measured, *(judged if scale == 1 else [])]
 
 
+def table(rows: Iterable[Row], scale: float) -> Table:
+    """The rows of contests under `header`."""
+    return Table(head=header(scale), rows=[cells(row, scale) for row in rows], words=2)
+
+
 def missing(rows: Iterable[Row]) -> list[str]:
     """A sentence for each peer that could not run."""
     # a dict, for each reason once and in their order
@@ -92,15 +98,13 @@ def markdown(result: Result) -> str:
         "",
         f"Written by `{result.command}`, which measures the same on any machine.",
         "",
-        *_table(["", ""], _facts(machine)),
-        "",
+        Table(head=("", ""), rows=_facts(machine), words=2).markdown(),
         *_remarks(result),
     ]
     for group, sentence in GROUPS.items():
         rows = [row for row in result.rows if row.group == group]
         if rows:
-            table = _table(header(result.scale), (cells(row, result.scale) for row in rows))
-            lines += ["", f"## {group}", "", sentence, "", *table]
+            lines += ["", f"## {group}", "", sentence, "", table(rows, result.scale).markdown().rstrip()]
         for reason in missing(rows):
             lines += ["", reason]
     return "\n".join(lines) + "\n"
@@ -139,13 +143,6 @@ def _remarks(result: Result) -> list[str]:
     if not result.complete:
         lines.append(f"**{UNFINISHED}**.")
     return lines
-
-
-def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
-    rule = ["---"] * len(header)
-    return [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)
-    ]
 
 
 def _shown(value: float | None, unit: Unit) -> str:

@@ -42,7 +42,7 @@ class Options(Settings):
 def run(options: Options) -> None:
     settings = Settings(**{setting.name: getattr(options, setting.name) for setting in fields(Settings)})
     with needs_extra("audit"):  # now, and not after the measuring
-        for package in ("jinja2", "matplotlib", "tqdm"):
+        for package in ("jinja2", "tqdm"):
             import_module(package)
     report = write_audit(run_audit(settings), options.out)
     print(report.text)

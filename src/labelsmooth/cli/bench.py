@@ -20,17 +20,17 @@ from labelsmooth.bench.document import (
     Result,
     cells,
     from_json,
-    header,
     markdown,
     missing,
+    table,
     to_json,
 )
 from labelsmooth.bench.hardware import machine
 from labelsmooth.cli.options import check_file, flag
-from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import write_whole
+from labelsmooth.tables import Table
 
 _MOST_THREADS = 1024
 HELP = "time the losses against torch's on this machine"
@@ -117,7 +117,7 @@ def _compile(options: Options) -> None:
         print("  ".join(gpu_compile.cells(kernel)), file=sys.stderr)
     if options.json is not None:
         write_whole(options.json, gpu_compile.to_json(kernels))
-    print(aligned([gpu_compile.header(), *map(gpu_compile.cells, kernels)]))
+    print(Table(head=gpu_compile.header(), rows=list(map(gpu_compile.cells, kernels)), words=2).text())
 
 
 def _measure(options: Options) -> None:
@@ -169,8 +169,7 @@ def _write(result: Result, options: Options) -> None:
 
 
 def _show(result: Result) -> None:
-    table = [header(result.scale), *(cells(row, result.scale) for row in result.rows)]
-    print(aligned(table))
+    print(table(result.rows, result.scale).text())
     for reason in missing(result.rows):
         print(f"\n{reason}")
     if result.scale != 1:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from labelsmooth.cli.options import flag
-from labelsmooth.cli.table import aligned
 from labelsmooth.extras import needs_extra
 from labelsmooth.progress import duration
 from labelsmooth.report import write_report
@@ -22,6 +21,7 @@ from labelsmooth.study.settings import setting_words
 from labelsmooth.study.store import check_folder, has_trial
 from labelsmooth.study.tasks import TASKS, find_task
 from labelsmooth.study.tracking import TRACKERS
+from labelsmooth.tables import Table
 
 HELP = "train with and without label smoothing, measure both and write a report"
 KINDS = TASKS  # `labelsmooth study TASK`; images without one
@@ -148,7 +148,7 @@ def _shown(plan: Plan, out: Path) -> str:
             f"{plan.at_a_time} at a time, by a few steps on this machine",
         ],
     ]
-    return aligned(lines)
+    return Table(head=lines[0], rows=lines[1:], words=2).text()
 
 
 def _once(name: str) -> Iterator[str]:

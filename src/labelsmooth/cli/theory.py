@@ -10,10 +10,10 @@ from pathlib import Path
 
 from labelsmooth import theory
 from labelsmooth.cli.options import check_file
-from labelsmooth.cli.table import aligned
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import write_whole
+from labelsmooth.tables import Table
 
 HELP = "print what a given smoothing and number of classes ask of the logits"
 DESCRIPTION = (
@@ -93,8 +93,9 @@ def table(options: Options) -> str:
         [quantity, unit, *(_shown(value, name) for name in options.convention)]
         for quantity, unit, value in quantities
     ]
-    return f"label smoothing, eps = {eps:g}, K = {k} classes\n\n" + aligned(
-        [["", "unit", *options.convention], *rows]
+    return (
+        f"label smoothing, eps = {eps:g}, K = {k} classes\n\n"
+        + Table(head=("", "unit", *options.convention), rows=rows, words=2).text()
     )
 
 

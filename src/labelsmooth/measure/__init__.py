@@ -19,6 +19,7 @@ from labelsmooth.measure.functional import (
     smece_of_scores,
     temperature,
 )
+from labelsmooth.measure.gap_histogram import GapHistogram
 from labelsmooth.measure.geometry import Geometry, GeometryResult
 from labelsmooth.measure.information import mutual_information
 from labelsmooth.measure.interval import Interval
@@ -45,6 +46,7 @@ __all__ = [
     "ClasswiseBins",
     "Comparison",
     "FrameShape",
+    "GapHistogram",
     "Geometry",
     "GeometryResult",
     "Interval",

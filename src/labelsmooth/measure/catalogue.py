@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-Unit: TypeAlias = Literal["share", "nats", "count", ""]
+Unit: TypeAlias = Literal["share", "points", "nats", "count", ""]
 Better: TypeAlias = Literal["low", "high", "zero"]
 Group: TypeAlias = Literal[
     "scores",
@@ -35,7 +35,8 @@ class Quantity:
     Attributes:
         name: the key under which measures, files and tables hold it.
         title: a few words for a heading or an axis, without the unit.
-        unit: "share" of 0..1 that is shown in percent, "nats", "count", or "" for a plain number.
+        unit: "share" of 0..1 that is shown in percent, "points" for a difference of two of these, "nats",
+            "count", or "" for a plain number.
         better: which values are good; None where the number by itself is neither good nor bad.
         bounds: the least and the largest value that it can have.
         note: one sentence on what it is.
@@ -53,8 +54,15 @@ class Quantity:
     @property
     def label(self) -> str:
         """The title with the unit, for a heading or an axis: "ECE (%)"."""
-        unit = {"share": "%", "nats": "nats"}.get(self.unit)
+        unit = {"share": "%", "points": "points", "nats": "nats"}.get(self.unit)
         return self.title if unit is None else f"{self.title} ({unit})"
+
+    @property
+    def difference(self) -> Quantity:
+        """The difference of two such numbers."""
+        low, high = self.bounds
+        unit: Unit = "points" if self.unit == "share" else self.unit
+        return replace(self, unit=unit, bounds=(low - high, high - low))
 
 
 _SHARE, _POSITIVE = (0.0, 1.0), (0.0, math.inf)
@@ -83,7 +91,7 @@ _ALL = (
         ("entropy", "entropy", "nats", None, _POSITIVE, "Mean entropy of the predictions."),
         ("mean_confidence", "mean confidence", "share", None, _SHARE,
          "Mean of the largest predicted probability."),
-        ("over_confidence", "over-confidence", "share", "zero", (-1.0, 1.0),
+        ("over_confidence", "over-confidence", "points", "zero", (-1.0, 1.0),
          "Mean confidence minus accuracy; negative for an under-confident classifier."),
     ),
     *_group(

@@ -32,7 +32,7 @@ def show(
         value: a number, or one with its interval; ends that are nan are left out, as are those of an infinite
             value.
         half_width: of the interval around the value; nan for none.
-        unit: whether to write "%" or "nats" after the value.
+        unit: whether to write "%", "points" or "nats" after the value.
 
     Raises:
         KeyError: the catalogue has no such quantity.
@@ -41,7 +41,7 @@ def show(
         >>> show("accuracy", 0.93104), show("nll", 0.2), show("rows", 12345)
         ('93.10 %', '0.2000 nats', '12,345')
         >>> show("over_confidence", -0.0123, 0.0045), show("nll", math.nan), show("nll", math.inf, unit=False)
-        ('−1.23 ± 0.45 %', '–', '∞')
+        ('−1.23 ± 0.45 points', '–', '∞')
         >>> show("ece", Interval(value=0.0312, low=0.0254, high=0.0381))
         '3.12 % (2.54 to 3.81)'
     """
@@ -85,7 +85,7 @@ def _decimals(quantity: Quantity, value: float, half_width: float) -> int:
     scale = _factor(quantity)
     if math.isfinite(half_width) and half_width > 0:
         return min(max(0, 1 - _exponent(scale * half_width)), 2 + _MOST_DECIMALS)
-    if quantity.unit == "share":
+    if _factor(quantity) == 100:
         return _PERCENT_DECIMALS
     if not math.isfinite(value) or value == 0:
         return _MOST_DECIMALS
@@ -98,10 +98,10 @@ def _exponent(value: float) -> int:
 
 
 def _factor(quantity: Quantity) -> int:
-    return 100 if quantity.unit == "share" else 1
+    return 100 if quantity.unit in ("share", "points") else 1
 
 
 def _unit(quantity: Quantity, value: float, unit: bool) -> str:
     if not unit or math.isnan(value):
         return ""
-    return {"share": " %", "nats": " nats"}.get(quantity.unit, "")
+    return {"share": " %", "points": " points", "nats": " nats"}.get(quantity.unit, "")

@@ -2,7 +2,8 @@
 
 from labelsmooth.predictions.checked import Predictions, Scan
 from labelsmooth.predictions.formats import FORMATS
+from labelsmooth.predictions.memory import InMemory
 from labelsmooth.predictions.names import Names
 from labelsmooth.predictions.source import Batch, Source
 
-__all__ = ["FORMATS", "Batch", "Names", "Predictions", "Scan", "Source"]
+__all__ = ["FORMATS", "Batch", "InMemory", "Names", "Predictions", "Scan", "Source"]

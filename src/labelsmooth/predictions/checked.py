@@ -64,7 +64,7 @@ class Predictions:
         prefix: str = "",
         for_fitting: bool = False,
     ) -> None:
-        self.path = path
+        self.path, self.name = path, str(path)
         self._layout = {"class_axis": class_axis, "ignore_label": ignore_label}
         if for_fitting:
             beside = {name: None for name in _BESIDE if _is_file(getattr(names, name))}

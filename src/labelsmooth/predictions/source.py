@@ -45,9 +45,14 @@ class Batch:
 class Source(Protocol):
     """Predictions of one model that can be gone through again, with the same rows in the same order."""
 
+    name: str  # in messages
     num_classes: int
     are_probs: bool  # whether the scores are probabilities, and no logits
 
     def batches(self) -> Iterator[Batch]:
         """Iterate over the rows that count, in blocks that fit in memory, whose scores are checked."""
+        ...
+
+    def classifier(self) -> tuple[Tensor, Tensor] | None:
+        """The last layer's weight (K, D) and bias (K,), where it and the features are known."""
         ...

@@ -1,0 +1,30 @@
+"""Evaluations: predictions measured, as given and with what is fitted, for audits and studies alike."""
+
+from labelsmooth.evaluation.document import (
+    from_document,
+    numbers_from_document,
+    numbers_to_document,
+    to_document,
+)
+from labelsmooth.evaluation.fit import Fitted, fit
+from labelsmooth.evaluation.numbers import Numbers
+from labelsmooth.evaluation.pairs import paired_differences
+from labelsmooth.evaluation.result import Evaluation
+from labelsmooth.evaluation.scores import Scores
+from labelsmooth.evaluation.split import Split
+from labelsmooth.evaluation.suite import evaluate
+
+__all__ = [
+    "Evaluation",
+    "Fitted",
+    "Numbers",
+    "Scores",
+    "Split",
+    "evaluate",
+    "fit",
+    "from_document",
+    "numbers_from_document",
+    "numbers_to_document",
+    "paired_differences",
+    "to_document",
+]

@@ -1,0 +1,77 @@
+"""The differences between two evaluations on the same rows, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from labelsmooth.evaluation.numbers import Numbers, ordered
+from labelsmooth.evaluation.result import Evaluation
+from labelsmooth.evaluation.scores import row_numbers
+from labelsmooth.evaluation.split import Split
+from labelsmooth.measure.influence import PairedDifferences
+from labelsmooth.measure.rows import RowNumbers
+from labelsmooth.predictions import Batch
+
+
+def paired_differences(
+    one: Evaluation,
+    other: Evaluation,
+    splits: tuple[Split, Split],
+    done: Callable[[int], None] = lambda _: None,
+) -> dict[str, Numbers]:
+    """The numbers of one model minus those of another, as given and each with its temperature.
+
+    Args:
+        one, other: evaluations of the same rows in the same order.
+        splits: that they are evaluations of.
+        done: called with a number of rows that were gone through.
+
+    Returns:
+        The differences by part: "all" of all rows as given; and "with_temperature" of the rows that nothing
+        was fitted on, where both have a temperature and hold out the same rows.
+
+    Cost: a pass over all rows, and one over those held out.
+    """
+    first, second = splits
+    found = {
+        "all": _differences("all", one, other, first.source.batches(), second.source.batches(), done),
+    }
+    if one.temperature is not None and other.temperature is not None and first.holds_out_as(second):
+        held_out = first.held_out(), second.held_out()
+        found["with_temperature"] = _differences("with_temperature", one, other, *held_out, done)
+    return found
+
+
+def side_by_side(one: Iterable[Batch], two: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
+    """The same rows of both, whatever the sizes of their blocks."""
+    others = iter(two)
+    right: Batch | None = None
+    for left in one:
+        start = 0
+        while start < len(left.labels):
+            right = right if right is not None and len(right.labels) else next(others)
+            size = min(len(left.labels) - start, len(right.labels))
+            yield left.select(slice(start, start + size)), right.select(slice(0, size))
+            start, right = start + size, right.select(slice(size, None))
+
+
+def _differences(
+    part: str,
+    one: Evaluation,
+    other: Evaluation,
+    rows: Iterable[Batch],
+    other_rows: Iterable[Batch],
+    done: Callable[[int], None],
+) -> Numbers:
+    differences = PairedDifferences(one.influences[part], other.influences[part])
+    scaled = part == "with_temperature"
+
+    def numbers(model: Evaluation, batch: Batch) -> RowNumbers:
+        temperature = (model.temperature or 1.0) if scaled else 1.0
+        return row_numbers(batch, are_probs=model.are_probs, temperature=temperature)
+
+    for batch, other_batch in side_by_side(rows, other_rows):
+        weights = None if batch.weights is None else batch.weights.numpy()
+        differences.update(numbers(one, batch), numbers(other, other_batch), weights)
+        done(len(batch.labels))
+    return ordered(differences.intervals())

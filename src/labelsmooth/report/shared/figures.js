@@ -1,0 +1,430 @@
+// The figures of a page, one function each: it gets a chart of the width at hand, the rows of the chosen arms and
+// seeds, the figure's constants, and the section of the page with the names of the arms. All numbers are in the rows; at most they are averaged over seeds here.
+
+const COLOURS = 5; // --arm-1 to --arm-5, dashed for the arms beyond; --arm-0 is the first arm's, hard labels, alone
+const CLASS_COLOURS = ["var(--arm-1)", "var(--arm-2)", "var(--arm-3)"];
+
+const colourOf = (arm) => `var(--arm-${arm && 1 + ((arm - 1) % COLOURS)})`;
+const dashOf = (arm) => [null, "7 3", "2 3", "9 3 2 3"][arm && Math.floor((arm - 1) / COLOURS) % 4];
+const percent = (value, digits = 2) => `${fixed(100 * value, digits)} %`;
+const score = (value, metric) => (metric.percent ? percent(value) : fixed(value, 4));
+const seedOf = (row) => (row.seed === undefined ? "" : `, seed ${row.seed}`);
+// A number before and after something, or alone where there is no other.
+const change = (values, show) => values.filter(Number.isFinite).map(show).join(" → ");
+
+// The rows by the values of some columns, in the order in which they come.
+function grouped(rows, ...columns) {
+  const groups = new Map();
+  for (const row of rows) {
+    const key = columns.map((column) => row[column]).join("|");
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(row);
+  }
+  return [...groups.values()];
+}
+
+const armsOf = (rows) => [...new Set(rows.map((row) => row.arm))];
+
+function armLegend(chart, arms, section, y = 0) {
+  return chart.legend(
+    arms.map((arm) => ({
+      words: section.arms[arm],
+      draw: (x, middle) => chart.line(x, middle, x + 20, middle, { stroke: colourOf(arm), width: 2.5, dash: dashOf(arm) }),
+    })),
+    y,
+  );
+}
+
+function pairLegend(chart, first, second, draw, y = 0) {
+  return chart.legend([
+    { words: first, draw: (x, middle) => draw(x, middle, false) },
+    { words: second, draw: (x, middle) => draw(x, middle, true) },
+  ], y);
+}
+
+const dotSample = (chart) => (x, middle, filled) =>
+  chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", hollow: !filled });
+
+// what was fitted after the training, and how it is drawn
+const REPAIRS = {
+  "": { words: "as trained", hollow: true },
+  temperature: { words: "with temperature" },
+  "p-norm": { words: "with p-norm", shape: "square" },
+};
+
+// A thin line for each seed and a thick one for their mean, of one arm.
+function seedsAndMean(panel, rows, x, y, factor, section, title, points = false) {
+  const { chart } = panel;
+  const [arm] = armsOf(rows);
+  const seeds = grouped(rows, "seed");
+  if (seeds.length > 1)
+    for (const one of seeds) panel.path(one.map((row) => [row[x], factor * row[y]]), { stroke: colourOf(arm), width: 0.8, opacity: 0.5 });
+  const means = grouped(rows, x).map((same) => [same[0][x], factor * mean(same.map((row) => row[y]))]);
+  panel.path(means, { stroke: colourOf(arm), width: 2.2, dash: dashOf(arm) });
+  for (const [at, value] of means) {
+    if (points || means.length === 1) chart.marker(panel.x(at), panel.y(value), 3.5, { fill: colourOf(arm) });
+    chart.say(panel.x(at), panel.y(value), [section.arms[arm], `${title}: ${shown(value)} after ${x} ${at}`], `${y} ${arm}`);
+  }
+}
+
+const FIGURES = {
+  scores(chart, rows, { metrics, estimates }, section) {
+    const arms = armsOf(rows);
+    const names = Math.max(...arms.map((arm) => widthOf(section.arms[arm]))) + 14;
+    const above = names > 0.4 * chart.width; // names stand above their rows where there is no room beside them
+    const aside = above ? 0 : names;
+    const grid = places(chart.width - aside, metrics.length, above ? chart.width : 165);
+    const each = above ? 58 : 44;
+    const height = 24 + arms.length * each + 24;
+    const top = chart.legend(Object.values(REPAIRS).map(({ words, ...look }) => ({
+      words,
+      draw: (x, middle) => chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", ...look }),
+    })), 0);
+    metrics.forEach((metric, place) => {
+      const { x, row } = grid.at(place);
+      const factor = metric.percent ? 100 : 1;
+      const points = rows.filter((point) => metric.repairs.includes(point.repair));
+      const ofMetric = estimates.filter((one) => one.metric === metric.name && arms.includes(one.arm) && metric.repairs.includes(one.repair));
+      const values = points.map((point) => point[metric.name]);
+      const span = around([...values, ...ofMetric.map((one) => one.mean)], undefined, 0);
+      // an interval of few seeds can be many times as long as what it is about: it may take up to half the panel
+      const reach = (span[1] - span[0]) / 2 || 0.01;
+      const ends = ofMetric.flatMap(({ mean, half_width }) => [mean - half_width, mean + half_width]);
+      const bounds = [metric.bounds[0] ?? -Infinity, metric.bounds[1] ?? Infinity];
+      const domain = around([...values, ...ends.map((end) => Math.min(Math.max(end, span[0] - reach), span[1] + reach))], bounds);
+      const panel = new Panel(chart, {
+        x: x + aside,
+        y: top + row * (height + 22),
+        width: grid.width,
+        height,
+        title: metric.title,
+        xDomain: domain.map((end) => end * factor),
+        yDomain: [arms.length, 0],
+        yTicks: { ticks: [], words: [] },
+      });
+      arms.forEach((arm, line) => {
+        const border = panel.y(line);
+        const middle = border + each * (above ? 0.64 : 0.5);
+        if (line) chart.line(above ? 0 : panel.left, border, panel.right, border, { stroke: "var(--grid)" });
+        if (above) chart.text(0, border + 15, section.arms[arm]);
+        else if (place % grid.across === 0) chart.text(0, middle + 4, section.arms[arm]);
+        metric.repairs.forEach((repair, at) => {
+          const { words, ...look } = REPAIRS[repair];
+          const y = middle + 13 * (at - (metric.repairs.length - 1) / 2);
+          const what = `${section.arms[arm]}, ${words}`;
+          const estimate = ofMetric.find((one) => one.arm === arm && one.repair === repair);
+          const centre = panel.x(factor * estimate.mean);
+          const spread = estimate.half_width === null ? "" : ` ± ${score(estimate.half_width, metric)}`;
+          panel.clipped(() => {
+            if (spread) chart.line(panel.x(factor * (estimate.mean - estimate.half_width)), y, panel.x(factor * (estimate.mean + estimate.half_width)), y, { stroke: colourOf(arm), width: 1.5 });
+          });
+          for (const point of points.filter((one) => one.arm === arm && one.repair === repair)) {
+            const px = panel.x(factor * point[metric.name]);
+            // where there is nothing to tell apart, all are filled
+            chart.marker(px, y, 4, { fill: colourOf(arm), ...(metric.repairs.length > 1 ? look : {}) });
+            chart.say(px, y, [what, `${metric.title}: ${score(point[metric.name], metric)}, seed ${point.seed}`], metric.name);
+          }
+          chart.line(centre, y - 6, centre, y + 6, { stroke: colourOf(arm), width: 2.5 });
+          chart.say(centre, y, [what, `${metric.title}: mean ${score(estimate.mean, metric)}${spread}`], metric.name);
+        });
+      });
+    });
+    return top + Math.ceil(metrics.length / grid.across) * (height + 22) - 22;
+  },
+
+  reliability(chart, rows, { ece, before }, section) {
+    const arms = armsOf(rows);
+    const grid = places(chart.width, arms.length, 200, 4);
+    const lines = Math.max(...arms.map((arm) => wrapped(section.arms[arm], grid.width, true).length));
+    const height = Math.min(grid.width, 360) + 43 + 17 * lines;
+    const top = pairLegend(chart, before, "with temperature", dotSample(chart));
+    arms.forEach((arm, place) => {
+      const { x, row } = grid.at(place);
+      const seeds = new Set(rows.map((bin) => bin.seed));
+      const errors = [0, 1].map((scaled) =>
+        mean(ece.filter((one) => one.arm === arm && one.with_temperature === scaled && seeds.has(one.seed)).map((one) => one.ece)));
+      const panel = new Panel(chart, {
+        x,
+        y: top + row * (height + 20),
+        width: Math.min(grid.width, 360) - 4, // a point at confidence 1 has room
+        height,
+        title: section.arms[arm],
+        note: `ECE ${change(errors, (value) => percent(value))}`,
+        xDomain: [0, 1],
+        yDomain: [0, 1],
+        xLabel: "confidence",
+        yLabel: "accuracy",
+        square: true,
+      });
+      panel.path([[0, 0], [1, 1]], { stroke: "var(--axis)", width: 1, dash: "4 3" });
+      for (const scaled of [0, 1]) {
+        const bins = grouped(rows.filter((bin) => bin.arm === arm && bin.with_temperature === scaled), "from").map((same) => {
+          const count = same.reduce((sum, bin) => sum + bin.rows, 0);
+          const pooled = (column) => same.reduce((sum, bin) => sum + bin.rows * bin[column], 0) / count;
+          return { count, confidence: pooled("confidence"), accuracy: pooled("accuracy"), from: same[0].from, to: same[0].to };
+        });
+        bins.sort((one, other) => one.from - other.from);
+        const all = bins.reduce((sum, bin) => sum + bin.count, 0);
+        panel.path(bins.map((bin) => [bin.confidence, bin.accuracy]), { stroke: colourOf(arm), width: 1.2, opacity: 0.55, dash: scaled ? null : "3 3" });
+        for (const bin of bins) {
+          const [px, py] = [panel.x(bin.confidence), panel.y(bin.accuracy)];
+          chart.marker(px, py, 2.5 + 9 * Math.sqrt(bin.count / all), { fill: colourOf(arm), hollow: !scaled, opacity: scaled ? 0.9 : null });
+          chart.say(px, py, [
+            `${section.arms[arm]}, ${scaled ? "with temperature" : before}`,
+            `confidence ${percent(bin.confidence)}, accuracy ${percent(bin.accuracy)}`,
+            `${bin.count.toLocaleString("en")} of ${all.toLocaleString("en")} rows, bin ${shown(bin.from)} to ${shown(bin.to)}`,
+          ], `${arm} ${scaled}`);
+        }
+      }
+    });
+    return top + Math.ceil(arms.length / grid.across) * (height + 20) - 20;
+  },
+
+  risk_coverage(chart, rows, { areas }, section) {
+    const arms = armsOf(rows);
+    const grid = places(chart.width, arms.length, 200, 4);
+    const height = 260;
+    const seeds = new Set(rows.map((point) => point.seed));
+    const orders = ["by the largest probability", "by the p-norm"].filter((_, at) => rows.some((point) => point.with_p_norm === at));
+    const top = chart.legend(orders.map((words, after) => ({
+      words,
+      draw: (x, middle) => chart.line(x, middle, x + 20, middle, { stroke: "var(--soft)", width: 2, dash: after ? null : "4 3" }),
+    })), 0);
+    // the few most confident rows may have any risk
+    const most = Math.max(...rows.filter((point) => point.coverage > 0.05).map((point) => point.risk), 0.001);
+    arms.forEach((arm, place) => {
+      const { x, row } = grid.at(place);
+      const area = (repaired) => mean(areas.filter((one) => one.arm === arm && one.with_p_norm === repaired && seeds.has(one.seed)).map((one) => one.aurc));
+      const panel = new Panel(chart, {
+        x,
+        y: top + row * (height + 20),
+        width: Math.min(grid.width, 480),
+        height,
+        title: section.arms[arm],
+        note: `AURC ${change([area(0), area(1)], (value) => value.toPrecision(3))}`,
+        xDomain: [0, 100],
+        yDomain: [0, 108 * most],
+        xLabel: "coverage (%)",
+        yLabel: "risk (%)",
+      });
+      panel.clipped(() => {
+        for (const curve of grouped(rows.filter((point) => point.arm === arm), "with_p_norm", "seed"))
+          panel.path(curve.map((point) => [100 * point.coverage, 100 * point.risk]), { stroke: colourOf(arm), width: 1.3, dash: curve[0].with_p_norm ? null : "4 3" });
+      });
+      for (const curve of grouped(rows.filter((point) => point.arm === arm), "with_p_norm", "seed"))
+        for (const point of curve.filter((_, at) => at % 8 === 7 || at === curve.length - 1))
+          chart.say(panel.x(100 * point.coverage), Math.max(panel.top, panel.y(100 * point.risk)), [
+            `${section.arms[arm]}, ${point.with_p_norm ? "p-norm" : "largest probability"}${seedOf(point)}`,
+            `${percent(point.coverage)} of rows answered, ${percent(point.risk)} of these wrong`,
+          ], `${arm} ${point.with_p_norm} ${point.seed}`);
+    });
+    return top + Math.ceil(arms.length / grid.across) * (height + 20) - 20;
+  },
+
+  projection(chart, rows, { classes }, section) {
+    const points = rows.filter((point) => point.seed === rows[0].seed);
+    const parts = [...new Set(points.map((point) => point.rows))];
+    const words = { train: "training rows", validation: "validation rows", measured: "" };
+    const arms = armsOf(points);
+    const gap = chart.width < 800 ? 12 : 24;
+    const across = chart.width >= 640 && arms.length > 1 ? 2 : 1; // arms side by side, each with all its parts
+    const panels = parts.length * across;
+    const side = Math.min(320, (chart.width - gap * (panels - 1)) / panels);
+    const top = chart.legend(
+      [
+        ...classes.map((name, at) => ({ words: name, draw: (x, middle) => chart.marker(x + 12, middle, 4.5, { fill: CLASS_COLOURS[at], shape: MARKERS[at] }) })),
+        { words: "template", draw: (x, middle) => chart.marker(x + 12, middle, 7, { fill: "var(--soft)", shape: "star" }) },
+      ],
+      0,
+    );
+    arms.forEach((arm, place) => {
+      const x = (place % across) * parts.length * (side + gap);
+      const y = top + Math.floor(place / across) * (side + 64);
+      chart.text(x, y + 12, cut(section.arms[arm], parts.length * (side + gap) - gap, true), { bold: true });
+      // one window for both sets of rows, a square around everything in it
+      const inside = points.filter((point) => point.arm === arm && point.kind !== "border");
+      const [xs, ys] = ["x", "y"].map((axis) => around([0, ...inside.map((point) => point[axis])], undefined, 0));
+      const half = 0.54 * Math.max(xs[1] - xs[0], ys[1] - ys[0]);
+      const [cx, cy] = [(xs[0] + xs[1]) / 2, (ys[0] + ys[1]) / 2];
+      parts.forEach((part, column) => {
+        const left = x + column * (side + gap);
+        chart.text(left, y + 30, words[part], { fill: "var(--soft)" });
+        const panel = new Panel(chart, {
+          x: left,
+          y: y + 32,
+          width: side + 8,
+          height: side + 26,
+          xDomain: [cx - half, cx + half],
+          yDomain: [cy - half, cy + half],
+          xTicks: { ticks: [], words: [] },
+          yTicks: { ticks: [], words: [] },
+        });
+        chart.add("rect", { x: panel.left, y: panel.top, width: panel.right - panel.left, height: panel.bottom - panel.top, fill: "none", stroke: "var(--grid)" });
+        const here = points.filter((point) => point.arm === arm && point.rows === part);
+        panel.clipped(() => {
+          for (const border of here.filter((point) => point.kind === "border"))
+            panel.path([[0, 0], [border.x * 9 * half, border.y * 9 * half]], { stroke: "var(--axis)", width: 1 });
+          for (const point of here.filter((one) => one.kind === "row"))
+            chart.marker(panel.x(point.x), panel.y(point.y), 2.4, { fill: CLASS_COLOURS[point.class], shape: MARKERS[point.class], opacity: 0.6 });
+          for (const point of here.filter((one) => one.kind === "template"))
+            chart.marker(panel.x(point.x), panel.y(point.y), 9, { fill: CLASS_COLOURS[point.class], shape: "star" });
+        });
+        for (const point of here.filter((one) => one.kind !== "border"))
+          chart.say(panel.x(point.x), panel.y(point.y), [
+            [section.arms[arm], words[part]].filter(Boolean).join(", ") + seedOf(point),
+            `${point.kind === "row" ? "a row of" : "template of"} ${classes[point.class]}: (${shown(point.x)}, ${shown(point.y)})`,
+          ], `${arm} ${part} ${point.kind} ${point.class}`);
+      });
+    });
+    return top + Math.ceil(arms.length / across) * (side + 64) - 6;
+  },
+
+  logit_gaps(chart, rows, _, section) {
+    const arms = armsOf(rows);
+    const top = armLegend(chart, arms, section);
+    const histograms = grouped(rows, "arm").map((bins) => {
+      const all = bins.reduce((sum, bin) => sum + bin.rows, 0);
+      return bins.map((bin) => ({ ...bin, all, density: (100 * bin.rows) / all / (bin.to - bin.from) }));
+    });
+    const bins = histograms.flat();
+    const panel = new Panel(chart, {
+      x: 0,
+      y: top,
+      width: Math.min(chart.width, 720),
+      height: 320,
+      xDomain: [Math.min(...bins.map((bin) => bin.from)), Math.max(...bins.map((bin) => bin.to))],
+      yDomain: [0, 1.08 * Math.max(...bins.map((bin) => bin.density))],
+      xLabel: "logit gap (nats)",
+      yLabel: "rows (% per nat)",
+    });
+    for (const own of histograms) {
+      const { arm } = own[0];
+      const steps = own.flatMap((bin) => [[bin.from, bin.density], [bin.to, bin.density]]);
+      panel.path([[own[0].from, 0], ...steps, [own.at(-1).to, 0]], { stroke: colourOf(arm), width: 1.8, dash: dashOf(arm) });
+      for (const bin of own)
+        chart.say(panel.x((bin.from + bin.to) / 2), panel.y(bin.density), [
+          section.arms[arm],
+          `${bin.rows.toLocaleString("en")} of ${bin.all.toLocaleString("en")} rows, gap ${shown(bin.from)} to ${shown(bin.to)} nats`,
+        ], arm);
+    }
+    return top + 320;
+  },
+
+  gap(chart, rows, { curve, num_classes }, section) {
+    const width = Math.min(chart.width, 720);
+    const arms = armsOf(rows);
+    const top = armLegend(chart, arms, section);
+    const parts = pairLegend(chart, "validation rows", "training rows", dotSample(chart), top);
+    const eps = rows.map((point) => point.eps);
+    const gaps = rows.map((point) => point.gap);
+    const last = Math.max(0.1, ...eps);
+    const seen = curve.filter(([at]) => at <= last * 1.15);
+    const [x, y] = seen.find(([at]) => at >= 0.55 * last); // where the curve is named
+    const panel = new Panel(chart, {
+      x: 0,
+      y: top + parts,
+      width,
+      height: 330,
+      xDomain: [-0.04 * last, 1.15 * last],
+      yDomain: around([0, ...gaps, y * 1.1], [Math.min(0, ...gaps), Infinity]),
+      xLabel: "smoothing ε",
+      yLabel: "logit gap (nats)",
+    });
+    panel.clipped(() => panel.path(seen, { stroke: "var(--soft)", width: 1.5 }));
+    chart.text(panel.x(x), panel.y(y) - 10, `optimum, K = ${num_classes}`, { fill: "var(--soft)" });
+    for (const point of rows) {
+      const [px, py] = [panel.x(point.eps) + (point.rows === "train" ? -3 : 3), panel.y(point.gap)];
+      chart.marker(px, py, 4.2, { fill: colourOf(point.arm), hollow: point.rows !== "train" });
+      chart.say(px, py, [`${section.arms[point.arm]}, seed ${point.seed}`, `${point.rows === "train" ? "training" : "validation"} rows: ${shown(point.gap)} nats`], `${point.arm} ${point.rows}`);
+    }
+    return top + parts + 330;
+  },
+
+  curves(chart, rows, { series }, section) {
+    const arms = armsOf(rows);
+    const top = armLegend(chart, arms, section);
+    const grid = places(chart.width, series.length, 200);
+    const height = 230;
+    const epochs = Math.max(...rows.map((row) => row.epoch));
+    series.forEach(({ name, title, percent: share }, place) => {
+      const { x, row } = grid.at(place);
+      const factor = share ? 100 : 1;
+      const values = rows.map((one) => factor * one[name]);
+      const panel = new Panel(chart, {
+        x,
+        y: top + row * (height + 20),
+        width: grid.width,
+        height,
+        title,
+        xDomain: [Math.min(1, epochs - 1), epochs],
+        yDomain: around(values, [Math.min(...values) < 0 ? -Infinity : 0, share ? 100 : Infinity]), // negative smoothing has no floor
+        xLabel: "epoch",
+        whole: true,
+      });
+      arms.forEach((arm) => seedsAndMean(panel, rows.filter((one) => one.arm === arm), "epoch", name, factor, section, title));
+    });
+    return top + Math.ceil(series.length / grid.across) * (height + 20) - 20;
+  },
+
+  information(chart, rows, { lines }, section) {
+    const arms = armsOf(rows);
+    const top = armLegend(chart, arms, section);
+    const epochs = rows.map((row) => row.epoch);
+    const room = Math.max(...lines.map((line) => widthOf(line.name))) + 20;
+    const highest = Math.max(...lines.map((line) => line.value), ...rows.map((row) => row.information));
+    const panel = new Panel(chart, {
+      x: 0,
+      y: top,
+      width: Math.min(chart.width, 720) - room,
+      height: 320,
+      xDomain: [Math.min(...epochs) - 0.02 * Math.max(...epochs), Math.max(...epochs) * 1.02],
+      yDomain: [0, highest * 1.08],
+      xLabel: "epoch",
+      yLabel: "mutual information (nats)",
+      whole: true,
+    });
+    for (const { value } of lines) chart.line(panel.left, panel.y(value), panel.right, panel.y(value), { stroke: "var(--soft)", dash: "4 3" });
+    panel.labelsAtRight(lines.map(({ name, value }) => ({ value, words: name, stroke: "var(--soft)" })));
+    arms.forEach((arm) => seedsAndMean(panel, rows.filter((one) => one.arm === arm), "epoch", "information", 1, section, "information (nats)", true));
+    return top + 320;
+  },
+
+  distillation(chart, rows, { networks }, section) {
+    const looks = networks.map((name, at) => ({
+      stroke: name === "teacher" || name === "student alone" ? "var(--arm-0)" : `var(--arm-${1 + ((at - networks.findIndex((one) => one.startsWith("student, "))) % COLOURS)})`,
+      dash: name === "student alone" ? "6 3" : null,
+      width: name === "teacher" ? 3 : 2,
+    }));
+    const eps = rows.map((row) => row.eps);
+    const room = Math.max(...networks.map((name) => widthOf(name))) + 20;
+    const beside = (Math.max(...eps) - Math.min(...eps) || 0.1) * 0.06;
+    const ticks = [...new Set(eps)].sort((one, other) => one - other);
+    const panel = new Panel(chart, {
+      x: 0,
+      y: 0,
+      width: Math.min(chart.width, 800) - room,
+      height: 360,
+      xDomain: [Math.min(...eps) - beside, Math.max(...eps) + beside],
+      yDomain: around(rows.map((row) => 100 * row.accuracy), [0, 100]),
+      xTicks: { ticks, words: ticks.map(shown) },
+      xLabel: "smoothing ε of the teacher",
+      yLabel: "test accuracy (%)",
+    });
+    const ends = [];
+    networks.forEach((name, at) => {
+      const own = rows.filter((row) => row.network === name);
+      const means = grouped(own, "eps").map((same) => [same[0].eps, mean(same.map((row) => 100 * row.accuracy))]);
+      panel.path(means, looks[at]);
+      if (means.length) ends.push({ value: means.at(-1)[1], words: name, stroke: looks[at].stroke });
+      const aside = 4 * (at - (networks.length - 1) / 2); // points of one ε stand beside each other
+      for (const row of own) {
+        const [px, py] = [panel.x(row.eps) + aside, panel.y(100 * row.accuracy)];
+        chart.marker(px, py, 3, { fill: looks[at].stroke, hollow: name === "student alone" });
+        chart.say(px, py, [`${name}, ${section.arms[row.arm]}, seed ${row.seed}`, `test accuracy ${percent(row.accuracy)}`], name);
+      }
+      for (const [x, y] of means) chart.say(panel.x(x), panel.y(y), [`${name}, ε = ${shown(x)}`, `test accuracy ${fixed(y, 2)} %, mean of the chosen seeds`], name);
+    });
+    panel.labelsAtRight(ends);
+    return 360;
+  },
+};

@@ -1,0 +1,282 @@
+"""The numbers of a report's figures: one table each, which figures.js draws and study.html explains."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from labelsmooth.measure import Calibration, PlaneProjection, PNorm, Selective, plane_projection
+from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.report.shared.figure import Cell, Figure, bin_rows, curve_rows, plane_rows, short, table
+from labelsmooth.report.study.verdict import SCORES, Repair, Verdict
+from labelsmooth.study import Study, Trial
+from labelsmooth.study.tasks.images.information import INFORMATION_ROWS
+from labelsmooth.theory import gap_curves, optimal_gap
+
+Part: TypeAlias = Literal["train", "validation"]
+
+
+def arm_names(study: Study) -> tuple[str, ...]:
+    """The arms as they were trained, in the order of the plan."""
+    return tuple(objective.name for objective in study.recipe.objectives)
+
+
+def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
+    """Every figure that the study has numbers for, in the order of the page.
+
+    Args:
+        study: finished.
+        found: its verdict.
+
+    Cost: reads the arrays of every trial; a second or two.
+    """
+    made = [scores(study, found), reliability(study), risk_coverage(study)]
+    if has_plane(study):
+        made.append(projection(study))
+    made += [gap(study), curves(study)]
+    if getattr(study.trials[0].metrics.curves, "information", ()):  # a curve of images alone
+        made.append(information(study))
+    if study.recipe.student is not None:
+        made.append(distillation(study))
+    return tuple(made)
+
+
+def scores(study: Study, found: Verdict) -> Figure:
+    """Test scores of every arm, seed by seed, with and without what was fitted on top."""
+    places = {objective: place for place, objective in enumerate(study.recipe.objectives)}
+    rows = [
+        (places[arm.objective], seed, arm.repair, *(short(value) for value in values))
+        for arm in found.arms
+        for seed, values in enumerate(zip(*(arm.scores[metric].values for metric in SCORES), strict=True))
+    ]
+    estimates = [
+        {
+            "arm": places[arm.objective],
+            "repair": arm.repair,
+            "metric": metric,
+            "mean": short(estimated.mean),
+            "half_width": short(estimated.half_width),
+        }
+        for arm in found.arms
+        for metric, estimated in ((metric, arm.estimate(metric)) for metric in SCORES)
+    ]
+    return Figure(
+        name="scores",
+        columns=table(("arm", "seed", "repair", *SCORES), rows),
+        constants={
+            "metrics": [
+                {
+                    "name": name,
+                    "title": QUANTITIES[name].label,
+                    "percent": QUANTITIES[name].unit in ("share", "points"),
+                    "bounds": [short(bound) for bound in QUANTITIES[name].bounds],
+                    # a temperature and a p-norm leave the predicted class alone
+                    "repairs": [
+                        repair
+                        for repair in get_args(Repair)
+                        if not repair or (name != "accuracy" and (repair != "p-norm" or name == "aurc"))
+                    ],
+                }
+                for name in SCORES
+            ],
+            "estimates": estimates,
+        },
+    )
+
+
+def reliability(study: Study) -> Figure:
+    """Bins of confidence on the test rows, before and after temperature."""
+    rows: list[tuple[Cell, ...]] = []
+    errors = []
+    for arm, trial in _trials(study):
+        logits = trial.arrays.test_logits.astype(np.float64)
+        for scaled in (0, 1):
+            calibration = Calibration()
+            calibration.update(
+                logits / trial.metrics.temperature if scaled else logits, trial.arrays.test_labels
+            )
+            bins = calibration.compute().bins
+            errors.append(
+                {"arm": arm, "seed": trial.config.seed, "with_temperature": scaled, "ece": short(bins.ece)}
+            )
+            rows += [(arm, trial.config.seed, scaled, *cells) for cells in bin_rows(bins.columns())]
+    names = ("arm", "seed", "with_temperature", "from", "to", "rows", "confidence", "accuracy")
+    return Figure(
+        name="reliability",
+        columns=table(names, rows),
+        constants={"ece": errors, "before": "as trained"},
+    )
+
+
+def risk_coverage(study: Study) -> Figure:
+    """Risk against coverage on the test rows, by the largest probability and by the max-logit p-norm."""
+    rows: list[tuple[Cell, ...]] = []
+    areas = []
+    for arm, trial in _trials(study):
+        logits, labels = trial.arrays.test_logits, trial.arrays.test_labels
+        repair = PNorm()
+        repair.p = trial.metrics.pnorm or None
+        plain, repaired = Selective(), Selective()
+        plain.update(logits, labels)
+        repaired.update_scores(repair.confidence(logits), logits.argmax(-1) == labels)
+        for with_pnorm, measured in ((0, plain), (1, repaired)):
+            result = measured.compute()
+            areas.append(
+                {
+                    "arm": arm,
+                    "seed": trial.config.seed,
+                    "with_p_norm": with_pnorm,
+                    "aurc": short(result.aurc),
+                }
+            )
+            rows += [(arm, trial.config.seed, with_pnorm, *point) for point in curve_rows(result.columns())]
+    names = ("arm", "seed", "with_p_norm", "coverage", "risk")
+    return Figure(
+        name="risk_coverage",
+        columns=table(names, rows),
+        constants={"areas": areas},
+    )
+
+
+def projection(study: Study) -> Figure:
+    """Penultimate features of three classes in the plane through their templates."""
+    rows: list[tuple[Cell, ...]] = []
+    for arm, trial in _trials(study):
+        for part in get_args(Part):
+            shown = projection_of(trial, part)
+            rows += [(arm, trial.config.seed, part, *cells) for cells in plane_rows(shown)]
+    names = study.data.class_names[:3]
+    return Figure(
+        name="projection",
+        columns=table(("arm", "seed", "rows", "kind", "class", "x", "y"), rows),
+        constants={"classes": list(names)},
+    )
+
+
+def gap(study: Study) -> Figure:
+    """Measured logit gaps against ε, and the optimal gap."""
+    eps = [objective.eps for objective in study.recipe.objectives]
+    rows = [
+        (arm, trial.config.seed, eps[arm], part, short(measured))
+        for arm, trial in _trials(study)
+        for part, measured in (
+            ("train", trial.metrics.train_gap),
+            ("validation", trial.metrics.validation_gap),
+        )
+        if eps[arm] is not None
+    ]
+    num_classes = len(study.data.class_names)
+    curve = gap_curves([num_classes], convention="uniform")
+    # the curve is coarse where it is steep
+    steep = np.geomspace(1e-12, curve.eps[0], 80, endpoint=False).tolist()
+    points = [(value, optimal_gap(value, num_classes)) for value in steep]
+    points += zip(curve.eps.tolist(), curve.gap[0].tolist(), strict=True)
+    return Figure(
+        name="gap",
+        columns=table(("arm", "seed", "eps", "rows", "gap"), rows),
+        constants={
+            "curve": [[short(x), short(y)] for x, y in points],
+            "num_classes": num_classes,
+        },
+    )
+
+
+def curves(study: Study) -> Figure:
+    """Training objective, validation NLL and validation accuracy against the epoch."""
+    names = ("train_loss", "train_accuracy", "validation_nll", "validation_accuracy")
+    rows = [
+        (arm, trial.config.seed, epoch, *(short(value) for value in values))
+        for arm, trial in _trials(study)
+        for epoch, values in enumerate(
+            zip(*(getattr(trial.metrics.curves, name) for name in names), strict=True), start=1
+        )
+    ]
+    titles = (
+        "training objective (nats)",
+        "training accuracy (%)",
+        "validation NLL (nats)",
+        "validation accuracy (%)",
+    )
+    return Figure(
+        name="curves",
+        columns=table(("arm", "seed", "epoch", *names), rows),
+        constants={
+            "series": [
+                {"name": name, "title": title, "percent": name.endswith("accuracy")}
+                for name, title in zip(names, titles, strict=True)
+            ]
+        },
+    )
+
+
+def information(study: Study) -> Figure:
+    """Mutual information of inputs and a logit difference against the epoch."""
+    rows = [
+        (arm, trial.config.seed, epoch, short(value))
+        for arm, trial in _trials(study)
+        for epoch, value in zip(
+            trial.metrics.curves.information_epochs, trial.metrics.curves.information, strict=True
+        )
+    ]
+    stored = study.trials[0].arrays.train_feature_labels
+    inputs = sum(min(int((stored == label).sum()), INFORMATION_ROWS) for label in (0, 1))
+    return Figure(
+        name="information",
+        columns=table(("arm", "seed", "epoch", "information"), rows),
+        constants={
+            "inputs": inputs,
+            "lines": [
+                {"name": f"log N = {math.log(inputs):.2f}", "value": math.log(inputs)},
+                {"name": f"log 2 = {math.log(2):.2f}", "value": math.log(2)},
+            ],
+        },
+    )
+
+
+def distillation(study: Study) -> Figure:
+    """Test accuracy of teachers, of their students and of the student alone, against the teacher's ε."""
+    recipe = study.recipe
+    series = [("teacher", study.arms())]
+    if alone := study.students_alone():
+        series.append(("student alone", alone))
+    series += [
+        (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
+    ]
+    eps = [objective.eps for objective in recipe.objectives]
+    rows = [
+        (arm, trial.config.seed, name, eps[arm], short(trial.metrics.test.accuracy))
+        for name, by_objective in series
+        for arm, trials in enumerate(by_objective.values())
+        for trial in trials
+        if eps[arm] is not None
+    ]
+    return Figure(
+        name="distillation",
+        columns=table(("arm", "seed", "network", "eps", "accuracy"), rows),
+        constants={"networks": [name for name, _ in series]},
+    )
+
+
+def has_plane(study: Study) -> bool:
+    """Whether there are three classes, whose templates span a plane."""
+    return len(study.data.class_names) >= 3
+
+
+def projection_of(trial: Trial, part: Part) -> PlaneProjection:
+    """The stored features of three classes in the plane through the templates of these classes."""
+    arrays = trial.arrays
+    train = part == "train"
+    return plane_projection(
+        arrays.train_features if train else arrays.validation_features,
+        arrays.train_feature_labels if train else arrays.validation_feature_labels,
+        arrays.classifier_weight,
+        arrays.classifier_bias,
+        arrays.feature_classes.tolist(),
+    )
+
+
+def _trials(study: Study) -> list[tuple[int, Trial]]:
+    """Each trial of the model itself, with the place of its arm."""
+    return [(arm, trial) for arm, trials in enumerate(study.arms().values()) for trial in trials]

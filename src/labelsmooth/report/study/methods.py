@@ -1,0 +1,185 @@
+"""How a study was made, in words: as a list of facts, and as a paragraph for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+from labelsmooth.report.shared.words import listed
+from labelsmooth.study import Objective, Study, Trial
+from labelsmooth.study.settings import setting_words
+from labelsmooth.study.store import GROWING
+from labelsmooth.study.tasks import find_task
+from labelsmooth.study.tasks.images.models import PARTLY_DECAYED
+
+# Settings that tell no studies apart: the first are named anyway, the others mean nothing without another.
+_NAMELESS = ("model", "data", "drops", "temperatures", "beta", "plain_student")
+_FIXED = "the initial weights, the order of the batches and all else that is left to chance"
+
+
+def study_names(studies: Sequence[Study]) -> list[str]:
+    """Each study in a few words: the model and the data, and as many settings as tell it from the others."""
+    names = [f"{study.recipe.model} on {study.recipe.data}" for study in studies]
+    settings = [f.name for study in studies for f in fields(study.recipe) if f.name not in _NAMELESS]
+    for setting in sorted(
+        dict.fromkeys(settings), key=GROWING.__contains__
+    ):  # what may grow says least of a study
+        values = [setting_words(getattr(study.recipe, setting, None)) for study in studies]
+        words = [
+            f"{name}, {setting.replace('_', ' ')} {value}" for name, value in zip(names, values, strict=True)
+        ]
+        names = [
+            longer if names.count(name) > words.count(longer) else name
+            for name, longer in zip(names, words, strict=True)
+        ]
+    return [
+        f"{name} ({study.folder})" if names.count(name) > 1 else name
+        for name, study in zip(names, studies, strict=True)
+    ]
+
+
+def facts(study: Study) -> dict[str, str]:
+    """What was done, by keyword."""
+    recipe, data = study.recipe, study.data
+    found = {
+        "Data": f"{recipe.data}: {_rows(study)}, {len(data.class_names)} classes",
+        "Model": recipe.model,
+        **{name: words for name, (words, _) in _rows_prepared(study).items()},
+        "Training": _training(study),
+        "Arms": "; ".join(
+            [objective.name for objective in recipe.objectives]
+            + [f"{Objective.parse(arm).name} (diverged)" for arm in study.diverged_arms]
+        ),
+        "Students": _students(study),
+        "Seeds": f"{_seeds(study)}, which {_fix(study)} {_FIXED}",
+        "Versions": f"labelsmooth {_versions(study)}",
+        "Machine": _machine(study),
+        "Rows": f"SHA-256 {data.sha256}",
+    }
+    return {name: words for name, words in found.items() if words}
+
+
+def paragraph(study: Study) -> str:
+    """The same as a paragraph of prose, ready to be pasted into a paper."""
+    recipe, data = study.recipe, study.data
+    arms = listed([objective.phrase for objective in recipe.objectives])
+    uniform = any(objective.eps for objective in recipe.objectives)
+    candidates = len(recipe.objectives) - 1
+    taught = _students(study)
+    sentences = [
+        f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {len(data.class_names)} classes; "
+        f"SHA-256 of the rows {data.sha256[:16]}…) with {arms}.",
+        "The target of label smoothing is (1−ε)·onehot + ε/K over all K classes." if uniform else "",
+        *(sentence for _, sentence in _rows_prepared(study).values()),
+        f"Training took {_training(study)}.",
+        f"Students were {taught}." if taught else "",
+        f"{_diverged(study)} diverged, and {'are' if len(study.diverged_arms) > 1 else 'is'} left out."
+        if study.diverged_arms
+        else "",
+        f"Every arm was trained with the {_seeds(study)}, which {_fix(study)} {_FIXED}, so that the arms are "
+        "paired by seed.",
+        "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
+        "The expected calibration error (ECE) has 15 bins of equal width, and the negative log-likelihood "
+        "(NLL) is of the unsmoothed labels, in nats.",
+        "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test rows "
+        "(Satterthwaite's degrees of freedom), to which the validation rows are added for what depends on a "
+        "fitted temperature; differences are paired by seed and row."
+        if recipe.seeds > 1
+        else "",
+        "The arm that stands beside hard labels was chosen by its NLL on the validation rows, and the "
+        f"intervals of its differences are simultaneous over {candidates} candidates (Bonferroni)."
+        if candidates > 1
+        else "",
+        f"We used labelsmooth {_versions(study)}, on {_machine(study)}.",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _rows_prepared(study: Study) -> dict[str, tuple[str, str]]:
+    return find_task(study.recipe.task).methods(study.recipe, study.data)
+
+
+def _diverged(study: Study) -> str:
+    names = listed([Objective.parse(arm).name for arm in study.diverged_arms])
+    return f"The training of {names}"
+
+
+def _rows(study: Study) -> str:
+    data = study.data
+    return (
+        f"{data.train_rows:,} training, {data.validation_rows:,} validation and {data.test_rows:,} test rows"
+    )
+
+
+def _training(study: Study) -> str:
+    recipe = study.recipe
+    falls = (
+        f"to a tenth after {listed([f'{part:g}' for part in recipe.drops])} of the steps"
+        if recipe.schedule == "steps"
+        else f"to 0 as a {'line' if recipe.schedule == 'linear' else 'half cosine'}"
+    )
+    adamw = recipe.optimizer == "adamw"
+    nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
+    momentum = "betas 0.9 and 0.999" if adamw else f"{nesterov}momentum {recipe.momentum:g}"
+    rises = (
+        f"rising in a line over the first {recipe.warm_up:g} of the steps and then " if recipe.warm_up else ""
+    )
+    clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
+    precision = f", in the mixed precision {recipe.precision}" if recipe.precision != "no" else ""
+    some = [model for model in PARTLY_DECAYED if model in (recipe.model, recipe.student)]
+    decayed = f" (of {some[0]}: of its hidden matrices only)" if some and recipe.weight_decay else ""
+    return (
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of {'AdamW' if adamw else 'SGD'}, "
+        f"batch size {recipe.batch_size}, "
+        f"learning rate {recipe.learning_rate:g} {rises}falling {falls}, {momentum}, "
+        f"weight decay {recipe.weight_decay:g}{decayed}{clip}{precision}"
+    )
+
+
+def _students(study: Study) -> str:
+    recipe = study.recipe
+    if recipe.student is None:
+        return ""
+    temperatures = listed([f"{temperature:g}" for temperature in recipe.temperatures])
+    return (
+        f"{recipe.student}, trained in the same way{recipe.student_words} on "
+        f"(1−β)·H(y, p) + β·T²·H(pᵗ(T), p(T)) with β = {recipe.beta:g} and T = {temperatures}, "
+        "from every teacher; and on every objective without one"
+    )
+
+
+def _seeds(study: Study) -> str:
+    seeds = study.recipe.seeds
+    return "seed 0" if seeds == 1 else f"{seeds} seeds 0 to {seeds - 1}"
+
+
+def _fix(study: Study) -> str:
+    return "fixes" if study.recipe.seeds == 1 else "fix"
+
+
+def _versions(study: Study) -> str:
+    """Of all trials: they may have been trained at different times."""
+
+    def of(trial: Trial) -> str:
+        made = trial.versions
+        commit = "" if made.commit is None else f" (commit {made.commit})"
+        return (
+            f"{made.labelsmooth}{commit}, PyTorch {made.torch}, NumPy {made.numpy} and Python {made.python}"
+        )
+
+    return _each(study.trials, of)
+
+
+def _machine(study: Study) -> str:
+    def of(trial: Trial) -> str:
+        made = trial.versions
+        device = made.device if made.device != "cpu" else ""
+        threads = f"{made.threads} thread{'s' if made.threads > 1 else ''}"
+        processes = f"{made.processes} processes of {threads}" if made.processes > 1 else threads
+        return ", ".join(filter(None, [made.processor, made.platform, device, f"{processes} a network"]))
+
+    return _each(study.trials, of)
+
+
+def _each(trials: Sequence[Trial], of: Callable[[Trial], str]) -> str:
+    return "; in part ".join(dict.fromkeys(map(of, trials)))

@@ -1,0 +1,252 @@
+"""The report: one self-contained HTML page that opens offline, and its text for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from labelsmooth.errors import InputError
+from labelsmooth.files import write_whole
+from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.report.shared.figure import Figure, section
+from labelsmooth.report.shared.html import render
+from labelsmooth.report.study.estimate import estimate, show, show_number
+from labelsmooth.report.study.figures import arm_names, figures, has_plane
+from labelsmooth.report.study.methods import facts, paragraph, study_names
+from labelsmooth.report.study.numbers import Networks
+from labelsmooth.report.study.students import Students, students
+from labelsmooth.report.study.table import TABLE_FORMATS, scores_table, table_of
+from labelsmooth.report.study.verdict import SCORES, Verdict, verdict
+from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.theory import optimal_gap
+
+_WIDTH = 100  # of the text for a terminal
+# arms that the figures show at first: more would make them hard to read, and the boxes bring them
+_SHOWN = 4
+_CLUSTERS = {  # the fields of `Clusters`, in words
+    "spread": "spread",
+    "spread that the logits see": "spread_in_span",
+    "class separation R²": "class_separation",
+    "NC1": "nc1",
+    "NC2 of the class means": "nc2",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One measure of the networks themselves, beside their predictions: a row of the second table."""
+
+    name: str
+    values: tuple[str, ...]  # one for each objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A written report."""
+
+    path: Path
+    verdicts: tuple[Verdict, ...]  # one for each study
+    text: str  # the verdicts and the tables, for a terminal
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the first study."""
+        return self.verdicts[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What the page says of one study."""
+
+    name: str
+    study: Study
+    verdict: Verdict
+    measures: tuple[Measure, ...]
+    students: Students | None
+    figures: Mapping[str, Figure]
+    tables: Mapping[str, str]  # the scores as text, by format
+    facts: Mapping[str, str]
+    paragraph: str
+    untold: int  # trials whose validation rows could not tell a temperature
+
+
+def write_report(folder: Path | str, *others: Path | str, out: Path | str | None = None) -> Report:
+    """Write `report.html` from the stored trials of a finished study, or of several into one page.
+
+    The page holds all it needs, opens offline and asks for no address. Its figures follow the arms and seeds
+    that are chosen on it, and can be saved as SVG and as CSV.
+
+    Args:
+        folder: of a study that `run_study` finished.
+        others: further folders.
+        out: the folder to write to, made where it is missing; None takes that of the one study.
+
+    Returns:
+        The report, with its verdicts and its text.
+
+    Raises:
+        ValueError: a folder holds no finished study, is damaged, or is named twice; there are several and no
+            `out`; or `out` is no folder, or holds another study or an audit, whose report would be replaced.
+        ImportError: jinja2 or scipy is missing; `labelsmooth[study]` brings them.
+
+    Cost: a few seconds a study; it reads the logits and features of every trial.
+    """
+    folders = [Path(folder), *map(Path, others)]
+    target = report_folder(folders, None if out is None else Path(out))
+    studies = [(study, verdict(study)) for study in (load_study(one).without_diverged() for one in folders)]
+    names = study_names([study for study, _ in studies])
+    parts = [_part(name, study, found) for name, (study, found) in zip(names, studies, strict=True)]
+    html = render(
+        "study/study.html",
+        scripts=["study/explorer.js"],
+        show=show,
+        show_number=show_number,
+        parts=parts,
+        scores=[QUANTITIES[score] for score in SCORES],
+        arm_names=arm_names,
+        joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
+        data={"sections": [_data(part) for part in parts]},
+        explored_eps=next(
+            (found.chosen.eps for _, found in studies if found.chosen and found.chosen.eps), 0.1
+        ),
+        explored_classes=len(studies[0][0].data.class_names),
+    )
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / "report.html"
+    write_whole(path, html)
+    return Report(
+        path=path,
+        verdicts=tuple(found for _, found in studies),
+        text="\n\n".join(
+            _text(part.study, part.verdict, part.name if len(parts) > 1 else None) for part in parts
+        ),
+    )
+
+
+def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
+    """The folder that a report of these studies goes to.
+
+    Raises:
+        ValueError: as `write_report` of `out`, or as `check_folders`.
+    """
+    check_folders(folders, out)
+    if out is None:
+        if len(folders) > 1:
+            raise InputError(
+                f"a report of {len(folders)} studies must be told where to go: give out, a folder"
+            )
+        return folders[0]
+    for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
+        if (out / name).exists() and [folder.resolve() for folder in folders] != [out.resolve()]:
+            raise InputError(
+                f"{out} holds {what}, whose report this would replace: give another folder as out"
+            )
+    return out
+
+
+def check_folders(folders: Sequence[Path], out: Path | None) -> None:
+    """Check the folders of stored studies, and where something of them goes to.
+
+    Raises:
+        ValueError: one is named twice, or `out` is no folder.
+    """
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise InputError(f"a study must not be named twice, got {folder} again")
+        seen.add(folder.resolve())
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"out must be a folder, got the file {out}")
+
+
+def _part(name: str, study: Study, found: Verdict) -> _Part:
+    return _Part(
+        name=name,
+        study=study,
+        verdict=found,
+        measures=_measures(study),
+        students=students(study),
+        figures={figure.name: figure for figure in figures(study, found)},
+        tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
+        facts=facts(study),
+        paragraph=paragraph(study),
+        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
+    )
+
+
+def _data(part: _Part) -> dict[str, Any]:
+    """What the page's script reads of a study."""
+    arms = arm_names(part.study)
+    compared = {arm.objective for arm in part.verdict.compared}
+    shown = [
+        place
+        for place, objective in enumerate(part.study.recipe.objectives)
+        if len(arms) <= _SHOWN or objective in compared
+    ]
+    return section(
+        part.name,
+        "arm",
+        arms,
+        tuple(part.figures.values()),
+        shown=shown,
+        seeds=range(part.study.recipe.seeds),
+        nothing="No uniform ε is among the chosen arms.",
+    )
+
+
+def _measures(study: Study) -> tuple[Measure, ...]:
+    arms = [Networks(trials) for trials in study.arms().values()]
+    rows = {
+        "temperature": "temperature",
+        "logit gap, training rows": "train_gap",
+        "logit gap, validation rows": "validation_gap",
+        "information of the wrong classes (nats)": "wrong_information",
+    }
+    for words, clusters in (("training rows", "train_clusters"), ("validation rows", "validation_clusters")):
+        rows |= {f"{name}, {words}": f"{clusters}.{field}" for name, field in _CLUSTERS.items()}
+        if has_plane(study):
+            rows[f"distance from a triangle, {words}"] = f"{clusters}.nc2_triangle"
+    measures = [
+        Measure(
+            name=name if arms[0][field].influences else f"{name} †",
+            values=tuple(show_number(estimate(networks[field])) for networks in arms),
+        )
+        for name, field in rows.items()
+    ]
+    gaps = [
+        math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
+        for objective in study.recipe.objectives
+    ]
+    measures.insert(1, Measure(name="optimal logit gap", values=tuple(_shown_gap(gap) for gap in gaps)))
+    powers = tuple(_shown_powers(trials) for trials in study.arms().values())
+    measures.insert(4, Measure(name="p of the p-norm, 0 for none", values=powers))
+    return tuple(measures)
+
+
+def _shown_powers(trials: Sequence[Trial]) -> str:
+    """Each p with the number of networks that it was chosen for."""
+    found = Counter(trial.metrics.pnorm for trial in trials)
+    return ", ".join(f"{p} ({times}×)" for p, times in sorted(found.items()))
+
+
+def _shown_gap(gap: float) -> str:
+    return "–" if math.isnan(gap) else "∞" if math.isinf(gap) else f"{gap:.3g}"
+
+
+def _text(study: Study, found: Verdict, name: str | None) -> str:
+    lines = [] if name is None else [name, "=" * len(name), ""]
+    lines += [fill(found.headline, _WIDTH), ""]
+    lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
+    marked = "; * is the recommended arm" if found.recommended else ""
+    lines += ["", f"Test rows, mean ± 95 % interval over seeds and rows{marked}:", ""]
+    table = table_of([(study, found)])
+    rows = [
+        [name + " *" if at in table.strong else name, *cells] for at, (name, *cells) in enumerate(table.rows)
+    ]
+    lines.append(replace(table, head=("", *table.head[1:]), rows=rows).text())
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,84 @@
+"""What the students of a study learned from their teachers, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labelsmooth.report.study.estimate import Estimate, estimate
+from labelsmooth.report.study.numbers import Networks
+from labelsmooth.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """The students of one teacher's objective at one temperature, over the seeds; on the test rows."""
+
+    teacher: str
+    temperature: float
+    accuracy: Estimate
+    gain: (
+        Estimate | None
+    )  # less the accuracy of a hard teacher's student, paired by seed and row; None for that one
+    equivalent_smoothing: Estimate  # γ of the teacher, over seeds alone: training rows are not stored
+    agreement: Estimate
+    kl: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untaught:
+    """A teacher, or a student without one."""
+
+    name: str
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students:
+    """All of a study's distillation."""
+
+    teachers: tuple[Untaught, ...]
+    alone: tuple[Untaught, ...]  # none where they are the teachers
+    taught: tuple[Taught, ...]  # by temperature, then by teacher
+
+
+def students(study: Study) -> Students | None:
+    """The distillation of a finished study; None where it has no students.
+
+    The gain at T = 1 less that at a higher T is what Chandrasegaran et al. 2022, "Revisiting Label Smoothing
+    and Knowledge Distillation Compatibility", find positive.
+    """
+    recipe = study.recipe
+    if recipe.student is None:
+        return None
+    names = {str(objective): objective.name for objective in recipe.objectives}
+    arms = study.arms()
+    taught = []
+    for temperature in recipe.temperatures:
+        by_teacher = {
+            objective: Networks(trials, arms[objective])
+            for objective, trials in study.students(temperature).items()
+        }
+        for objective, networks in by_teacher.items():
+            gain = networks["test.accuracy"] - by_teacher["hard"]["test.accuracy"]
+            taught.append(
+                Taught(
+                    teacher=names[objective],
+                    temperature=temperature,
+                    accuracy=estimate(networks["test.accuracy"]),
+                    gain=None if objective == "hard" else estimate(gain),
+                    equivalent_smoothing=estimate(networks["distilled.equivalent_smoothing"]),
+                    agreement=estimate(networks["distilled.agreement"]),
+                    kl=estimate(networks["distilled.kl"]),
+                )
+            )
+    return Students(
+        teachers=tuple(
+            Untaught(name=names[objective], accuracy=estimate(Networks(trials)["test.accuracy"]))
+            for objective, trials in arms.items()
+        ),
+        alone=tuple(
+            Untaught(name=names[objective], accuracy=estimate(Networks(trials)["test.accuracy"]))
+            for objective, trials in study.students_alone().items()
+        ),
+        taught=tuple(taught),
+    )

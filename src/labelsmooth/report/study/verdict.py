@@ -1,0 +1,307 @@
+"""What a study says in numbers and words: arms, their intervals, and which arm to use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal, get_args
+
+import numpy as np
+
+from labelsmooth.errors import InputError
+from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.measure.crossed import Crossed, Variance
+from labelsmooth.report.shared.words import counted, listed
+from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estimate, show
+from labelsmooth.report.study.numbers import Networks
+from labelsmooth.study import Objective, Study, Trial
+
+Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
+SCORES = ("accuracy", "nll", "ece", "smece", "brier", "aurc", "over_confidence")  # of the catalogue
+MIN_SEEDS = 3  # that anything is recommended from: of two, the scatter is hardly known
+# what would settle a difference is looked for up to so many seeds, and so many times as many rows
+_MOST_SEEDS, _MOST_TIMES = 100, 1000
+_FIELDS = {"": "test", "temperature": "test_with_temperature"}  # of the metrics
+_WITH_PNORM = {"accuracy": "test.accuracy", "aurc": "test_aurc_with_pnorm"}  # which says no probabilities
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arm:
+    """One way to train and to predict, with its test scores over the seeds."""
+
+    objective: Objective
+    repair: Repair
+    scores: Mapping[str, Crossed]  # by the names in `SCORES`; nan where the arm has none
+
+    @property
+    def name(self) -> str:
+        """The objective, and what is on top of it."""
+        return self.objective.name + (f" + {self.repair}" if self.repair else "")
+
+    def estimate(self, metric: str) -> Estimate:
+        """Mean and interval of a score."""
+        return estimate(self.scores[metric])
+
+    def difference(self, other: Arm, metric: str, level: float = LEVEL) -> Estimate:
+        """This arm's score minus the other's, paired by seed and by row."""
+        return estimate(self.scores[metric] - other.scores[metric], level)
+
+    def beats(self, other: Arm, metric: str, level: float = LEVEL) -> bool:
+        """Whether this arm is better by more than noise."""
+        difference = self.difference(other, metric, level)
+        better = _sign(metric) * difference.mean < 0
+        return better and not difference.within_noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The arms of a study and what they say about label smoothing on its data."""
+
+    arms: tuple[Arm, ...]  # every objective, each without and with a temperature and with a p-norm
+    compared: tuple[Arm, ...]  # those the words are about: hard and the chosen one, with no p-norm
+    chosen: Objective | None  # of those that are not hard, by the validation rows; None without any
+    candidates: int  # how many that one was chosen among
+    recommended: Arm | None  # None where the study cannot tell
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def verdict(study: Study) -> Verdict:
+    """Compare the arms of a finished study by their test scores.
+
+    Beside hard labels stands the objective with the lowest validation NLL at its fitted temperature or
+    without, whichever is lower, so that the test rows do not choose it. `recommend` says what follows.
+
+    Args:
+        study: with every trial of its plan complete.
+
+    Returns:
+        Arms, estimates and sentences.
+
+    Raises:
+        ValueError: trials are missing.
+
+    Cost: reads the logits of every trial; about 0.1 s for each that has 10,000 test rows.
+    """
+    missing = len(study.plan) - len(study.trials)
+    if missing:
+        raise InputError(f"the study in {study.folder} is not finished: {missing} trials are missing")
+    by_objective = {Objective.parse(name): trials for name, trials in study.arms().items()}
+    arms = tuple(
+        Arm(objective=objective, repair=repair, scores=_scores(networks, repair))
+        for objective, networks in ((one, Networks(trials)) for one, trials in by_objective.items())
+        for repair in get_args(Repair)
+    )
+    others = [objective for objective in by_objective if objective.kind != "hard" or objective.mixup]
+    chosen = min(others, key=lambda one: _validation_nll(by_objective[one])) if others else None
+    compared = tuple(
+        arm for arm in arms if arm.objective in (Objective("hard"), chosen) and arm.repair != "p-norm"
+    )
+    level = simultaneous_level(len(others))
+    guess = _constant_guess(study)
+    learned = any(_surpasses(arm, guess) for arm in arms if arm.repair != "p-norm")
+    recommended = recommend(compared, level) if learned else None
+    return Verdict(
+        arms=arms,
+        compared=compared,
+        chosen=chosen,
+        candidates=len(others),
+        recommended=recommended,
+        headline=_headline(recommended, compared, level) if learned else _NOTHING_LEARNED,
+        sentences=(
+            *([] if recommended or not learned else _what_would_settle(compared, level)),
+            *(_sentence(metric, compared, level) for metric in ("nll", "ece", "accuracy")),
+        ),
+    )
+
+
+def simultaneous_level(candidates: int) -> float:
+    """The level of each of the intervals of several candidates, so that all hold at `LEVEL` (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(candidates, 1)
+
+
+def recommend(compared: Sequence[Arm], level: float) -> Arm | None:
+    """The arm to use, or None where the test NLL cannot tell.
+
+    An objective wins where, with its temperature, it beats the other both without and with a temperature by
+    more than the interval of the difference. It is then recommended without a temperature, unless it would
+    not win so, or the temperature lowers the NLL by more than noise. Fewer than `MIN_SEEDS` seeds tell
+    nothing.
+
+    Args:
+        compared: hard labels without and with a temperature, and the same of the other objective, if any.
+        level: of the intervals; `simultaneous_level` where the other objective was chosen among several.
+    """
+    if len(compared[0].scores["nll"].values) < MIN_SEEDS:
+        return None
+    hard, other = compared[:2], compared[2:]
+    if not other:
+        plain, scaled = hard
+        return next((a for a, b in ((scaled, plain), (plain, scaled)) if a.beats(b, "nll", level)), None)
+    for (plain, scaled), rivals in ((other, hard), (hard, other)):
+        if all(scaled.beats(rival, "nll", level) for rival in rivals):
+            alone = all(plain.beats(rival, "nll", level) for rival in rivals)
+            return plain if alone and not scaled.beats(plain, "nll", level) else scaled
+    return None
+
+
+def _scores(networks: Networks, repair: Repair) -> dict[str, Crossed]:
+    def score(metric: str) -> Crossed:
+        field = _WITH_PNORM.get(metric) if repair == "p-norm" else f"{_FIELDS[repair]}.{metric}"
+        return Crossed(np.full(len(networks.trials), math.nan)) if field is None else networks[field]
+
+    return {metric: score(metric) for metric in SCORES}
+
+
+def _constant_guess(study: Study) -> Arm:
+    """The shares of the classes as probabilities of every test row."""
+    labels = study.trials[0].arrays.test_labels
+    shares = np.bincount(labels) / len(labels)
+    rows = {"accuracy": (labels == shares.argmax()).astype(np.float64), "nll": -np.log(shares[labels])}
+    seeds = study.recipe.seeds
+    scores = {
+        metric: Crossed(np.full(seeds, values.mean()), {"test": np.tile(values, (seeds, 1))})
+        for metric, values in rows.items()
+    }
+    return Arm(objective=Objective("hard"), repair="", scores=scores)
+
+
+def _surpasses(arm: Arm, guess: Arm) -> bool:
+    """Whether an arm is better than a guess by more than noise, or of one seed at all."""
+    accuracy, nll = arm.difference(guess, "accuracy"), guess.difference(arm, "nll")
+    return any(gain.mean > 0 and not gain.mean <= gain.half_width for gain in (accuracy, nll))
+
+
+def _validation_nll(trials: Sequence[Trial]) -> float:
+    return fmean(
+        min(trial.metrics.validation_nll, trial.metrics.validation_nll_with_temperature) for trial in trials
+    )
+
+
+_NOTHING_LEARNED = (
+    "Nothing was learned: no arm is better than a constant guess, in test NLL or in accuracy, by more than "
+    "noise. These numbers recommend no way to train."
+)
+
+
+def _headline(recommended: Arm | None, compared: Sequence[Arm], level: float) -> str:
+    seeds = len(compared[0].scores["nll"].values)
+    if seeds == 1:
+        return "One seed cannot tell these arms from noise: run the study with at least 3 seeds, better 5."
+    if recommended is None:
+        return _undecided(compared, level)
+    rivals = [arm for arm in compared if arm.objective != recommended.objective] or [
+        arm for arm in compared if arm is not recommended
+    ]
+    rival = _best(rivals, "nll")
+    lower = show(rival.difference(recommended, "nll", level), "nll")
+    return (
+        f"{_advice(recommended)}: the test NLL is {lower} below that of {rival.name}, more than seeds and "
+        "rows leave to chance."
+    )
+
+
+def _advice(arm: Arm) -> str:
+    labels = arm.objective.phrase
+    temperature = f"{',' if ',' in labels else ''} and fit a temperature" if arm.repair else ""
+    return f"Train with {labels}{temperature}"
+
+
+def _undecided(compared: Sequence[Arm], level: float) -> str:
+    """What cannot be told, what can, and which arm is the simplest."""
+    one, two = _in_question(compared)
+    difference = two.difference(one, "nll", level)
+    seeds, rows = len(one.scores["nll"].values), one.scores["nll"].influences["test"].shape[1]
+    what = (
+        f"{compared[-1].objective.name} from hard labels" if len(compared) > 2 else "a temperature from none"
+    )
+    words = (
+        f"{seeds} seeds and {rows:,} test rows cannot tell {what}: the test NLL of {two.name} is "
+        f"{show(abs(difference), 'nll')} {'above' if difference.mean > 0 else 'below'} that of {one.name}"
+    )
+    if seeds < MIN_SEEDS:
+        words += f", and fewer than {MIN_SEEDS} seeds hardly know their own scatter"
+    pairs = list(zip(compared[::2], compared[1::2], strict=True))
+    if len(pairs) > 1 and seeds >= MIN_SEEDS and all(b.beats(a, "nll", level) for a, b in pairs):
+        return f"{words}. Fit a temperature to either; hard labels are the simpler default."
+    return f"{words}. Hard labels are the simpler default."
+
+
+def _in_question(compared: Sequence[Arm]) -> tuple[Arm, Arm]:
+    """The two arms whose difference the headline is about: both with a temperature where there are two."""
+    return (compared[1], compared[3]) if len(compared) > 2 else (compared[0], compared[1])
+
+
+def _what_would_settle(compared: Sequence[Arm], level: float) -> list[str]:
+    """Which difference could have been found, and how many seeds or rows would settle the one seen."""
+    one, two = _in_question(compared)
+    difference = two.scores["nll"] - one.scores["nll"]
+    variance = difference.variance
+    if variance is None or not variance.total:
+        return []
+    seen = abs(difference.mean)
+    return [
+        f"Four of five such studies would find a difference in NLL of {detectable(variance, level):.4f}; to "
+        f"find one of {seen:.4f}, as seen here, as often would take {settling(seen, variance, level)}."
+    ]
+
+
+def settling(difference: float, variance: Variance, level: float) -> str:
+    """How many seeds would find a difference in four of five studies, or how many rows besides."""
+
+    def settles(seeds: int, times: float) -> bool:
+        return detectable(variance.resized(seeds, times), level) <= difference
+
+    fewest = max(variance.seeds, MIN_SEEDS)
+    for seeds in range(fewest, _MOST_SEEDS + 1):
+        if settles(seeds, 1):
+            return f"about {counted(seeds, 'seed')}"
+    for times in np.geomspace(1, _MOST_TIMES, 61):
+        for seeds in (fewest, 2 * fewest, 4 * fewest):
+            if settles(seeds, float(times)):
+                return f"about {float(f'{times:.2g}'):,g} times as many rows and {counted(seeds, 'seed')}"
+    return f"more than {_MOST_SEEDS} seeds and {_MOST_TIMES:,} times as many rows"
+
+
+def _best(arms: Sequence[Arm], metric: str) -> Arm:
+    return min(arms, key=lambda arm: _sign(metric) * arm.scores[metric].mean)
+
+
+def _sign(metric: str) -> int:
+    """1 where low values are good, −1 where high ones are."""
+    return -1 if QUANTITIES[metric].better == "high" else 1
+
+
+_WORDS = {
+    "nll": ("Test NLL", "lowest", "higher by"),
+    "ece": ("Calibration error (ECE)", "lowest", "higher by"),
+    "accuracy": ("Test accuracy", "highest", "lower by"),
+}
+
+
+def _sentence(metric: str, compared: Sequence[Arm], level: float) -> str:
+    """Which arm is best by a metric, and which of the others noise alone could have put behind it."""
+    title, extreme, behind = _WORDS[metric]
+    if metric == "accuracy":  # a temperature does not change it
+        compared = [arm for arm in compared if not arm.repair]
+        if len(compared) == 1:
+            return (
+                f"{title} is {show(compared[0].estimate(metric), metric)}; a temperature does not change it."
+            )
+    best = _best(compared, metric)
+    sentence = f"{title} is {extreme} for {best.name}, {show(best.estimate(metric), metric)}"
+    if math.isnan(best.estimate(metric).half_width):
+        return f"{sentence}, from a single seed, which leaves no interval."
+    others = sorted(
+        (arm for arm in compared if arm is not best), key=lambda arm: _sign(metric) * arm.scores[metric].mean
+    )
+    gaps = {arm: show(abs(arm.difference(best, metric, level)), metric) for arm in others}
+    far = [arm for arm in others if best.beats(arm, metric, level)]
+    near = [arm for arm in others if arm not in far]
+    parts = [f"{arm.name} is {behind} {gaps[arm]}" for arm in far]
+    if near:
+        names = listed([arm.name for arm in near])
+        parts.append(f"the difference to {names} ({listed([gaps[arm] for arm in near])}) is within noise")
+    return f"{sentence}; {'; '.join(parts)}."
