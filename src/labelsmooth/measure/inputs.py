@@ -29,7 +29,9 @@ def as_tensor(value: Array, name: str) -> Tensor:
         return value.detach()
     if not isinstance(value, np.ndarray):
         raise InputTypeError(f"{name} must be a torch.Tensor or a numpy.ndarray, got {type(value).__name__}")
-    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+    if value.dtype.kind not in "biuf":
+        raise InputTypeError(f"{name} must hold numbers, got dtype {value.dtype}")
+    if value.dtype.itemsize > 8:
         raise InputTypeError(f"{name} must hold numbers of at most 64 bits, got dtype {value.dtype}")
     value = value.astype(value.dtype.newbyteorder("="), copy=False)
     # torch takes neither negative strides nor, without a warning, memory that it may not write to
