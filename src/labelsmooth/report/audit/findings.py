@@ -75,7 +75,7 @@ def comparison(pair: Pair) -> tuple[str, ...]:
             f"{words}, the NLL of {pair.of} is {show('nll', difference if above else negated(difference))} "
             f"{'above' if above else 'below'} that of {pair.minus}{noise}."
         )
-    if len(sentences) == 1:
+    if "with_temperature" not in pair.numbers:
         sentences.append("With a temperature they cannot be compared: not both have one on the same rows.")
     return tuple(sentences)
 
