@@ -20,7 +20,7 @@ import torch
 
 from labelsmooth.measure import ece
 from labelsmooth.measure.crossed import Crossed
-from labelsmooth.report.study.estimate import Estimate, estimate, show_number
+from labelsmooth.report.study.estimate import Estimate, estimate, show
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.study import Objective, Study, Trial, load_study
 
@@ -193,7 +193,7 @@ def information(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
     yield (
         f"mutual information at the end is lower at ε = {eps:g}",
         came_out(lower),
-        f"{show_number(estimate(last[0]))} → {show_number(estimate(last[1]))} nats, log 2 {math.log(2):.2f}",
+        f"{nats(estimate(last[0]))} → {nats(estimate(last[1]))}, log 2 {math.log(2):.2f}",
     )
     epochs = hard.trials[0].metrics.curves.information_epochs
     third = len(epochs) // 3  # a moment fixed beforehand: the last is below the highest by noise alone
@@ -204,7 +204,7 @@ def information(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
         yield (
             f"mutual information falls from epoch {epochs[third]} to {epochs[-1]} with {words}",
             came_out(fall),
-            f"by {show_number(fall)} nats",
+            f"by {nats(fall)}",
         )
 
 
@@ -274,8 +274,17 @@ def came_out(difference: Estimate) -> str:
     return "yes" if difference.mean > 0 else "no"
 
 
+# fields of `Metrics` whose last part is no name of the catalogue
+QUANTITY = {"test_aurc_with_pnorm": "aurc", "frame_error": "nc2", "triangle_error": "nc2_triangle"}
+
+
 def numbers(arm: Networks, field: str) -> str:
-    return show_number(estimate(arm[field]))
+    name = field.rpartition(".")[2]
+    return show(estimate(arm[field]), QUANTITY.get(name, name), unit=False)
+
+
+def nats(information: Estimate) -> str:
+    return show(information, "mutual_information")
 
 
 def percents(arm: Networks, field: str) -> str:

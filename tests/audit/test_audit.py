@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import re
 import signal
@@ -14,7 +13,6 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +30,6 @@ from labelsmooth.audit import Settings, run_audit
 from labelsmooth.cli import main
 from labelsmooth.evaluation.split import SPLIT_SEED
 from labelsmooth.measure.compare import Comparison
-from labelsmooth.measure.interval import Interval
-from labelsmooth.report.audit import findings
 from labelsmooth.study import Recipe, run_study
 
 ROOT = Path(__file__).parents[2]
@@ -351,32 +347,6 @@ def test_accuracy_by_chance_is_told(tmp_path, capsys):
     said = said_of(tmp_path, capsys, probs, labels)
     assert said.count("no more than one and the same answer for all rows could be (") >= 2
     assert "Would it be a poor teacher? Probably. It is right on" in said
-
-
-@pytest.mark.parametrize(
-    ("change", "after", "answer"),
-    [
-        ((-0.2, -0.1), (0.04, 0.06), "yes"),
-        ((-0.1, 0.1), (0.01, 0.02), "yes"),
-        ((-0.1, 0.1), (0.04, 0.06), "cannot tell"),
-        ((-0.1, 0.1), (0.10, 0.12), "no, it harms"),
-        ((0.1, 0.2), (0.04, 0.06), "no, it harms"),
-        ((-0.2, -0.1), (0.10, 0.12), "the NLL and the ECE disagree"),
-        ((math.nan, math.nan), (0.01, 0.02), "yes"),
-    ],
-)
-def test_the_verdict_on_a_temperature_reads_nll_and_ece(change, after, answer):
-    def interval(low, high):
-        return Interval(value=(low + high) / 2, low=low, high=high)
-
-    numbers = {
-        "fitted": {"temperature": interval(1.1, 1.3)},
-        "change_by_temperature": {"nll": interval(*change)},
-        "held_out": {"nll": interval(0.5, 0.7), "ece": interval(0.04, 0.06)},
-        "with_temperature": {"nll": interval(0.4, 0.6), "ece": interval(*after)},
-    }
-    found = findings._temperature(SimpleNamespace(numbers=numbers, untold=None))
-    assert found.answer == answer
 
 
 def test_a_group_without_weight_is_left_out(digits, tmp_path):

@@ -37,3 +37,9 @@ def test_labels_hold_the_unit_and_groups_the_order():
 
 def test_bounds_of_what_can_be_infinite_are():
     assert QUANTITIES["nll"].bounds[1] == math.inf
+
+
+def test_differences_of_percentages_are_points():
+    accuracy, nll = QUANTITIES["accuracy"].difference, QUANTITIES["nll"].difference
+    assert (accuracy.label, accuracy.bounds) == ("accuracy (points)", (-1, 1))
+    assert (nll.label, nll.bounds) == ("NLL (nats)", (-math.inf, math.inf))

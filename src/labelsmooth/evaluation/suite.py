@@ -168,13 +168,9 @@ class _Counted:
         parts["held_out"] = self.held_out.numbers(intervals=intervals) if self.drawn.rows else parts["all"]
         if "with_temperature" in scores:
             parts["with_temperature"] = self._scaled.numbers(intervals=intervals)
-            parts["change_by_temperature"] = {"nll": self._nll_change.interval()}
-        if self._fitted.pnorm.p is None:
-            parts["with_pnorm"] = {name: parts["held_out"][name] for name in ordered(self._pnorm.values())}
-            parts["change_by_pnorm"] = {"aurc": exactly(0)}
-        else:
-            parts["with_pnorm"] = numbers_of([self._pnorm], intervals=intervals)
-            parts["change_by_pnorm"] = {"aurc": self._aurc_change().interval()}
+            change = self._nll_change.interval()
+            parts["change_by_temperature"] = {"nll": change if intervals else exactly(change.value)}
+        parts |= self._numbers_with_pnorm(parts["held_out"], intervals)
         parts["fitted"] = self._fitted.numbers(intervals=intervals)
         if self._layer is not None and self._has_classes:
             parts["layer"] = self._layer.numbers()
@@ -182,6 +178,17 @@ class _Counted:
             group = QUANTITIES[name].group
             parts[group] = {**parts.get(group, {}), name: number}
         return parts
+
+    def _numbers_with_pnorm(self, held_out: Numbers, intervals: bool) -> dict[str, Numbers]:
+        if self._fitted.pnorm.p is None:  # the largest probability as before
+            same = {name: held_out[name] for name in ordered(self._pnorm.values())}
+            return {"with_pnorm": same, "change_by_pnorm": {"aurc": exactly(0)}}
+        numbers = numbers_of([self._pnorm], intervals=intervals)
+        if intervals:
+            change = self._aurc_change().interval()
+        else:
+            change = exactly(numbers["aurc"].value - held_out["aurc"].value)
+        return {"with_pnorm": numbers, "change_by_pnorm": {"aurc": change}}
 
     def _aurc_change(self) -> Mean:
         """What the p-norm does to the AURC of the rows that it was not fitted on."""

@@ -17,8 +17,6 @@ CANNOT_TELL = "cannot tell"
 # trained with hard labels (docs/findings.md).
 POOR, RICH = LARGEST_WRONG_SPREAD, 0.24
 
-_BY_CHANCE = "no more than one and the same answer for all rows could be ({:.2%})"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -57,7 +55,7 @@ def headlines(audit: Audit) -> tuple[str, ...]:
             else confidence.answer
         )
         accuracy = show("accuracy", model.evaluation.numbers["all"]["accuracy"])
-        chance = f", {_BY_CHANCE.format(model.evaluation.chance)}," if _at_chance(model.evaluation) else ""
+        chance = f", {_by_chance(model.evaluation)}," if _at_chance(model.evaluation) else ""
         parts.append(f"{model.name} is right on {accuracy} of its rows{chance} and {answer}.")
     return tuple(parts)
 
@@ -75,7 +73,7 @@ def comparison(pair: Pair) -> tuple[str, ...]:
             f"{words}, the NLL of {pair.of} is {show('nll', difference if above else negated(difference))} "
             f"{'above' if above else 'below'} that of {pair.minus}{noise}."
         )
-    if len(sentences) == 1:
+    if "with_temperature" not in pair.numbers:
         sentences.append("With a temperature they cannot be compared: not both have one on the same rows.")
     return tuple(sentences)
 
@@ -227,9 +225,14 @@ def _at_chance(model: Evaluation) -> bool:
     return model.numbers["all"]["accuracy"].low <= model.chance
 
 
+def _by_chance(model: Evaluation) -> str:
+    chance = show("accuracy", model.chance)
+    return f"no more than one and the same answer for all rows could be ({chance})"
+
+
 def _learned_nothing(model: Evaluation) -> str:
     accuracy = show("accuracy", model.numbers["all"]["accuracy"])
-    return f"It is right on {accuracy} of its rows, {_BY_CHANCE.format(model.chance)}."
+    return f"It is right on {accuracy} of its rows, {_by_chance(model)}."
 
 
 def _eps(interval: Interval) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from labelsmooth.audit import Audit, Model, Pair
@@ -34,13 +35,10 @@ def all_rows(audit: Audit) -> Table:
     rows: list[list[str]] = []
     group = None
     for quantity in _present(columns):
-        cells = [_cell(quantity, column) for column in columns]
-        if set(cells) == {NOTHING}:
-            continue
         if quantity.group != group:
             group = quantity.group
             sections[len(rows)] = _GROUPS[group]
-        rows.append([quantity.label, *cells])
+        rows.append([quantity.label, *(_cell(quantity, column) for column in columns)])
     return Table(head=(BRACKETS, *(model.name for model in audit.models)), rows=rows, sections=sections)
 
 
@@ -94,9 +92,14 @@ def groups(model: Model) -> Table | None:
 
 
 def _columns(audit: Audit) -> list[Numbers]:
-    """The numbers of all rows of each model."""
+    """The numbers of all rows of each model, where there are any."""
     return [
-        {name: number for part in _WHOLE for name, number in model.evaluation.numbers.get(part, {}).items()}
+        {
+            name: number
+            for part in _WHOLE
+            for name, number in model.evaluation.numbers.get(part, {}).items()
+            if not math.isnan(number.value)
+        }
         for model in audit.models
     ]
 

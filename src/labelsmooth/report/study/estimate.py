@@ -14,7 +14,6 @@ from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.measure.format import show as show_quantity
 
 LEVEL = 0.95  # of all intervals
-_LARGE = 1e6  # from here on numbers are shown by their exponent: those of networks that broke down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +67,3 @@ def _quantile(share: float, degrees_of_freedom: float) -> float:
 def show(value: Estimate, metric: str, *, unit: bool = True) -> str:
     """An estimate of a quantity of the catalogue."""
     return show_quantity(metric, value.mean, value.half_width, unit=unit)
-
-
-def show_number(value: Estimate) -> str:
-    """An estimate of any size, with three digits, or as many as its half-width needs to show one."""
-    sizes = [abs(value.mean) / 100, value.half_width]
-    digits = [-math.floor(math.log10(size)) for size in sizes if math.isfinite(size) and size > 0]
-    return _show(value, max(0, *digits) if digits else 0)
-
-
-def _show(value: Estimate, digits: int) -> str:
-    if math.isnan(value.mean):
-        return "–"
-    kind = f".{digits}f" if abs(value.mean) < _LARGE else ".2e"
-    mean = f"{value.mean:{kind}}"
-    return mean if math.isnan(value.half_width) else f"{mean} ± {value.half_width:{kind}}"

@@ -195,9 +195,9 @@ def curves(study: Study) -> Figure:
     ]
     titles = (
         "training objective (nats)",
-        "training accuracy (%)",
-        "validation NLL (nats)",
-        "validation accuracy (%)",
+        f"training {QUANTITIES['accuracy'].label}",
+        f"validation {QUANTITIES['nll'].label}",
+        f"validation {QUANTITIES['accuracy'].label}",
     )
     return Figure(
         name="curves",

@@ -15,7 +15,7 @@ from labelsmooth.files import write_whole
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.report.shared.figure import Figure, section
 from labelsmooth.report.shared.html import render
-from labelsmooth.report.study.estimate import estimate, show, show_number
+from labelsmooth.report.study.estimate import estimate, show
 from labelsmooth.report.study.figures import arm_names, figures, has_plane
 from labelsmooth.report.study.methods import facts, paragraph, study_names
 from labelsmooth.report.study.numbers import Networks
@@ -28,13 +28,8 @@ from labelsmooth.theory import optimal_gap
 _WIDTH = 100  # of the text for a terminal
 # arms that the figures show at first: more would make them hard to read, and the boxes bring them
 _SHOWN = 4
-_CLUSTERS = {  # the fields of `Clusters`, in words
-    "spread": "spread",
-    "spread that the logits see": "spread_in_span",
-    "class separation R²": "class_separation",
-    "NC1": "nc1",
-    "NC2 of the class means": "nc2",
-}
+# fields of `Clusters`, by their names in the catalogue
+_CLUSTERS = ("spread", "spread_in_span", "class_separation", "nc1", "nc2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +100,6 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         "study/study.html",
         scripts=["study/explorer.js"],
         show=show,
-        show_number=show_number,
         parts=parts,
         scores=[QUANTITIES[score] for score in SCORES],
         arm_names=arm_names,
@@ -201,28 +195,30 @@ def _data(part: _Part) -> dict[str, Any]:
 
 def _measures(study: Study) -> tuple[Measure, ...]:
     arms = [Networks(trials) for trials in study.arms().values()]
-    rows = {
-        "temperature": "temperature",
-        "logit gap, training rows": "train_gap",
-        "logit gap, validation rows": "validation_gap",
-        "information of the wrong classes (nats)": "wrong_information",
-    }
+    rows = [
+        ("temperature", "", "temperature"),
+        ("logit_gap", ", training rows", "train_gap"),
+        ("logit_gap", ", validation rows", "validation_gap"),
+        ("wrong_information", "", "wrong_information"),
+    ]
     for words, clusters in (("training rows", "train_clusters"), ("validation rows", "validation_clusters")):
-        rows |= {f"{name}, {words}": f"{clusters}.{field}" for name, field in _CLUSTERS.items()}
+        rows += [(name, f", {words}", f"{clusters}.{name}") for name in _CLUSTERS]
         if has_plane(study):
-            rows[f"distance from a triangle, {words}"] = f"{clusters}.nc2_triangle"
+            rows.append(("nc2_triangle", f", {words}", f"{clusters}.nc2_triangle"))
     measures = [
         Measure(
-            name=name if arms[0][field].influences else f"{name} †",
-            values=tuple(show_number(estimate(networks[field])) for networks in arms),
+            name=QUANTITIES[name].label + words + ("" if arms[0][field].influences else " †"),
+            values=tuple(show(estimate(networks[field]), name, unit=False) for networks in arms),
         )
-        for name, field in rows.items()
+        for name, words, field in rows
     ]
     gaps = [
         math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
         for objective in study.recipe.objectives
     ]
-    measures.insert(1, Measure(name="optimal logit gap", values=tuple(_shown_gap(gap) for gap in gaps)))
+    measures.insert(
+        1, Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps))
+    )
     powers = tuple(_shown_powers(trials) for trials in study.arms().values())
     measures.insert(4, Measure(name="p of the p-norm, 0 for none", values=powers))
     return tuple(measures)

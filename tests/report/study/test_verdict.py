@@ -223,7 +223,7 @@ def test_the_words_are_those_of_the_verdict(study):
     words = write_report(study.folder).path.read_text(encoding="utf-8")
     assert "other test rows would" in words
     assert "two-way variance of seeds and test rows" in words
-    assert "spread, training rows †" in words
+    assert "spread of the features, training rows †" in words
 
 
 def few_of(trials):
