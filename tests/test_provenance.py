@@ -1,5 +1,6 @@
 """Which commit the code is said to be of: one that can be told, or none."""
 
+import os
 import shutil
 import subprocess
 
@@ -45,6 +46,14 @@ def test_an_install_inside_of_a_checkout_says_nothing(checkout):
     installed.parent.mkdir()
     installed.touch()
     assert commit(installed) is None
+
+
+def test_the_index_of_the_checkout_is_left_alone(checkout):
+    index = checkout.parent / ".git" / "index"
+    before = index.read_bytes()
+    os.utime(checkout, (0, 0))  # a plain `git status` would note the new time
+    commit(checkout)
+    assert index.read_bytes() == before
 
 
 def test_no_commit_no_checkout_and_no_git(checkout, tmp_path_factory, monkeypatch):

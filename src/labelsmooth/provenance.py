@@ -32,6 +32,8 @@ def commit(path: Path = Path(__file__)) -> str | None:
     """
     # a repository that another program works on, and tells git of, is not the one asked about
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # `status` would write what it learned into the index, and leave a lock there where it is killed
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
 
     def git(*arguments: str) -> str | None:
         done = subprocess.run(
