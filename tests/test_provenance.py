@@ -49,7 +49,7 @@ def test_an_install_inside_of_a_checkout_says_nothing(checkout):
 
 
 def test_the_index_of_the_checkout_is_left_alone(checkout):
-    index = checkout.parent / ".git" / "index"
+    index = checkout.parent.parent / ".git" / "index"
     before = index.read_bytes()
     os.utime(checkout, (0, 0))  # a plain `git status` would note the new time
     commit(checkout)
