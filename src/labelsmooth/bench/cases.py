@@ -51,125 +51,152 @@ def contests(groups: Sequence[str] = tuple(GROUPS), scale: float = 1.0) -> list[
     ]
 
 
+_BOTH, _TORCH = "loss, forward and backward", "F.cross_entropy"
+
+
 def _all() -> list[Contest]:
     vocabulary = (Size(rows=2048, classes=32000), Size(rows=512, classes=128256))
-    both = "loss, forward and backward"
-    cross_entropy = "F.cross_entropy"
     return [
-        *(
-            Contest(
-                group="loss",
-                work=both,
-                size=size,
-                inputs=_logits,
-                ours=partial(_backward, _ours),
-                peers=(
-                    Peer(name=cross_entropy, make=partial(_backward, F.cross_entropy), goal=_faster(limit)),
-                    *([Peer(name="logits.clone()", make=_clone, goal=_faster(1))] if with_clone else ()),
-                ),
-            )
-            for size, limit, with_clone in [
-                (Size(rows=128, classes=10), 1, False),
-                (Size(rows=256, classes=1000), 2.5, False),
-                (Size(rows=4096, classes=1000), 5, False),
-                *((size, 9, True) for size in vocabulary),
-                *((_half(size), 6, False) for size in vocabulary),
-            ]
-        ),
-        *(
-            Contest(
-                group="classes",
-                work=both + (", pixels of images" if inputs is _pixels else ""),
-                size=Size(rows=131072, classes=classes),
-                inputs=inputs,
-                ours=partial(_backward, _ours),
-                peers=(Peer(name=cross_entropy, make=partial(_backward, F.cross_entropy)),),
-            )
-            for inputs in (_logits, _pixels)
-            for classes in (2, 21)
-        ),
-        *(
-            Contest(
-                group="inplace",
-                work="loss, forward and in-place backward",
-                size=size,
-                inputs=_logits,
-                ours=partial(_backward_to_activation, partial(_ours, inplace_backward=True)),
-                peers=(
-                    Peer(
-                        name=cross_entropy,
-                        make=partial(_backward_to_activation, F.cross_entropy),
-                        goal=_faster(limit),
-                    ),
-                ),
-            )
-            for size, limit in [
-                *((size, 12) for size in vocabulary),
-                *((_half(size), 9) for size in vocabulary),
-            ]
-        ),
-        *(
-            Contest(
-                group="forward",
-                work="loss, forward alone",
-                size=size,
-                inputs=_logits,
-                ours=partial(_forward, _ours),
-                peers=(
-                    Peer(name=cross_entropy, make=partial(_forward, F.cross_entropy), goal=_faster(limit)),
-                ),
-            )
-            for size, limit in [(vocabulary[0], 8), (_half(vocabulary[0]), 5)]
-        ),
-        *(
-            Contest(
-                group="compile",
-                work=both,
-                size=size,
-                inputs=_logits,
-                ours=partial(_backward, _ours),
-                peers=(
-                    Peer(name="torch.compile(F.cross_entropy)", make=_compiled_backward, goal=_faster(limit)),
-                ),
-            )
-            for size, limit in [(Size(rows=4096, classes=1000), 2), *((size, 3) for size in vocabulary)]
-        ),
-        *(
-            Contest(
-                group="accuracy",
-                work="value of the mean loss",
-                size=_half(size),
-                unit="relative error",
-                inputs=_logits,
-                ours=partial(_error, _ours),
-                peers=(
-                    Peer(
-                        name=cross_entropy,
-                        make=partial(_error, F.cross_entropy),
-                        goal=Goal(of="ours", limit=1e-6),
-                    ),
-                ),
-            )
-            for size in vocabulary
-        ),
-        *(
-            Contest(
-                group="smoothing",
-                work=both,
-                size=size,
-                inputs=_logits,
-                ours=partial(_backward, _ours),
-                peers=(
-                    Peer(
-                        name="ours at ε = 0",
-                        make=partial(_backward, _ours, eps=0.0),
-                        goal=Goal(of="cost", limit=1.02),
-                    ),
-                ),
-            )
-            for size in (Size(rows=4096, classes=1000), vocabulary[0])
-        ),
+        *_loss(vocabulary),
+        *_few_classes(),
+        *_in_place(vocabulary),
+        *_forward_alone(vocabulary),
+        *_compiled(vocabulary),
+        *_accuracy(vocabulary),
+        *_cost_of_smoothing(vocabulary),
         *_linear(Size(rows=1024, features=512, classes=32000)),
+    ]
+
+
+def _loss(vocabulary: tuple[Size, ...]) -> list[Contest]:
+    return [
+        Contest(
+            group="loss",
+            work=_BOTH,
+            size=size,
+            inputs=_logits,
+            ours=partial(_backward, _ours),
+            peers=(
+                Peer(name=_TORCH, make=partial(_backward, F.cross_entropy), goal=_faster(limit)),
+                *([Peer(name="logits.clone()", make=_clone, goal=_faster(1))] if with_clone else ()),
+            ),
+        )
+        for size, limit, with_clone in [
+            (Size(rows=128, classes=10), 1, False),
+            (Size(rows=256, classes=1000), 2.5, False),
+            (Size(rows=4096, classes=1000), 5, False),
+            *((size, 9, True) for size in vocabulary),
+            *((_half(size), 6, False) for size in vocabulary),
+        ]
+    ]
+
+
+def _few_classes() -> list[Contest]:
+    return [
+        Contest(
+            group="classes",
+            work=_BOTH + (", pixels of images" if inputs is _pixels else ""),
+            size=Size(rows=131072, classes=classes),
+            inputs=inputs,
+            ours=partial(_backward, _ours),
+            peers=(Peer(name=_TORCH, make=partial(_backward, F.cross_entropy)),),
+        )
+        for inputs in (_logits, _pixels)
+        for classes in (2, 21)
+    ]
+
+
+def _in_place(vocabulary: tuple[Size, ...]) -> list[Contest]:
+    return [
+        Contest(
+            group="inplace",
+            work="loss, forward and in-place backward",
+            size=size,
+            inputs=_logits,
+            ours=partial(_backward_to_activation, partial(_ours, inplace_backward=True)),
+            peers=(
+                Peer(
+                    name=_TORCH,
+                    make=partial(_backward_to_activation, F.cross_entropy),
+                    goal=_faster(limit),
+                ),
+            ),
+        )
+        for size, limit in [
+            *((size, 12) for size in vocabulary),
+            *((_half(size), 9) for size in vocabulary),
+        ]
+    ]
+
+
+def _forward_alone(vocabulary: tuple[Size, ...]) -> list[Contest]:
+    return [
+        Contest(
+            group="forward",
+            work="loss, forward alone",
+            size=size,
+            inputs=_logits,
+            ours=partial(_forward, _ours),
+            peers=(Peer(name=_TORCH, make=partial(_forward, F.cross_entropy), goal=_faster(limit)),),
+        )
+        for size, limit in [(vocabulary[0], 8), (_half(vocabulary[0]), 5)]
+    ]
+
+
+def _compiled(vocabulary: tuple[Size, ...]) -> list[Contest]:
+    return [
+        Contest(
+            group="compile",
+            work=_BOTH,
+            size=size,
+            inputs=_logits,
+            ours=partial(_backward, _ours),
+            peers=(
+                Peer(name="torch.compile(F.cross_entropy)", make=_compiled_backward, goal=_faster(limit)),
+            ),
+        )
+        for size, limit in [(Size(rows=4096, classes=1000), 2), *((size, 3) for size in vocabulary)]
+    ]
+
+
+def _accuracy(vocabulary: tuple[Size, ...]) -> list[Contest]:
+    return [
+        Contest(
+            group="accuracy",
+            work="value of the mean loss",
+            size=_half(size),
+            unit="relative error",
+            inputs=_logits,
+            ours=partial(_error, _ours),
+            peers=(
+                Peer(
+                    name=_TORCH,
+                    make=partial(_error, F.cross_entropy),
+                    goal=Goal(of="ours", limit=1e-6),
+                ),
+            ),
+        )
+        for size in vocabulary
+    ]
+
+
+def _cost_of_smoothing(vocabulary: tuple[Size, ...]) -> list[Contest]:
+    return [
+        Contest(
+            group="smoothing",
+            work=_BOTH,
+            size=size,
+            inputs=_logits,
+            ours=partial(_backward, _ours),
+            peers=(
+                Peer(
+                    name="ours at ε = 0",
+                    make=partial(_backward, _ours, eps=0.0),
+                    goal=Goal(of="cost", limit=1.02),
+                ),
+            ),
+        )
+        for size in (Size(rows=4096, classes=1000), vocabulary[0])
     ]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from labelsmooth.errors import InputError
 from labelsmooth.progress import Progress
 from labelsmooth.study.engines import Context, make_engine
+from labelsmooth.study.engines.base import Engine
+from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.engines.select import make_placement
 from labelsmooth.study.engines.threads import threads_of_a_trial, trials_at_a_time
 from labelsmooth.study.recipe import BaseRecipe
@@ -26,7 +29,7 @@ from labelsmooth.study.stored import Study, load_study
 from labelsmooth.study.tasks import Data, find_task, load_data
 from labelsmooth.study.tracking import check_tracker, track_trials
 from labelsmooth.study.training import run_trial
-from labelsmooth.study.trial import DivergedTrial, TrainedNetwork, TrialConfig, TrialResult
+from labelsmooth.study.trial import DivergedTrial, Outcome, TrainedNetwork, TrialConfig
 
 
 def run_study(
@@ -80,19 +83,47 @@ def run_study(
     if placement.processes > 1:
         _check_together(recipe, engine, placement.processes)
     out = Path(out)
-    task, data = find_task(recipe.task), load_data(recipe)
+    data = load_data(recipe)
     configs = recipe.trials(data.summary.sha256)
-    by_id = {config.id: config for config in configs}
+    context = _context(recipe, out, data, configs, placement, jobs, at_a_time)
+    first = placement.rank == 0
+    with chosen.open(context), lock_study(out) if first else nullcontext():
+        missing = placement.from_first(partial(_begin, recipe, out, data, configs))
+        if track is not None and first:
+            track_trials(track, load_study(out))  # those that were trained without it, or that a kill kept
+        diverged = placement.from_first(partial(_diverged, out))
+        complete, epochs = len(configs) - len(missing), recipe.settings().epochs
+        with Progress("trial", len(configs), unit="epochs", complete=complete, silent=not first) as progress:
+            progress.begin(f"{len(configs)} trials", len(configs) * epochs, complete * epochs)
+            outcomes = _Outcomes(out, recipe, diverged, progress, track, writes=first)
+            teachers = [config for config in missing if config.teacher is None]
+            _train(teachers, chosen, context, outcomes)
+            # students when all who may teach them are there
+            _train(outcomes.taught(missing), chosen, context, outcomes)
+        return placement.from_first(partial(load_study, out))
+
+
+def _context(
+    recipe: BaseRecipe,
+    out: Path,
+    data: Data,
+    configs: Sequence[TrialConfig],
+    placement: Placement,
+    jobs: int | None,
+    at_a_time: int,
+) -> Context:
+    """Make what an engine needs, once every network is known to take the data."""
+    task = find_task(recipe.task)
     models = {config.model: config for config in configs}
     for config in models.values():
         # one that cannot take these rows, or batches of them, says so before all else
         task.begin(config, data, task.new_network(config, data.summary), placement)
-    context = Context(
+    return Context(
         run_trial=run_trial,
         load=partial(load_data, recipe),
         data=data,
         data_name=recipe.data,
-        teacher_of=partial(_teacher, out, by_id),
+        teacher_of=partial(_teacher, out, {config.id: config for config in configs}),
         placement=placement,
         jobs=jobs,
         at_a_time=at_a_time,
@@ -100,46 +131,48 @@ def run_study(
         trials=len(configs),
         modules=frozenset(module for model in models for module in task.own_modules(model)),
     )
-    first = placement.rank == 0
-    with chosen.open(context), lock_study(out) if first else nullcontext():
-        missing = placement.from_first(partial(_begin, recipe, out, data, configs))
-        if track is not None and first:
-            track_trials(track, load_study(out))  # those that were trained without it, or that a kill kept
-        complete, epochs = len(configs) - len(missing), recipe.settings().epochs
-        shown = Progress("trial", len(configs), unit="epochs", complete=complete, silent=not first)
-        diverged: dict[str, DivergedTrial] = placement.from_first(partial(_diverged, out))
 
-        def done(result: TrialResult | DivergedTrial) -> None:
-            if isinstance(result, DivergedTrial):
-                diverged[result.config.id] = result
-                words = f"diverged: {result.reason}"
-            else:
-                words = task.result_words(result.metrics)
-            if first:
-                save_trial(out, result)
-                study = write_results(out)
-                if track is not None:
-                    track_trials(track, study)
-            progress.item_done(f"{result.config.words}, {words}")
 
-        with shown as progress:
-            progress.begin(f"{len(configs)} trials", len(configs) * epochs, complete * epochs)
-            with closing(
-                chosen.run([c for c in missing if c.teacher is None], context, progress.advance)
-            ) as results:
-                for result in results:
-                    done(result)
-            # students when all who may teach them are there
-            students = []
-            for config in missing:
-                if config.teacher is not None and config.teacher.id in diverged:
-                    done(_without_teacher(config, diverged[config.teacher.id]))
-                elif config.teacher is not None:
-                    students.append(config)
-            with closing(chosen.run(students, context, progress.advance)) as results:
-                for result in results:
-                    done(result)
-        return placement.from_first(partial(load_study, out))
+@dataclass
+class _Outcomes:
+    """What becomes of outcomes: the first process writes, tracks and prints them."""
+
+    out: Path
+    recipe: BaseRecipe
+    diverged: dict[str, DivergedTrial]  # by the trial's id
+    progress: Progress
+    track: str | None
+    writes: bool
+
+    def take(self, outcome: Outcome) -> None:
+        """Store an outcome, and say so."""
+        if isinstance(outcome, DivergedTrial):
+            self.diverged[outcome.config.id] = outcome
+            words = f"diverged: {outcome.reason}"
+        else:
+            words = find_task(self.recipe.task).result_words(outcome.metrics)
+        if self.writes:
+            save_trial(self.out, outcome)
+            study = write_results(self.out)
+            if self.track is not None:
+                track_trials(self.track, study)
+        self.progress.item_done(f"{outcome.config.words}, {words}")
+
+    def taught(self, missing: Sequence[TrialConfig]) -> list[TrialConfig]:
+        """Give the students among the missing trials; those of a diverged teacher are stored as diverged."""
+        students = []
+        for config in missing:
+            if config.teacher is not None and config.teacher.id in self.diverged:
+                self.take(_without_teacher(config, self.diverged[config.teacher.id]))
+            elif config.teacher is not None:
+                students.append(config)
+        return students
+
+
+def _train(trials: Sequence[TrialConfig], engine: Engine, context: Context, outcomes: _Outcomes) -> None:
+    with closing(engine.run(trials, context, outcomes.progress.advance)) as results:
+        for outcome in results:
+            outcomes.take(outcome)
 
 
 def _check_together(recipe: BaseRecipe, engine: str, processes: int) -> None:
