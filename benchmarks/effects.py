@@ -22,7 +22,7 @@ import torch
 from labelsmooth.measure import ece
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.report.study.estimate import Estimate, estimate, show
-from labelsmooth.report.study.numbers import Networks, kept
+from labelsmooth.report.study.numbers import Networks, with_unit_temperature
 from labelsmooth.study import Objective, Study, Trial, load_study
 
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
@@ -267,7 +267,8 @@ def cut(before: Crossed, after: Crossed) -> str:
 
 def ece_of_chance(trial: Trial) -> float:
     logits = (
-        torch.from_numpy(trial.arrays.test_logits).double() / kept(trial.metrics)["fitted"]["temperature"]
+        torch.from_numpy(trial.arrays.test_logits).double()
+        / with_unit_temperature(trial.metrics)["fitted"]["temperature"]
     )
     labels = torch.multinomial(
         logits.softmax(-1), _DRAWS, replacement=True, generator=torch.Generator().manual_seed(0)

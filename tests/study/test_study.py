@@ -23,13 +23,11 @@ from trials import changed, new_network
 import labelsmooth.study.cache as cache
 import labelsmooth.study.runner as runner
 import labelsmooth.study.stored as stored
-import labelsmooth.study.tasks.classifier as classifier
 from labelsmooth.errors import InputError
-from labelsmooth.evaluation.numbers import exactly
-from labelsmooth.measure import TemperatureScaling
+from labelsmooth.measure import Selective, TemperatureScaling
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.study import ImageSettings, Recipe, load_study, run_study
-from labelsmooth.study.store import load_weights, lock_study
+from labelsmooth.study.store import load_weights, lock_study, write_results
 from labelsmooth.study.tasks.base import batch_sizes
 from labelsmooth.study.tasks.images import TASK
 from labelsmooth.study.tasks.images.data import load_data
@@ -699,16 +697,19 @@ def test_metrics_are_measured_again_where_they_are_not_as_they_were_written(copi
     assert (copied / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
 
 
-def test_a_new_number_of_the_catalogue_is_measured_in_stored_trials(copied, monkeypatch):
-    monkeypatch.setattr(cache, "QUANTITIES", {**QUANTITIES, "another": QUANTITIES["nll"]})
-    evaluate = classifier.evaluate_test
+def test_a_new_measure_is_in_the_numbers_and_the_report_of_a_stored_study(copied, monkeypatch):
+    """One of probabilities, here a number that the catalogue knows and no study has."""
+    from labelsmooth.report import write_report
 
-    def evaluated(*arguments):
-        found = evaluate(*arguments)
-        return replace(found, numbers={**found.numbers, "all": {"nll": exactly(7.0)}})
-
-    monkeypatch.setattr(classifier, "evaluate_test", evaluated)
-    assert [trial.metrics["test"]["nll"] for trial in load_study(copied).trials] == [7.0, 7.0]
+    values = Selective.values
+    monkeypatch.setattr(Selective, "values", lambda self: {**values(self), "classwise_ece": 0.25})
+    assert "classwise_ece" not in load_study(copied).trials[0].metrics["test"]
+    monkeypatch.setattr(cache, "QUANTITIES", {**QUANTITIES, "another": QUANTITIES["classwise_ece"]})
+    for trial in write_results(copied).trials:
+        assert all(trial.metrics[part]["classwise_ece"] == 0.25 for part in ("test", "test_with_pnorm"))
+    assert (copied / "results.jsonl").read_text().count('"classwise_ece": 0.25') == 2 * 6
+    words = write_report(copied).path.read_text(encoding="utf-8")
+    assert '<th scope="row">classwise ECE (%), test rows †</th><td>25.00</td><td>25.00</td>' in words
 
 
 def test_metrics_that_cannot_be_stored_are_measured_each_time(copied, finished, monkeypatch):

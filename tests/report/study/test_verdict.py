@@ -148,6 +148,26 @@ def test_the_numbers_of_networks_are_the_means_of_their_influences(study):
         assert not networks["train.spread"].influences
 
 
+def test_a_number_that_there_is_not_is_no_name(study):
+    networks = Networks(study.arms()["hard"])
+    for field in ("test.nothing", "nothing.nll", "distilled.agreement", "nll"):
+        with pytest.raises(KeyError):
+            networks[field]
+
+
+def test_without_a_temperature_the_rows_are_as_given(study):
+    """A trial whose validation rows could not tell one."""
+    trial = study.arms()["hard"][0]
+    told = {name: part for name, part in trial.metrics.items() if "with_temperature" not in name}
+    told["fitted"] = {name: value for name, value in told["fitted"].items() if name != "temperature"}
+    networks = Networks([replace(trial, metrics=told)])
+    assert networks["fitted.temperature"].values.tolist() == [1.0]
+    assert not networks["fitted.temperature"].influences["validation"].any()
+    plain, scaled = (networks[f"{part}.nll"] for part in ("test", "test_with_temperature"))
+    assert scaled.values.tolist() == plain.values.tolist() == [trial.metrics["test"]["nll"]]
+    np.testing.assert_array_equal(scaled.influences["test"], plain.influences["test"])
+
+
 def test_the_temperature_counts_its_validation_rows(study):
     """Its chance over rows is that of fitting it on rows drawn anew."""
     trials = study.arms()["hard"]

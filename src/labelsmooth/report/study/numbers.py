@@ -47,7 +47,10 @@ class Networks:
         part, _, name = field.partition(".")
         quantity = QUANTITIES[name]
         values = np.array(
-            [float(kept(trial.metrics)[part].get(quantity.name, math.nan)) for trial in self.trials]
+            [
+                float(with_unit_temperature(trial.metrics)[part].get(quantity.name, math.nan))
+                for trial in self.trials
+            ]
         )
         known = [influence.get(field, {}) for influence in self._influences]
         return Crossed(values, {rows: np.stack([each[rows] for each in known]) for rows in known[0]})
@@ -61,7 +64,7 @@ class Networks:
         return found
 
 
-def kept(metrics: Metrics) -> Metrics:
+def with_unit_temperature(metrics: Metrics) -> Metrics:
     """Fill in the temperature T = 1 and what follows where the validation rows could not tell one."""
     if "temperature" in metrics["fitted"]:
         return metrics
@@ -81,7 +84,7 @@ def _influences_of(trial: Trial) -> dict[str, Influence]:
 
 
 def _measured(trial: Trial) -> dict[str, Influence]:
-    arrays, metrics = trial.arrays, kept(trial.metrics)
+    arrays, metrics = trial.arrays, with_unit_temperature(trial.metrics)
     test, validation = arrays.test_logits.astype(np.float64), arrays.validation_logits.astype(np.float64)
     labels = arrays.validation_labels
     temperature, scaled_smece = metrics["fitted"]["temperature"], metrics["test_with_temperature"]["smece"]

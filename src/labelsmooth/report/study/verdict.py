@@ -15,7 +15,7 @@ from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.report.shared.words import counted, listed
 from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estimate, show
-from labelsmooth.report.study.numbers import Networks, kept
+from labelsmooth.report.study.numbers import Networks, with_unit_temperature
 from labelsmooth.study import Objective, Study, Trial
 
 Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
@@ -176,7 +176,7 @@ def _surpasses(arm: Arm, guess: Arm) -> bool:
 
 def _validation_nll(trials: Sequence[Trial]) -> float:
     plain, scaled = (
-        [kept(trial.metrics)[part]["nll"] for trial in trials]
+        [with_unit_temperature(trial.metrics)[part]["nll"] for trial in trials]
         for part in ("validation", "validation_with_temperature")
     )
     return fmean(map(min, plain, scaled))
