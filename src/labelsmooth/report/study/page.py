@@ -12,7 +12,7 @@ from typing import Any
 
 from labelsmooth.errors import InputError
 from labelsmooth.files import write_whole
-from labelsmooth.measure.catalogue import QUANTITIES, quantities
+from labelsmooth.measure.catalogue import QUANTITIES, Quantity, quantities
 from labelsmooth.report.shared.figure import Figure, section
 from labelsmooth.report.shared.html import render
 from labelsmooth.report.study.estimate import estimate, show
@@ -42,6 +42,7 @@ class Measure:
 
     name: str
     values: tuple[str, ...]  # one for each objective
+    quantity: Quantity | None = None  # None for what is derived and not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ class _Part:
     study: Study
     verdict: Verdict
     measures: tuple[Measure, ...]
+    measured: tuple[Quantity, ...]  # of the catalogue, each once
     students: Students | None
     figures: Mapping[str, Figure]
     tables: Mapping[str, str]  # the scores as text, by format
@@ -163,11 +165,13 @@ def check_folders(folders: Sequence[Path], out: Path | None) -> None:
 
 
 def _part(name: str, study: Study, found: Verdict) -> _Part:
+    measures = _measures(study)
     return _Part(
         name=name,
         study=study,
         verdict=found,
-        measures=_measures(study),
+        measures=measures,
+        measured=tuple(dict.fromkeys(one.quantity for one in measures if one.quantity is not None)),
         students=students(study),
         figures={figure.name: figure for figure in figures(study, found)},
         tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
@@ -201,10 +205,11 @@ def _measures(study: Study) -> tuple[Measure, ...]:
     arms = [Networks(trials) for trials in study.arms().values()]
 
     def measure(field: str, words: str) -> Measure:
-        name = field.rpartition(".")[2]
+        quantity = QUANTITIES[field.rpartition(".")[2]]
         return Measure(
-            name=QUANTITIES[name].label + words + ("" if arms[0][field].influences else " †"),
-            values=tuple(show(estimate(networks[field]), name, unit=False) for networks in arms),
+            name=quantity.label + words + ("" if arms[0][field].influences else " †"),
+            values=tuple(show(estimate(networks[field]), quantity.name, unit=False) for networks in arms),
+            quantity=quantity,
         )
 
     gaps = [
@@ -216,6 +221,7 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         Measure(
             name="p of the p-norm, 0 for none",
             values=tuple(_shown_powers(networks.trials) for networks in arms),
+            quantity=QUANTITIES["pnorm"],
         ),
         Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps)),
         *(
