@@ -1,8 +1,9 @@
 """Looks in finished studies for what the papers report: `python benchmarks/effects.py STUDY…`.
 
-Prints three Markdown tables for each study: scores of every objective, how they differ from those of hard
-labels, and effects. All are means ± 95 % intervals over its seeds and rows, differences paired by both; of
-features, of the mutual information and of γ, whose rows are not stored, over its seeds alone.
+Prints four Markdown tables for each study: scores of every objective, how they differ from those of hard
+labels, effects, and every number that was measured. All are means ± 95 % intervals over its seeds and rows,
+differences paired by both; of features, of the mutual information and of γ, whose rows are not stored, over
+its seeds alone.
 An effect came out, "yes", where the interval of its difference lies on the side that the papers say; "no"
 where it lies on the other; "within noise" where it contains 0.
 """
@@ -21,7 +22,7 @@ import torch
 from labelsmooth.measure import ece
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.report.study.estimate import Estimate, estimate, show
-from labelsmooth.report.study.numbers import Networks
+from labelsmooth.report.study.numbers import Networks, with_unit_temperature
 from labelsmooth.study import Objective, Study, Trial, load_study
 
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
@@ -34,9 +35,9 @@ SCORES = (  # title, number, factor, digits
     ("ECE (%)", "test.ece", 100, 2),
     ("with T", "test_with_temperature.ece", 100, 2),
     ("AURC (%)", "test.aurc", 100, 3),
-    ("with p-norm", "test_aurc_with_pnorm", 100, 3),
+    ("with p-norm", "test_with_pnorm.aurc", 100, 3),
 )
-GEOMETRY = {  # a field of `Clusters`: what it is, and which way smoothing should move it
+GEOMETRY = {  # a number of the last layer: what it is, and which way smoothing should move it
     "spread": ("within-class spread", -1),
     "spread_in_span": ("within-class spread that the logits see", -1),
     "class_separation": ("class separation R²", 1),
@@ -55,6 +56,7 @@ def main() -> None:
         show_table(("arm", *(title for title, *_ in SCORES)), scores(study))
         show_table(("arm less hard", *(title for title, *_ in SCORES)), differences(study))
         show_table(("effect", "came out", "numbers"), lines(study))
+        show_table(("number", *(one.name for one in study.recipe.objectives)), everything(study))
 
 
 def show_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -75,6 +77,13 @@ def differences(study: Study) -> Iterator[list[str]]:
     for objective, arm in list(zip(study.recipe.objectives, arms, strict=True))[1:]:
         less_hard = [(arm[field] - arms[0][field], factor, digits) for _, field, factor, digits in SCORES]
         yield [objective.name, *(scaled(*difference) for difference in less_hard)]
+
+
+def everything(study: Study) -> Iterator[list[str]]:
+    arms = [Networks(trials) for trials in study.arms().values()]
+    for part, measured in arms[0].trials[0].metrics.items():
+        for name in measured:
+            yield [f"{part}.{name}", *(numbers(arm, f"{part}.{name}") for arm in arms)]
 
 
 def lines(study: Study) -> Iterator[Line]:
@@ -107,7 +116,7 @@ def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Lin
     yield (
         "hard labels leave the network over-confident",
         came_out(estimate(hard["test.over_confidence"])),
-        f"by {percents(hard, 'test.over_confidence')} %, T = {numbers(hard, 'temperature')}",
+        f"by {percents(hard, 'test.over_confidence')} %, T = {numbers(hard, 'fitted.temperature')}",
     )
     yield (
         "ECE of as many rows whose labels are drawn from the probabilities with that temperature",
@@ -133,8 +142,8 @@ def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Lin
     arm = smoothed[largest]
     yield (
         f"ε = {largest:g} leaves the network under-confident, T < 1",
-        came_out(estimate(Crossed(np.ones(len(arm.trials))) - arm["temperature"])),
-        f"T = {numbers(arm, 'temperature')}",
+        came_out(estimate(Crossed(np.ones(len(arm.trials))) - arm["fitted.temperature"])),
+        f"T = {numbers(arm, 'fitted.temperature')}",
     )
     rise = estimate(arm["test.ece"] - hard["test.ece"])
     yield (
@@ -146,10 +155,10 @@ def calibration(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Lin
 
 def geometry(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
     for field, (words, sign) in GEOMETRY.items():
-        if hard.trials[0].metrics.train_clusters.nc2_triangle is None and field == "nc2_triangle":
+        if field not in hard.trials[0].metrics["train"]:
             continue  # of two classes
         for rows in ("train", "validation"):
-            name = f"{rows}_clusters.{field}"
+            name = f"{rows}.{field}"
             yield (
                 f"{words} {'rises' if sign > 0 else 'falls'} at ε = {eps:g}, {rows} rows",
                 came_out(estimate(float(sign) * (arm[name] - hard[name]))),
@@ -158,7 +167,7 @@ def geometry(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
 
 
 def selection(hard: Networks, smoothed: dict[float, Networks]) -> Iterator[Line]:
-    repaired = "test_aurc_with_pnorm"
+    repaired = "test_with_pnorm.aurc"
     for eps, arm in smoothed.items():
         yield (
             f"AURC is worse at ε = {eps:g} than of hard labels",
@@ -187,7 +196,7 @@ def noise(arms: Mapping[str, Networks], most: float) -> Iterator[Line]:
 
 
 def information(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
-    curves = [[trial.metrics.curves.information for trial in trials] for trials in (hard.trials, arm.trials)]
+    curves = [[trial.curves.information for trial in trials] for trials in (hard.trials, arm.trials)]
     last = [[curve[-1] for curve in of_arm] for of_arm in curves]
     lower = estimate([a - b for a, b in zip(*last, strict=True)])
     yield (
@@ -195,7 +204,7 @@ def information(hard: Networks, arm: Networks, eps: float) -> Iterator[Line]:
         came_out(lower),
         f"{nats(estimate(last[0]))} → {nats(estimate(last[1]))}, log 2 {math.log(2):.2f}",
     )
-    epochs = hard.trials[0].metrics.curves.information_epochs
+    epochs = hard.trials[0].curves.information_epochs
     third = len(epochs) // 3  # a moment fixed beforehand: the last is below the highest by noise alone
     if not third:
         return
@@ -257,7 +266,10 @@ def cut(before: Crossed, after: Crossed) -> str:
 
 
 def ece_of_chance(trial: Trial) -> float:
-    logits = torch.from_numpy(trial.arrays.test_logits).double() / trial.metrics.temperature
+    logits = (
+        torch.from_numpy(trial.arrays.test_logits).double()
+        / with_unit_temperature(trial.metrics)["fitted"]["temperature"]
+    )
     labels = torch.multinomial(
         logits.softmax(-1), _DRAWS, replacement=True, generator=torch.Generator().manual_seed(0)
     )
@@ -265,7 +277,7 @@ def ece_of_chance(trial: Trial) -> float:
 
 
 def validation_ece(trial: Trial) -> float:
-    return ece(trial.arrays.validation_logits, trial.arrays.validation_labels)
+    return trial.metrics["validation"]["ece"]
 
 
 def came_out(difference: Estimate) -> str:
@@ -274,13 +286,8 @@ def came_out(difference: Estimate) -> str:
     return "yes" if difference.mean > 0 else "no"
 
 
-# fields of `Metrics` whose last part is no name of the catalogue
-QUANTITY = {"test_aurc_with_pnorm": "aurc", "frame_error": "nc2", "triangle_error": "nc2_triangle"}
-
-
 def numbers(arm: Networks, field: str) -> str:
-    name = field.rpartition(".")[2]
-    return show(estimate(arm[field]), QUANTITY.get(name, name), unit=False)
+    return show(estimate(arm[field]), field.rpartition(".")[2], unit=False)
 
 
 def nats(information: Estimate) -> str:

@@ -120,7 +120,9 @@ def test_a_study_trains_the_last_layer_anew(place, written, capsys):
     assert study.data.test_rows == 30
     for trial in study.trials:
         assert trial.arrays.classifier_weight.shape == (3, 20)
-        assert trial.metrics.test.accuracy > 0.8  # three digits are easily told apart, even by a random body
+        assert (
+            trial.metrics["test"]["accuracy"] > 0.8
+        )  # three digits are easily told apart, even by a random body
     assert (out / "report.html").is_file()
     capsys.readouterr()
 

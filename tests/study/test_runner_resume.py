@@ -65,7 +65,7 @@ def test_a_kill_at_every_step_of_a_first_trial_changes_nothing(kills, recipe, tm
         assert before.items() <= kills.complete_trials(out).items()
         assert (out / "results.jsonl").read_bytes() == results
         assert not any(out.rglob(".partial-*"))
-    assert half_written == 2 * 5 + 2  # each file opened and synced, the folder synced and renamed
+    assert half_written == 2 * 6 + 2  # each file opened and synced, the folder synced and renamed
 
 
 def test_an_interrupt_says_how_to_go_on(kills, recipe, undisturbed, tmp_path):

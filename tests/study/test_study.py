@@ -20,13 +20,16 @@ import torch
 from torch import nn
 from trials import changed, new_network
 
+import labelsmooth.study.cache as cache
 import labelsmooth.study.runner as runner
 import labelsmooth.study.stored as stored
 from labelsmooth.errors import InputError
-from labelsmooth.measure import TemperatureScaling
+from labelsmooth.measure import Selective, TemperatureScaling
+from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.study import ImageSettings, Recipe, load_study, run_study
-from labelsmooth.study.store import load_weights, lock_study
+from labelsmooth.study.store import load_weights, lock_study, write_results
 from labelsmooth.study.tasks.base import batch_sizes
+from labelsmooth.study.tasks.images import TASK
 from labelsmooth.study.tasks.images.data import load_data
 from labelsmooth.study.training import run_trial, train_trial
 from labelsmooth.study.trial import Teacher, TrialResult
@@ -63,11 +66,15 @@ def train(data, **changes) -> TrialResult:
 
 
 def same(one: TrialResult, other: TrialResult) -> bool:
-    pairs = [
-        *zip(vars(one.arrays).values(), vars(other.arrays).values(), strict=True),
-        *zip(one.weights.values(), other.weights.values(), strict=True),
-    ]
-    return one.metrics == other.metrics and all(np.array_equal(a, b) for a, b in pairs)
+    arrays = [{**vars(result.arrays), **result.weights} for result in (one, other)]
+    return (one.curves, one.metrics) == (other.curves, other.metrics) and equal(*arrays)
+
+
+def equal(one: object, other: object) -> bool:
+    """Whether two arrays are equal, or all of two mappings of them."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    return np.array_equal(one, other)
 
 
 # recipes
@@ -203,8 +210,7 @@ def test_the_same_seed_gives_the_same_bits_in_another_process(finished, tmp_path
     subprocess.run([sys.executable, "-c", program, tmp_path], check=True, capture_output=True)
     assert (tmp_path / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
     for one, other in zip(load_study(finished).trials, load_study(tmp_path).trials, strict=True):
-        for name, array in vars(one.arrays).items():
-            assert np.array_equal(array, getattr(other.arrays, name)), name
+        assert equal(vars(one.arrays), vars(other.arrays))
 
 
 def test_arms_start_from_the_same_weights_and_see_the_same_batches(data):
@@ -219,19 +225,20 @@ def test_arms_start_from_the_same_weights_and_see_the_same_batches(data):
 def test_what_a_trial_measures(data):
     result = train(data, epochs=12, objective="uniform:0.1")
     metrics, arrays = result.metrics, result.arrays
-    assert metrics.test.accuracy > 0.93
-    assert metrics.test.accuracy == (arrays.test_logits.argmax(1) == arrays.test_labels).mean()
-    assert metrics.test_with_temperature.accuracy == metrics.test.accuracy
-    assert metrics.temperature < 1  # smoothing left it under-confident
+    test, scaled, training = (metrics[part] for part in ("test", "test_with_temperature", "train"))
+    assert test["accuracy"] > 0.93
+    assert test["accuracy"] == (arrays.test_logits.argmax(1) == arrays.test_labels).mean()
+    assert scaled["accuracy"] == test["accuracy"]
+    assert metrics["fitted"]["temperature"] < 1  # smoothing left it under-confident
     scaling = TemperatureScaling().fit(arrays.validation_logits, arrays.validation_labels)
-    assert metrics.temperature == scaling.temperature
-    assert metrics.test.over_confidence < -0.05
-    assert metrics.test_with_temperature.ece < metrics.test.ece / 2
+    assert metrics["fitted"]["temperature"] == scaling.temperature
+    assert test["over_confidence"] < -0.05
+    assert scaled["ece"] < test["ece"] / 2
     log_p = torch.from_numpy(arrays.test_logits).double().log_softmax(1)
     nll = nn.functional.nll_loss(log_p, torch.from_numpy(arrays.test_labels))
-    assert metrics.test.nll == pytest.approx(float(nll), rel=1e-6)
-    assert metrics.train_gap == pytest.approx(optimal_gap(0.1, 10), rel=0.1)
-    assert metrics.train_clusters.spread < metrics.validation_clusters.spread < 1
+    assert test["nll"] == pytest.approx(float(nll), rel=1e-12)
+    assert training["logit_gap"] == pytest.approx(optimal_gap(0.1, 10), rel=0.1)
+    assert training["spread"] < metrics["validation"]["spread"] < 1
 
     assert arrays.feature_classes.tolist() == [0, 1, 2]
     train_labels = data.train.labels.numpy()
@@ -241,7 +248,7 @@ def test_what_a_trial_measures(data):
     assert np.allclose(logits, arrays.validation_logits[shown], atol=1e-4)
     assert arrays.validation_feature_labels.tolist() == arrays.validation_labels[shown].tolist()
 
-    curves = metrics.curves
+    curves = result.curves
     lengths = {name: len(curve) for name, curve in vars(curves).items()}
     assert lengths.pop("information") == lengths.pop("information_epochs") == 0
     assert set(lengths.values()) == {12}
@@ -358,6 +365,7 @@ def test_the_stored_study_reads_back_as_it_was(finished):
         assert same(
             TrialResult(
                 config=trial.config,
+                curves=trial.curves,
                 metrics=trial.metrics,
                 arrays=trial.arrays,
                 weights=load_weights(finished, trial.config),
@@ -373,7 +381,14 @@ def test_results_hold_one_line_a_trial_and_nothing_of_the_moment(finished):
     assert tuple(line["trial"] for line in lines) == study.plan
     assert lines == [
         json.loads(
-            json.dumps({"trial": t.config.id, "config": asdict(t.config), "metrics": asdict(t.metrics)})
+            json.dumps(
+                {
+                    "trial": t.config.id,
+                    "config": asdict(t.config),
+                    "curves": asdict(t.curves),
+                    "metrics": t.metrics,
+                }
+            )
         )
         for t in study.trials
     ]
@@ -432,7 +447,7 @@ def test_other_data_under_the_same_name_is_not_mixed(tmp_path):
     with pytest.raises(ValueError, match="other rows"):
         run_study(recipe, tmp_path / "out")
     study = run_study(recipe, tmp_path / "another")
-    assert study.trials[0].metrics.test.rows == pytest.approx(100, abs=5)
+    assert study.trials[0].metrics["test"]["rows"] == pytest.approx(100, abs=5)
 
 
 def test_trials_that_are_left_out_are_counted(copied, capsys):
@@ -477,7 +492,7 @@ def test_a_stop_at_any_write_leaves_a_study_that_resumes(finished, data, tmp_pat
                 assert complete == []
         run_study(TINY, out)
         assert (out / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
-    assert before > 2 * 5  # files of two trials
+    assert before > 2 * 6  # files of two trials
 
 
 class Normed(nn.Module):
@@ -550,15 +565,11 @@ def test_a_bug_in_a_reader_is_no_damage(copied, monkeypatch, read):
         ("study.json", {"plan": 3}, "study.json: plan must be a list, got 3"),
         ("study.json", {"data": []}, "study.json: data must hold a JSON object"),
         (
-            "metrics.json",
-            {"test": {"ece": None}},
-            "metrics.json: test: ece must be of the type float, got None",
+            "curves.json",
+            {"train_loss": [None]},
+            "curves.json: train_loss must be of the type float, got None",
         ),
-        (
-            "metrics.json",
-            {"curves": {"train_loss": 1}},
-            "metrics.json: curves: train_loss must be a list, got 1",
-        ),
+        ("curves.json", {"train_loss": 1}, "curves.json: train_loss must be a list, got 1"),
         ("versions.json", {"processes": "1"}, "versions.json: processes must be of the type int, got '1'"),
     ],
 )
@@ -575,9 +586,7 @@ def test_values_of_other_types_are_named(copied, name, changes, says):
     assert str(path if name == "study.json" else path.parent) in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["arrays.npz", "weights.npz", "config.json", "metrics.json", "versions.json"]
-)
+@pytest.mark.parametrize("name", ["arrays.npz", "weights.npz", "config.json", "curves.json", "versions.json"])
 @pytest.mark.parametrize(
     "damage",
     [
@@ -614,14 +623,11 @@ def test_a_damaged_trial_is_named_and_left_alone(copied, name, damage):
     ("name", "change"),
     [
         ("config.json", lambda stored: {**stored, "objective": "uniform:0.2"}),
-        ("metrics.json", lambda stored: {**stored, "test": {"accuracy": 1.0}}),
-        ("metrics.json", lambda stored: {**stored, "curves": None}),
-        ("metrics.json", lambda stored: {**stored, "another": 3.0}),
-        ("metrics.json", lambda stored: {**stored, "temperature": None}),
-        ("metrics.json", lambda stored: {**stored, "train_gap": float("nan")}),
-        ("metrics.json", lambda stored: {**stored, "temperature": -1.0}),
-        ("metrics.json", lambda stored: {**stored, "temperature": 10**400}),
-        ("metrics.json", lambda stored: {**stored, "pnorm": 99}),
+        ("curves.json", lambda stored: {**stored, "train_loss": None}),
+        ("curves.json", lambda stored: {**stored, "another": [3.0]}),
+        ("curves.json", lambda stored: {**stored, "train_loss": [float("nan")]}),
+        ("curves.json", lambda stored: {**stored, "train_loss": [10**400]}),
+        ("curves.json", lambda stored: {n: v for n, v in stored.items() if n != "validation_nll"}),
     ],
 )
 def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
@@ -636,12 +642,17 @@ def test_a_trial_with_other_content_is_damaged_too(copied, name, change):
     [
         (lambda arrays: {"test_labels": arrays["test_labels"] + 9}, "the labels of test_logits must be"),
         (lambda arrays: {"test_logits": arrays["test_logits"] * np.nan}, "test_logits must hold finite"),
-        (lambda arrays: {"test_labels": arrays["test_labels"][1:]}, "test_labels must be of"),
+        (lambda arrays: {"test_labels": arrays["test_labels"][1:]}, "test_logits must hold finite floats"),
         (lambda arrays: {"test_logits": arrays["test_logits"][1:]}, "test_logits must hold finite floats"),
         (lambda arrays: {"validation_logits": arrays["validation_logits"].astype(int)}, "got int64"),
         (lambda arrays: {"train_features": arrays["train_features"][:, 1:]}, "train_features must hold"),
         (lambda arrays: {"classifier_bias": arrays["classifier_bias"][None]}, "classifier_bias must hold"),
         (lambda arrays: {"feature_classes": arrays["feature_classes"] + 1}, "feature_classes must name"),
+        (lambda arrays: {"train_teacher.sums": arrays["train_teacher.sums"] * np.nan}, "train_teacher must"),
+        (lambda arrays: {"train_teacher.sums": arrays["train_teacher.sums"][1:]}, "needs arrays"),
+        (lambda arrays: {"train_geometry.another": arrays["classifier_bias"]}, "train_geometry must hold"),
+        (lambda arrays: {"train_geometry.within": arrays["classifier_weight"]}, "needs other arrays"),
+        (lambda arrays: {"another": arrays["classifier_bias"]}, "arrays.npz must hold validation_logits"),
     ],
 )
 def test_arrays_that_were_altered_are_named(copied, change, says):
@@ -652,6 +663,87 @@ def test_arrays_that_were_altered_are_named(copied, change, says):
     with pytest.raises(InputError, match=says) as raised:
         run_study(TINY, copied)
     assert f"the trial in {folder} is damaged" in str(raised.value)
+
+
+def lacks_a_number(path: Path) -> None:
+    """What an earlier version wrote that did not know the ECE."""
+    stored = json.loads(path.read_text())
+    del stored["metrics"]["test"]["ece"]
+    path.write_text(json.dumps(stored))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(b"[1, 2]"),
+        lambda path: path.write_bytes(b"\xff\xfe{"),
+        lambda path: path.write_text('{"metrics": {}, "sha256": "0"}'),
+        lacks_a_number,
+    ],
+    ids=["missing", "empty", "half", "a list", "no text", "another", "lacks a number"],
+)
+def test_metrics_are_measured_again_where_they_are_not_as_they_were_written(copied, finished, change):
+    for folder in (copied / "trials").iterdir():
+        change(folder / "metrics.json")
+    for one, other in zip(load_study(copied).trials, load_study(finished).trials, strict=True):
+        assert one.metrics == other.metrics
+        stored = (one.folder / "metrics.json").read_bytes()
+        assert stored == (other.folder / "metrics.json").read_bytes()
+    (copied / "results.jsonl").unlink()
+    run_study(TINY, copied)
+    assert (copied / "results.jsonl").read_bytes() == (finished / "results.jsonl").read_bytes()
+
+
+def test_a_new_measure_is_in_the_numbers_and_the_report_of_a_stored_study(copied, monkeypatch):
+    """One of probabilities, here a number that the catalogue knows and no study has."""
+    from labelsmooth.report import write_report
+
+    values = Selective.values
+    monkeypatch.setattr(Selective, "values", lambda self: {**values(self), "classwise_ece": 0.25})
+    assert "classwise_ece" not in load_study(copied).trials[0].metrics["test"]
+    monkeypatch.setattr(cache, "QUANTITIES", {**QUANTITIES, "another": QUANTITIES["classwise_ece"]})
+    for trial in write_results(copied).trials:
+        assert all(trial.metrics[part]["classwise_ece"] == 0.25 for part in ("test", "test_with_pnorm"))
+    assert (copied / "results.jsonl").read_text().count('"classwise_ece": 0.25') == 2 * 6
+    words = write_report(copied).path.read_text(encoding="utf-8")
+    assert '<th scope="row">classwise ECE (%), test rows †</th><td>25.00</td><td>25.00</td>' in words
+    assert f"<dd>{QUANTITIES['classwise_ece'].note.replace(chr(39), '&#39;')}</dd>" in words
+
+
+def test_metrics_that_cannot_be_stored_are_measured_each_time(copied, finished, monkeypatch):
+    (folder, *_) = (copied / "trials").iterdir()
+    (folder / "metrics.json").unlink()
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(stored, "write_whole", refuse)
+    one, other = load_study(copied), load_study(finished)
+    assert [trial.metrics for trial in one.trials] == [trial.metrics for trial in other.trials]
+    assert not (folder / "metrics.json").exists()
+
+
+def test_arrays_that_are_damaged_are_named_where_the_metrics_are_missing_too(copied):
+    (folder, *_) = (copied / "trials").iterdir()
+    (folder / "metrics.json").unlink()
+    (folder / "arrays.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is damaged") as raised:
+        load_study(copied)
+    assert f"the trial in {folder} is damaged" in str(raised.value)
+    assert not (folder / "metrics.json").exists()
+
+
+def test_a_temperature_that_cannot_be_told_is_none_of_the_metrics(data):
+    """Of validation rows whose labels all have the largest logit by far."""
+    result = train(data, epochs=1)
+    sure = np.eye(10, dtype=np.float32)[result.arrays.validation_labels] * 50
+    metrics = TASK.measure(result.config, replace(result.arrays, validation_logits=sure))
+    assert set(metrics["fitted"]) == {"rows", "pnorm"}
+    assert not {"test_with_temperature", "validation_with_temperature"} & set(metrics)
+    assert metrics["test"] == result.metrics["test"]
 
 
 def test_a_lack_of_files_or_memory_is_no_damage(copied, monkeypatch):

@@ -100,7 +100,7 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
     found = students(study)
     assert [one.accuracy for one in found.alone] != [one.accuracy for one in found.teachers]
     for one, trials in zip(found.alone, study.students_alone().values(), strict=True):
-        assert one.accuracy.mean == pytest.approx(np.mean([t.metrics.test.accuracy for t in trials]))
+        assert one.accuracy.mean == pytest.approx(np.mean([t.metrics["test"]["accuracy"] for t in trials]))
 
 
 def test_students_come_after_an_interruption_as_without_one(study, data, tmp_path):
@@ -114,12 +114,12 @@ def test_students_come_after_an_interruption_as_without_one(study, data, tmp_pat
 def test_what_a_student_is_measured_by(study, data):
     student = study.students(3.0)["uniform:0.1"][1]
     (teacher,) = (t for t in study.trials if t.config.id == student.config.teacher.id)
-    found = student.metrics.distilled
+    found = student.metrics["distilled"]
     t, s = (torch.from_numpy(trial.arrays.test_logits) for trial in (teacher, student))
     agreement = teacher_agreement(s, t, 3.0)
-    assert (found.agreement, found.kl) == (agreement.agreement, agreement.kl)
+    assert (found["agreement"], found["kl"]) == (agreement.agreement, agreement.kl)
     log_p = [F.log_softmax(z.double() / 3, -1) for z in (t, s)]
-    assert found.kl == pytest.approx(
+    assert found["kl"] == pytest.approx(
         float(F.kl_div(log_p[1], log_p[0], reduction="batchmean", log_target=True))
     )
     weights = load_weights(study.folder, teacher.config)
@@ -129,8 +129,8 @@ def test_what_a_student_is_measured_by(study, data):
         logits = network(data.train.images)
         np.testing.assert_allclose(network(data.test.images).numpy(), t.numpy(), rtol=1e-5, atol=1e-5)
     gamma = equivalent_smoothing(logits, data.train.labels, 3.0)
-    assert found.equivalent_smoothing == pytest.approx(gamma, rel=1e-6)
-    assert all(t.metrics.distilled is None for arm in study.arms().values() for t in arm)
+    assert found["equivalent_smoothing"] == pytest.approx(gamma, rel=1e-6)
+    assert all("distilled" not in t.metrics for arm in study.arms().values() for t in arm)
 
 
 def test_a_student_trains_on_the_loss_of_its_teacher(data):
@@ -205,7 +205,7 @@ def test_settings_out_of_range(settings, says):
 )
 def test_the_moments_of_information(data, number, epochs, moments):
     trial = replace(RECIPE, student=None, model="cnn", shift=1, information=number, epochs=epochs, eps=(0.0,))
-    curves = train_trial(trial.trials(data.summary.sha256)[0], data, lambda: None).metrics.curves
+    curves = train_trial(trial.trials(data.summary.sha256)[0], data, lambda: None).curves
     assert curves.information_epochs == moments
     assert len(curves.information) == len(moments)
     assert all(0 <= value <= np.log(600) for value in curves.information)
@@ -228,7 +228,7 @@ def test_information_of_the_trained_network(data):
             for _ in range(11)
         ]
     expected = mutual_information(torch.stack(values[:10], -1), values[10])
-    assert result.metrics.curves.information == (pytest.approx(expected, rel=1e-6),)
+    assert result.curves.information == (pytest.approx(expected, rel=1e-6),)
 
 
 def test_looking_does_not_change_what_is_trained(data):

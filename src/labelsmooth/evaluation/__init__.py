@@ -7,6 +7,7 @@ from labelsmooth.evaluation.document import (
     to_document,
 )
 from labelsmooth.evaluation.fit import Fitted, fit
+from labelsmooth.evaluation.layer import layer_numbers
 from labelsmooth.evaluation.numbers import Numbers
 from labelsmooth.evaluation.pairs import paired_differences
 from labelsmooth.evaluation.result import Evaluation
@@ -23,6 +24,7 @@ __all__ = [
     "evaluate",
     "fit",
     "from_document",
+    "layer_numbers",
     "numbers_from_document",
     "numbers_to_document",
     "paired_differences",

@@ -33,25 +33,38 @@ class Layer:
             self._rows.append((batch.features[at].float(), batch.labels[at]))
 
     def numbers(self) -> Numbers:
-        """The numbers, without intervals: they are about the network more than about the rows."""
-        result = self._geometry.compute(None if self._classifier is None else self._classifier[0])
-        values = result.values()
-        means = self._in_plane(torch.from_numpy(result.means), torch.from_numpy(result.classes))
-        if means is not None and len(means.points) == 3:
-            triangle = Geometry(3)
-            triangle.update(means.points, means.labels)
-            values["nc2_triangle"] = triangle.compute().frame.nc2
-        return ordered({name: exactly(value) for name, value in values.items()})
+        """The numbers of `layer_numbers`."""
+        return layer_numbers(self._geometry, self._classifier)
 
     def projection(self) -> PlaneProjection | None:
         """Rows of the first three classes in the plane of their templates; None where these span none."""
         features, labels = (torch.cat(parts) for parts in zip(*self._rows, strict=True))
-        return self._in_plane(features, labels)
+        return _in_plane(features, labels, self._classifier)
 
-    def _in_plane(self, features: Tensor, labels: Tensor) -> PlaneProjection | None:
-        if self._classifier is None or self._shown < 3:
-            return None
-        weight, bias = self._classifier
-        if torch.linalg.matrix_rank(weight[1:3] - weight[0]) < 2:
-            return None  # templates on one line span no plane
-        return plane_projection(features, labels, weight, bias, (0, 1, 2))
+
+def layer_numbers(geometry: Geometry, classifier: tuple[Tensor, Tensor] | None) -> Numbers:
+    """The numbers of a last layer, without intervals: they are about the network more than about the rows.
+
+    Args:
+        geometry: that has counted rows of at least two classes.
+        classifier: the weight (K, D) and the bias (K,), where they are known.
+    """
+    result = geometry.compute(None if classifier is None else classifier[0])
+    values = result.values()
+    means = _in_plane(torch.from_numpy(result.means), torch.from_numpy(result.classes), classifier)
+    if means is not None and len(means.points) == 3:
+        triangle = Geometry(3)
+        triangle.update(means.points, means.labels)
+        values["nc2_triangle"] = triangle.compute().frame.nc2
+    return ordered({name: exactly(value) for name, value in values.items()})
+
+
+def _in_plane(
+    features: Tensor, labels: Tensor, classifier: tuple[Tensor, Tensor] | None
+) -> PlaneProjection | None:
+    if classifier is None or len(classifier[0]) < 3:
+        return None
+    weight, bias = classifier
+    if torch.linalg.matrix_rank(weight[1:3] - weight[0]) < 2:
+        return None  # templates on one line span no plane
+    return plane_projection(features, labels, weight, bias, (0, 1, 2))

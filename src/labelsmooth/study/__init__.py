@@ -5,26 +5,22 @@ from labelsmooth.study.plan import Plan, plan_study
 from labelsmooth.study.runner import run_study
 from labelsmooth.study.settings import Training
 from labelsmooth.study.stored import Study, Trial, load_study
-from labelsmooth.study.tasks.base import Curves
-from labelsmooth.study.tasks.classifier import Clusters, Distilled, Metrics, Scores, TrialArrays
-from labelsmooth.study.tasks.images import ImageCurves, ImageMetrics, ImageSettings, Recipe
+from labelsmooth.study.tasks.base import Curves, Metrics
+from labelsmooth.study.tasks.classifier import TrialArrays
+from labelsmooth.study.tasks.images import ImageCurves, ImageSettings, Recipe
 from labelsmooth.study.tasks.images.recipes import RECIPES
 from labelsmooth.study.trial import DivergedTrial, Teacher, TrialConfig
 
 __all__ = [
     "RECIPES",
-    "Clusters",
     "Curves",
-    "Distilled",
     "DivergedTrial",
     "ImageCurves",
-    "ImageMetrics",
     "ImageSettings",
     "Metrics",
     "Objective",
     "Plan",
     "Recipe",
-    "Scores",
     "Study",
     "Teacher",
     "Training",

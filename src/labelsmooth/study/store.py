@@ -1,11 +1,14 @@
 """The folder of a study, written so that a kill leaves nothing half done.
 
 OUT/study.json         the task, the recipe, a summary of the data, and the plan: the names of the trials
-OUT/trials/TRIAL/      config.json, metrics.json, versions.json, arrays.npz, weights.npz; of one that diverged
-                       config.json, diverged.json, versions.json
+OUT/trials/TRIAL/      config.json, versions.json, curves.json of its training, arrays.npz, weights.npz, and
+                       metrics.json, which follows from the arrays and is written anew where it is missing,
+                       damaged or of an earlier version; of one that diverged config.json, versions.json,
+                       diverged.json
 OUT/tracked-NAME.txt   the trials that the tracker NAME has got; OUT/tracking/ is TensorBoard's
-OUT/results.jsonl      one line per complete trial in the order of the plan, with its metrics or with why it
-                       diverged; the same bytes for the same numbers, so it holds no times, dates or paths
+OUT/results.jsonl      one line per complete trial in the order of the plan, with its curves and metrics or
+                       with why it diverged; the same bytes for the same numbers, so it holds no times, dates
+                       or paths
 
 A trial's folder appears whole, by a rename, or not at all.
 """
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
 from labelsmooth.files import PARTIAL, sync_folder, write_synced, write_whole
+from labelsmooth.study.cache import metrics_to_json
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.stored import (
     FORMAT,
@@ -36,6 +40,7 @@ from labelsmooth.study.stored import (
     read_trial,
     read_weights,
     reading_trial,
+    to_json,
 )
 from labelsmooth.study.trial import DivergedTrial, Outcome, TrialConfig, TrialResult, Weights
 
@@ -106,7 +111,7 @@ def begin_study(out: Path, recipe: BaseRecipe, data: Any, configs: Sequence[Tria
         "data": asdict(data),
         "plan": [config.id for config in configs],
     }
-    write_whole(out / "study.json", _json(header))
+    write_whole(out / "study.json", to_json(header))
 
 
 def has_trial(out: Path, config: TrialConfig) -> bool:
@@ -143,14 +148,15 @@ def save_trial(out: Path, outcome: Outcome) -> None:
     folder = out / "trials" / outcome.config.id
     partial = folder.with_name(PARTIAL + folder.name)
     partial.mkdir()
-    write_synced(partial / "config.json", _json(asdict(outcome.config)))
-    write_synced(partial / "versions.json", _json(asdict(outcome.versions)))
+    write_synced(partial / "config.json", to_json(asdict(outcome.config)))
+    write_synced(partial / "versions.json", to_json(asdict(outcome.versions)))
     if isinstance(outcome, TrialResult):
-        write_synced(partial / "metrics.json", _json(asdict(outcome.metrics)))
+        write_synced(partial / "curves.json", to_json(asdict(outcome.curves)))
+        write_synced(partial / "metrics.json", to_json(metrics_to_json(outcome.metrics)))
         write_synced(partial / "arrays.npz", _npz(vars(outcome.arrays)))
         write_synced(partial / "weights.npz", _npz(outcome.weights))
     else:
-        write_synced(partial / "diverged.json", _json({"reason": outcome.reason}))
+        write_synced(partial / "diverged.json", to_json({"reason": outcome.reason}))
     sync_folder(partial)
     partial.rename(folder)
     sync_folder(folder.parent)
@@ -169,15 +175,18 @@ def write_results(out: Path) -> Study:
 def _line(trial: Trial | DivergedTrial) -> dict[str, Any]:
     known = {"trial": trial.config.id, "config": asdict(trial.config)}
     if isinstance(trial, Trial):
-        return {**known, "metrics": asdict(trial.metrics)}
+        return {**known, "curves": asdict(trial.curves), "metrics": trial.metrics}
     return {**known, "diverged": trial.reason}
 
 
-def _json(stored: dict[str, Any]) -> bytes:
-    return (json.dumps(stored, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    """Archive arrays, those of a mapping under dotted names; what there is none of is left out."""
+    flat: dict[str, NDArray[Any]] = {}
+    for name, value in arrays.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{part}": array for part, array in value.items()}
+        elif value is not None:
+            flat[name] = value
     stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)
+    np.savez(stream, allow_pickle=False, **flat)
     return stream.getvalue()

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from labelsmooth.errors import InputError
+from labelsmooth.files import write_whole
 from labelsmooth.study.archive import read_npz
+from labelsmooth.study.cache import cached_metrics, metrics_to_json
 from labelsmooth.study.decode import decode
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks import find_task
-from labelsmooth.study.training import undefined
+from labelsmooth.study.tasks.base import Metrics
+from labelsmooth.study.training import measure, undefined
 from labelsmooth.study.trial import DivergedTrial, TrialConfig, Weights
 from labelsmooth.study.versions import Versions
 
 T = TypeVar("T")
 
-FORMAT = 4  # of the folder; raised when older folders can no longer be read
+FORMAT = 5  # of the folder; raised when older folders can no longer be read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """A complete trial of a stored study; its metrics are of the task's own class."""
+    """A complete trial of a stored study; its curves are of the task's own class."""
 
     folder: Path
     config: TrialConfig
-    metrics: Any
+    curves: Any
+    metrics: Metrics
     versions: Versions
 
     @cached_property
@@ -40,10 +44,7 @@ class Trial:
         Raises:
             InputError: the file is missing or damaged.
         """
-        arrays = read_arrays(self.folder, find_task(self.config.task).arrays)
-        with reading_trial(self.folder):
-            arrays.check(self.metrics)
-        return arrays
+        return read_arrays(self.folder, find_task(self.config.task).arrays)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,25 +199,49 @@ def read_trial(folder: Path) -> Trial | DivergedTrial:
             return DivergedTrial(
                 config=config, reason=decode(str, reason, "diverged.json: reason"), versions=versions
             )
-        metrics = _read(task.metrics, folder / "metrics.json")
-        if missing := undefined(asdict(metrics)):
-            raise InputError(f"metrics.json must hold finite numbers, got none for {', '.join(missing)}")
-        metrics.check()
-        return Trial(folder=folder, config=config, metrics=metrics, versions=versions)
+        curves = _read(task.curves, folder / "curves.json")
+        if missing := undefined(asdict(curves)):
+            raise InputError(f"curves.json must hold finite numbers, got none for {', '.join(missing)}")
+    metrics = cached_metrics(folder / "metrics.json")
+    if metrics is None:
+        metrics = _measured(folder, config)
+        with suppress(OSError):  # as on a disk that may only be read: then they are measured again next time
+            write_whole(folder / "metrics.json", to_json(metrics_to_json(metrics)))
+    return Trial(folder=folder, config=config, curves=curves, metrics=metrics, versions=versions)
+
+
+def _measured(folder: Path, config: TrialConfig) -> Metrics:
+    """Measure a stored trial by its arrays."""
+    arrays = read_arrays(folder, find_task(config.task).arrays)
+    with reading_trial(folder):
+        metrics = measure(config, arrays)
+        if missing := undefined(metrics):
+            raise InputError(f"arrays.npz must tell all numbers, got none for {', '.join(missing)}")
+    return metrics
 
 
 def read_arrays(folder: Path, kind: type[T]) -> T:
-    """Read the arrays of a stored trial.
+    """Read and check the arrays of a stored trial.
 
     Raises:
         InputError: the file is missing or damaged.
     """
     with reading_trial(folder):
-        arrays = read_npz(folder / "arrays.npz")
-        names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-        if sorted(arrays) != sorted(names):
-            raise InputError(f"arrays.npz must hold {', '.join(names)}, got {', '.join(arrays) or 'none'}")
-        return kind(**arrays)
+        stored: dict[str, Any] = {}
+        for name, array in read_npz(folder / "arrays.npz").items():
+            field, _, part = name.partition(".")
+            if part:
+                stored.setdefault(field, {})[part] = array
+            else:
+                stored[field] = array
+        expected = fields(kind)  # type: ignore[arg-type]
+        names = [field.name for field in expected]
+        needed = {f.name for f in expected if f.default is MISSING and f.default_factory is MISSING}
+        if not needed <= set(stored) <= set(names):
+            raise InputError(f"arrays.npz must hold {', '.join(names)}, got {', '.join(stored) or 'none'}")
+        arrays = kind(**stored)
+        arrays.check()  # type: ignore[attr-defined]
+        return arrays
 
 
 def read_weights(folder: Path) -> Weights:
@@ -243,6 +268,11 @@ def reading_trial(folder: Path) -> Iterator[None]:
 
 def _read(kind: type[T], path: Path) -> T:
     return decode(kind, _read_json(path), path.name)
+
+
+def to_json(stored: Mapping[str, Any]) -> bytes:
+    """Give a JSON object as the bytes of a file."""
+    return (json.dumps(stored, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

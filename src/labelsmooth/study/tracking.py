@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,15 +61,18 @@ def _track(name: str, out: Path, trial: Trial) -> None:
     tracker = _tracker(name, out, trial.config.id)
     tracker.start()
     tracker.store_init_configuration(dict(_settings(asdict(trial.config))))
-    curves = vars(trial.metrics.curves)
+    curves = vars(trial.curves)
     for name, values in curves.items():
         if not name.endswith("_epochs"):  # those tell when a curve was measured that is not of every epoch
             epochs = curves.get(f"{name}_epochs", range(1, len(values) + 1))
             for epoch, value in zip(epochs, values, strict=True):
                 tracker.log({name: value}, step=epoch)
-    metrics = {field.name: getattr(trial.metrics, field.name) for field in fields(trial.metrics)}
-    del metrics["curves"]
-    tracker.log(dict(_flat(metrics, "final/")), step=trial.config.settings.epochs)
+    final = {
+        f"final/{part}/{name}": float(value)
+        for part, numbers in trial.metrics.items()
+        for name, value in numbers.items()
+    }
+    tracker.log(final, step=trial.config.settings.epochs)
     tracker.finish()
 
 
@@ -90,12 +93,3 @@ def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _settings(value)
         else:
             yield name, str(value) if isinstance(value, tuple) else "" if value is None else value
-
-
-def _flat(metrics: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
-    """Numbers by their path, as in final/test/accuracy."""
-    for name, value in metrics.items():
-        if hasattr(value, "__dataclass_fields__"):
-            yield from _flat(asdict(value), f"{prefix}{name}/")
-        elif value is not None:
-            yield f"{prefix}{name}", float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -16,9 +16,10 @@ from labelsmooth.errors import InputError
 from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.engines.select import make_placement
+from labelsmooth.study.engines.threads import torch_threads
 from labelsmooth.study.optimizer import make_optimizer, make_schedule
 from labelsmooth.study.tasks import find_task
-from labelsmooth.study.tasks.base import Curves
+from labelsmooth.study.tasks.base import Curves, Metrics
 from labelsmooth.study.trial import (
     Diverged,
     DivergedTrial,
@@ -76,7 +77,7 @@ def train_trial(
         placement: that trains; None: `make_placement` of the config's precision.
 
     Returns:
-        The metrics, arrays and weights; torch's global random state is left as it was.
+        The curves, metrics, arrays and weights; torch's global random state is left as it was.
 
     Raises:
         Diverged: the network broke down.
@@ -92,15 +93,15 @@ def train_trial(
         curves = training.run(on_epoch)
         network = training.network.eval()
         with torch.no_grad():
-            measure = partial(training.session.measure, curves, training.teacher)
-            metrics, arrays = placement.from_first(measure)
-    if names := undefined(asdict(metrics)):
+            curves, metrics, arrays = placement.from_first(partial(_measured, training, config, curves))
+    if names := undefined({**asdict(curves), **metrics}):
         raise Diverged(
             f"the network of {config.words} cannot be measured, as {', '.join(names)} cannot be told: it "
             f"broke down, perhaps because the learning rate {config.settings.learning_rate:g} is too large"
         )
     return TrialResult(
         config=config,
+        curves=curves,
         metrics=metrics,
         arrays=arrays,
         weights={name: value.cpu().numpy() for name, value in network.state_dict().items()},
@@ -108,16 +109,25 @@ def train_trial(
     )
 
 
-def undefined(metrics: dict[str, Any]) -> list[str]:
-    """Name what is no finite number in the metrics of a trial; None is a number that there is not."""
+def _measured(training: Training, config: TrialConfig, curves: Curves) -> tuple[Curves, Metrics, Any]:
+    arrays = training.session.arrays(training.teacher)
+    return training.session.curves(curves), measure(config, arrays), arrays
+
+
+def measure(config: TrialConfig, arrays: Any) -> Metrics:
+    """Measure a trained network by what was kept of it, with the same bits here and in any other process."""
+    with torch_threads(1):
+        return find_task(config.task).measure(config, arrays)
+
+
+def undefined(numbers: Mapping[str, Any]) -> list[str]:
+    """Name what is no finite number in curves or metrics."""
     names: list[str] = []
-    for name, value in metrics.items():
-        if isinstance(value, dict):
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
             names += [f"{name}.{inner}" for inner in undefined(value)]
-        elif value is not None:
-            numbers = value if isinstance(value, list | tuple) else (value,)
-            if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-                names.append(name)
+        elif not all(math.isfinite(one) for one in (value if isinstance(value, tuple) else (value,))):
+            names.append(name)
     return names
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeAlias
 
@@ -81,10 +82,11 @@ class TrainedNetwork:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialResult:
-    """A finished trial, in memory; its metrics and arrays are of the task's own classes."""
+    """A finished trial, in memory; its curves and arrays are of the task's own classes."""
 
     config: TrialConfig
-    metrics: Any
+    curves: Any
+    metrics: Mapping[str, Mapping[str, float]]  # as `Task.measure` gives them
     arrays: Any
     weights: Weights
     versions: Versions

@@ -149,7 +149,7 @@ def test_arrow_keys_and_the_pointer_tell_the_values(page, study):
         page.key(key, code)
         assert page.run(f"!{frame}.querySelector('.tip').hidden")
         said.append(page.run(f"{frame}.querySelector('.tip').textContent"))
-    gap = study.trials[0].metrics.train_gap
+    gap = study.trials[0].metrics["train"]["logit_gap"]
     assert said[0] == f"hard, seed 0training rows: {float(f'{gap:.4g}'):g} nats"
     assert "validation rows" in said[1]
     assert len(set(said)) == len(said)
@@ -240,7 +240,7 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
     rows = table(pressed(page, "reliability", "CSV", tmp_path))
     (trial,) = (t for t in study.arms()["uniform:0.2"] if t.config.seed == 1)
     calibration = Calibration()
-    logits = trial.arrays.test_logits.astype(np.float64) / trial.metrics.temperature
+    logits = trial.arrays.test_logits.astype(np.float64) / trial.metrics["fitted"]["temperature"]
     calibration.update(logits, trial.arrays.test_labels)
     bins = calibration.compute().bins
     mine = [
@@ -261,14 +261,14 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
             for r in scores
             if (r["arm"], r["seed"], r["repair"]) == (name, str(trial.config.seed), "temperature")
         )
-        assert float(row["nll"]) == pytest.approx(trial.metrics.test_with_temperature.nll, rel=1e-6)
+        assert float(row["nll"]) == pytest.approx(trial.metrics["test_with_temperature"]["nll"], rel=1e-6)
         (row,) = (
             r
             for r in scores
             if (r["arm"], r["seed"], r["repair"]) == (name, str(trial.config.seed), "p-norm")
         )
         assert row["nll"] == ""
-        assert float(row["aurc"]) == pytest.approx(trial.metrics.test_aurc_with_pnorm, rel=1e-6)
+        assert float(row["aurc"]) == pytest.approx(trial.metrics["test_with_pnorm"]["aurc"], rel=1e-6)
 
     told = {
         (row["network"], row["arm"], row["seed"]): float(row["accuracy"])
@@ -276,13 +276,13 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
     }
     student = study.students(4.0)["uniform:0.2"][1]
     assert told["student, T = 4", "smoothed ε = 0.2", "1"] == pytest.approx(
-        student.metrics.test.accuracy, rel=1e-6
+        student.metrics["test"]["accuracy"], rel=1e-6
     )
     alone = study.students_alone()["hard"][0]
-    assert told["student alone", "hard", "0"] == pytest.approx(alone.metrics.test.accuracy, rel=1e-6)
+    assert told["student alone", "hard", "0"] == pytest.approx(alone.metrics["test"]["accuracy"], rel=1e-6)
 
     known = table(pressed(page, "information", "CSV", tmp_path))
-    curves = study.arms()["hard"][0].metrics.curves
+    curves = study.arms()["hard"][0].curves
     mine = [row for row in known if (row["arm"], row["seed"]) == ("hard", "0")]
     assert [int(row["epoch"]) for row in mine] == list(curves.information_epochs)
     np.testing.assert_allclose([float(row["information"]) for row in mine], curves.information, rtol=1e-6)

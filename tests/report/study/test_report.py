@@ -26,6 +26,7 @@ from labelsmooth.report.study.estimate import estimate, show
 from labelsmooth.report.study.figures import figures, gap, has_plane, projection_of, risk_coverage
 from labelsmooth.report.study.methods import facts, paragraph, study_names
 from labelsmooth.study import Objective, Recipe, load_study, run_study
+from labelsmooth.study.store import write_results
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,15 @@ def test_the_same_study_gives_the_same_page(folder):
     assert write_report(folder).path.read_bytes() == first
 
 
+def test_a_study_without_its_metrics_gives_the_same_page(study, folder):
+    page, results = write_report(folder).path.read_bytes(), (folder / "results.jsonl").read_bytes()
+    for trial in study.trials:
+        (folder / "trials" / trial.config.id / "metrics.json").unlink()
+    assert write_report(folder).path.read_bytes() == page
+    write_results(folder)
+    assert (folder / "results.jsonl").read_bytes() == results
+
+
 def test_names_from_data_are_text(folder):
     stored = json.loads((folder / "study.json").read_text())
     names = ["<script>alert(1)</script>", "$\\frac$", "</script><!-- <b>"]
@@ -147,7 +157,9 @@ def test_the_curve_of_the_gap_is_that_of_the_theory(study):
             strict=True,
         )
     )
-    assert of[1, 0, "validation"] == pytest.approx(study.trials[2].metrics.validation_gap, rel=1e-6)
+    assert of[1, 0, "validation"] == pytest.approx(
+        study.trials[2].metrics["validation"]["logit_gap"], rel=1e-6
+    )
 
 
 def test_risk_and_coverage_end_at_the_error_rate(study):
@@ -159,10 +171,10 @@ def test_risk_and_coverage_end_at_the_error_rate(study):
         for trial in trials:
             for repaired in (0, 1):
                 own = [row for row in rows if row[:3] == (arm, trial.config.seed, repaired)]
-                assert own[-1][3:] == pytest.approx((1, 1 - trial.metrics.test.accuracy), rel=1e-6)
+                assert own[-1][3:] == pytest.approx((1, 1 - trial.metrics["test"]["accuracy"]), rel=1e-6)
     areas = {(one["arm"], one["seed"], one["with_p_norm"]): one["aurc"] for one in made.constants["areas"]}
-    assert areas[0, 1, 0] == pytest.approx(study.trials[1].metrics.test.aurc, rel=1e-6)
-    assert areas[0, 1, 1] == pytest.approx(study.trials[1].metrics.test_aurc_with_pnorm, rel=1e-6)
+    assert areas[0, 1, 0] == pytest.approx(study.trials[1].metrics["test"]["aurc"], rel=1e-6)
+    assert areas[0, 1, 1] == pytest.approx(study.trials[1].metrics["test_with_pnorm"]["aurc"], rel=1e-6)
 
 
 def test_the_methods_say_what_was_done(study):

@@ -137,21 +137,41 @@ def test_the_numbers_of_networks_are_the_means_of_their_influences(study):
         for part in ("test", "test_with_temperature"):
             for metric in SCORES:
                 crossed = networks[f"{part}.{metric}"]
-                stored = [getattr(getattr(trial.metrics, part), metric) for trial in trials]
+                stored = [trial.metrics[part][metric] for trial in trials]
                 assert crossed.values.tolist() == stored
                 np.testing.assert_allclose(crossed.influences["test"].mean(1), stored, atol=1e-6)
                 assert ("validation" in crossed.influences) == (part == "test_with_temperature")
-        for field in ("validation_gap", "test_gap", "test_aurc_with_pnorm"):
+        for field in ("validation.logit_gap", "test.logit_gap", "test_with_pnorm.aurc"):
             crossed = networks[field]
             (table,) = crossed.influences.values()
             np.testing.assert_allclose(table.mean(1), crossed.values, atol=1e-6)
-        assert not networks["train_clusters.spread"].influences
+        assert not networks["train.spread"].influences
+
+
+def test_a_number_that_there_is_not_is_no_name(study):
+    networks = Networks(study.arms()["hard"])
+    for field in ("test.nothing", "nothing.nll", "distilled.agreement", "nll"):
+        with pytest.raises(KeyError):
+            networks[field]
+
+
+def test_without_a_temperature_the_rows_are_as_given(study):
+    """A trial whose validation rows could not tell one."""
+    trial = study.arms()["hard"][0]
+    told = {name: part for name, part in trial.metrics.items() if "with_temperature" not in name}
+    told["fitted"] = {name: value for name, value in told["fitted"].items() if name != "temperature"}
+    networks = Networks([replace(trial, metrics=told)])
+    assert networks["fitted.temperature"].values.tolist() == [1.0]
+    assert not networks["fitted.temperature"].influences["validation"].any()
+    plain, scaled = (networks[f"{part}.nll"] for part in ("test", "test_with_temperature"))
+    assert scaled.values.tolist() == plain.values.tolist() == [trial.metrics["test"]["nll"]]
+    np.testing.assert_array_equal(scaled.influences["test"], plain.influences["test"])
 
 
 def test_the_temperature_counts_its_validation_rows(study):
     """Its chance over rows is that of fitting it on rows drawn anew."""
     trials = study.arms()["hard"]
-    crossed = Networks(trials)["temperature"]
+    crossed = Networks(trials)["fitted.temperature"]
     arrays = trials[0].arrays
     rng, rows = np.random.default_rng(0), len(arrays.validation_labels)
     draws = [rng.integers(0, rows, rows) for _ in range(200)]
@@ -167,7 +187,10 @@ def test_what_follows_from_the_temperature_counts_the_validation_rows(study):
     """The NLL moves with log T as the test rows say."""
     trial = study.arms()["uniform:0.1"][0]
     crossed = Networks([trial])["test_with_temperature.over_confidence"]
-    of_log = Networks([trial])["temperature"].influences["validation"][0] / trial.metrics.temperature
+    of_log = (
+        Networks([trial])["fitted.temperature"].influences["validation"][0]
+        / trial.metrics["fitted"]["temperature"]
+    )
 
     def over_confidence(temperature):
         p = torch.from_numpy(trial.arrays.test_logits).double().div(temperature).softmax(-1).max(-1)
@@ -175,8 +198,8 @@ def test_what_follows_from_the_temperature_counts_the_validation_rows(study):
 
     step = 1e-4
     slope = (
-        over_confidence(trial.metrics.temperature * math.exp(step))
-        - over_confidence(trial.metrics.temperature * math.exp(-step))
+        over_confidence(trial.metrics["fitted"]["temperature"] * math.exp(step))
+        - over_confidence(trial.metrics["fitted"]["temperature"] * math.exp(-step))
     ) / (2 * step)
     np.testing.assert_allclose(crossed.influences["validation"][0], slope * of_log, rtol=0.1)
 
@@ -236,10 +259,10 @@ def test_a_study_that_learned_nothing_recommends_nothing(study):
 
     def scored(trial, nll, accuracy):
         parts = {
-            part: replace(getattr(trial.metrics, part), nll=nll, accuracy=accuracy)
+            part: {**trial.metrics[part], "nll": nll, "accuracy": accuracy}
             for part in ("test", "test_with_temperature")
         }
-        return replace(trial, metrics=replace(trial.metrics, **parts))
+        return replace(trial, metrics={**trial.metrics, **parts})
 
     for nll, accuracy, learned in ((2.4, 0.09, False), (2.4, 0.5, True), (1.0, 0.09, True)):
         of_three = replace(study, trials=tuple(scored(trial, nll, accuracy) for trial in study.trials))
@@ -254,10 +277,10 @@ def test_the_p_norm_has_its_own_order(study):
     trial = study.arms()["hard"][0]
     arrays = trial.arrays
     pnorm = PNorm()
-    pnorm.p = trial.metrics.pnorm or None
+    pnorm.p = trial.metrics["fitted"]["pnorm"] or None
     selective = Selective()
     selective.update_scores(
         pnorm.confidence(arrays.test_logits), arrays.test_logits.argmax(-1) == arrays.test_labels
     )
-    crossed = Networks([trial])["test_aurc_with_pnorm"]
+    crossed = Networks([trial])["test_with_pnorm.aurc"]
     assert crossed.influences["test"].mean() == pytest.approx(selective.compute().aurc, rel=1e-6)

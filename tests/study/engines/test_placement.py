@@ -156,7 +156,7 @@ def test_two_processes_train_what_one_trains(nets):
     assert {trial.versions.processes for trial in two.trials} == {2}
     for ours, theirs in zip(one.trials, two.trials, strict=True):
         np.testing.assert_allclose(theirs.arrays.test_logits, ours.arrays.test_logits, atol=1e-4)
-        expected, got = numbers(asdict(ours.metrics)), numbers(asdict(theirs.metrics))
+        expected, got = (numbers({**asdict(trial.curves), **trial.metrics}) for trial in (ours, theirs))
         assert got == pytest.approx(expected, rel=1e-3, abs=1e-4)
     # only one of them writes and prints
     assert done.stdout.count("two/report.html") == 1
@@ -191,12 +191,12 @@ def test_bf16_trains_in_it_and_measures_in_float32(nets):
         if precision == "bf16":  # but for the look at a network of the user's own before it is trained
             assert watched_nets.seen[torch.float32, True] == 1
         assert {str(array.dtype) for array in results[precision].weights.values()} == {"float32", "int64"}
-    exact, low = (result.metrics for result in results.values())
+    exact, low = results.values()
     assert results["no"].config.id != results["bf16"].config.id
     assert exact.curves.train_loss != low.curves.train_loss
     assert low.curves.train_loss == pytest.approx(exact.curves.train_loss, rel=0.02)
-    assert low.test.accuracy == pytest.approx(exact.test.accuracy, abs=0.02)
-    assert low.test.accuracy > 0.9
+    assert low.metrics["test"]["accuracy"] == pytest.approx(exact.metrics["test"]["accuracy"], abs=0.02)
+    assert low.metrics["test"]["accuracy"] > 0.9
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
@@ -239,16 +239,16 @@ def test_tensorboard_has_the_curves_and_metrics_of_every_trial(tmp_path):
     study = run_study(replace(TINY, shift=1, information=2), tmp_path / "study", jobs=1, track="tensorboard")
     (trial,) = study.trials
     events = EventAccumulator(str(tmp_path / "study" / "tracking" / trial.config.id)).Reload()
-    curves = trial.metrics.curves
+    curves = trial.curves
     for name in ("train_loss", "validation_nll", "validation_accuracy", "information"):
         scalars = events.Scalars(name)
         assert [scalar.step for scalar in scalars] == [1, 2]
         assert [scalar.value for scalar in scalars] == pytest.approx(getattr(curves, name), rel=1e-6)
     finals = {
-        "temperature": trial.metrics.temperature,
-        "validation_nll": trial.metrics.validation_nll,
-        "test/ece": trial.metrics.test.ece,
-        "train_clusters/class_separation": trial.metrics.train_clusters.class_separation,
+        "fitted/temperature": trial.metrics["fitted"]["temperature"],
+        "validation/nll": trial.metrics["validation"]["nll"],
+        "test/ece": trial.metrics["test"]["ece"],
+        "train/class_separation": trial.metrics["train"]["class_separation"],
     }
     for name, value in finals.items():
         (scalar,) = events.Scalars(f"final/{name}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from typing import Literal, TypeAlias, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from labelsmooth.measure import Calibration, PlaneProjection, PNorm, Selective, plane_projection
+from labelsmooth.evaluation import Evaluation
+from labelsmooth.measure import PlaneProjection, plane_projection
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.report.shared.figure import Cell, Figure, bin_rows, curve_rows, plane_rows, short, table
 from labelsmooth.report.study.verdict import SCORES, Repair, Verdict
 from labelsmooth.study import Study, Trial
+from labelsmooth.study.tasks.classifier import evaluate_test
 from labelsmooth.study.tasks.images.information import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
 
@@ -36,7 +39,7 @@ def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
     if has_plane(study):
         made.append(projection(study))
     made += [gap(study), curves(study)]
-    if getattr(study.trials[0].metrics.curves, "information", ()):  # a curve of images alone
+    if getattr(study.trials[0].curves, "information", ()):  # a curve of images alone
         made.append(information(study))
     if study.recipe.student is not None:
         made.append(distillation(study))
@@ -91,17 +94,13 @@ def reliability(study: Study) -> Figure:
     rows: list[tuple[Cell, ...]] = []
     errors = []
     for arm, trial in _trials(study):
-        logits = trial.arrays.test_logits.astype(np.float64)
-        for scaled in (0, 1):
-            calibration = Calibration()
-            calibration.update(
-                logits / trial.metrics.temperature if scaled else logits, trial.arrays.test_labels
-            )
-            bins = calibration.compute().bins
-            errors.append(
-                {"arm": arm, "seed": trial.config.seed, "with_temperature": scaled, "ece": short(bins.ece)}
-            )
-            rows += [(arm, trial.config.seed, scaled, *cells) for cells in bin_rows(bins.columns())]
+        seed, evaluation = trial.config.seed, evaluation_of(trial)
+        told = evaluation.temperature is not None
+        for scaled, part in enumerate(("all", "with_temperature" if told else "all")):
+            ece = evaluation.numbers[part]["ece"].value
+            errors.append({"arm": arm, "seed": seed, "with_temperature": scaled, "ece": short(ece)})
+            bins = evaluation.figures[part]["reliability"]
+            rows += [(arm, seed, scaled, *cells) for cells in bin_rows(bins)]
     names = ("arm", "seed", "with_temperature", "from", "to", "rows", "confidence", "accuracy")
     return Figure(
         name="reliability",
@@ -115,23 +114,12 @@ def risk_coverage(study: Study) -> Figure:
     rows: list[tuple[Cell, ...]] = []
     areas = []
     for arm, trial in _trials(study):
-        logits, labels = trial.arrays.test_logits, trial.arrays.test_labels
-        repair = PNorm()
-        repair.p = trial.metrics.pnorm or None
-        plain, repaired = Selective(), Selective()
-        plain.update(logits, labels)
-        repaired.update_scores(repair.confidence(logits), logits.argmax(-1) == labels)
-        for with_pnorm, measured in ((0, plain), (1, repaired)):
-            result = measured.compute()
-            areas.append(
-                {
-                    "arm": arm,
-                    "seed": trial.config.seed,
-                    "with_p_norm": with_pnorm,
-                    "aurc": short(result.aurc),
-                }
-            )
-            rows += [(arm, trial.config.seed, with_pnorm, *point) for point in curve_rows(result.columns())]
+        seed, evaluation = trial.config.seed, evaluation_of(trial)
+        for with_pnorm, part in enumerate(("all", "with_pnorm")):
+            aurc = evaluation.numbers[part]["aurc"].value
+            areas.append({"arm": arm, "seed": seed, "with_p_norm": with_pnorm, "aurc": short(aurc)})
+            curve = evaluation.figures[part]["risk_coverage"]
+            rows += [(arm, seed, with_pnorm, *point) for point in curve_rows(curve)]
     names = ("arm", "seed", "with_p_norm", "coverage", "risk")
     return Figure(
         name="risk_coverage",
@@ -161,10 +149,7 @@ def gap(study: Study) -> Figure:
     rows = [
         (arm, trial.config.seed, eps[arm], part, short(measured))
         for arm, trial in _trials(study)
-        for part, measured in (
-            ("train", trial.metrics.train_gap),
-            ("validation", trial.metrics.validation_gap),
-        )
+        for part, measured in ((part, trial.metrics[part]["logit_gap"]) for part in get_args(Part))
         if eps[arm] is not None
     ]
     num_classes = len(study.data.class_names)
@@ -190,7 +175,7 @@ def curves(study: Study) -> Figure:
         (arm, trial.config.seed, epoch, *(short(value) for value in values))
         for arm, trial in _trials(study)
         for epoch, values in enumerate(
-            zip(*(getattr(trial.metrics.curves, name) for name in names), strict=True), start=1
+            zip(*(getattr(trial.curves, name) for name in names), strict=True), start=1
         )
     ]
     titles = (
@@ -216,9 +201,7 @@ def information(study: Study) -> Figure:
     rows = [
         (arm, trial.config.seed, epoch, short(value))
         for arm, trial in _trials(study)
-        for epoch, value in zip(
-            trial.metrics.curves.information_epochs, trial.metrics.curves.information, strict=True
-        )
+        for epoch, value in zip(trial.curves.information_epochs, trial.curves.information, strict=True)
     ]
     stored = study.trials[0].arrays.train_feature_labels
     inputs = sum(min(int((stored == label).sum()), INFORMATION_ROWS) for label in (0, 1))
@@ -246,7 +229,7 @@ def distillation(study: Study) -> Figure:
     ]
     eps = [objective.eps for objective in recipe.objectives]
     rows = [
-        (arm, trial.config.seed, name, eps[arm], short(trial.metrics.test.accuracy))
+        (arm, trial.config.seed, name, eps[arm], short(trial.metrics["test"]["accuracy"]))
         for name, by_objective in series
         for arm, trials in enumerate(by_objective.values())
         for trial in trials
@@ -275,6 +258,17 @@ def projection_of(trial: Trial, part: Part) -> PlaneProjection:
         arrays.classifier_bias,
         arrays.feature_classes.tolist(),
     )
+
+
+# two figures of one page ask for the same evaluation
+_KNOWN: WeakKeyDictionary[Trial, Evaluation] = WeakKeyDictionary()
+
+
+def evaluation_of(trial: Trial) -> Evaluation:
+    """The evaluation of the stored test rows, with its tables for pictures."""
+    if trial not in _KNOWN:
+        _KNOWN[trial] = evaluate_test(trial.arrays)
+    return _KNOWN[trial]
 
 
 def _trials(study: Study) -> list[tuple[int, Trial]]:

@@ -12,11 +12,11 @@ from typing import Any
 
 from labelsmooth.errors import InputError
 from labelsmooth.files import write_whole
-from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.measure.catalogue import QUANTITIES, Quantity, quantities
 from labelsmooth.report.shared.figure import Figure, section
 from labelsmooth.report.shared.html import render
 from labelsmooth.report.study.estimate import estimate, show
-from labelsmooth.report.study.figures import arm_names, figures, has_plane
+from labelsmooth.report.study.figures import arm_names, figures
 from labelsmooth.report.study.methods import facts, paragraph, study_names
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.report.study.students import Students, students
@@ -28,8 +28,12 @@ from labelsmooth.theory import optimal_gap
 _WIDTH = 100  # of the text for a terminal
 # arms that the figures show at first: more would make them hard to read, and the boxes bring them
 _SHOWN = 4
-# fields of `Clusters`, by their names in the catalogue
-_CLUSTERS = ("spread", "spread_in_span", "class_separation", "nc1", "nc2")
+# parts of the metrics in the table of the networks, and the groups of the catalogue that it shows of them
+_MEASURED = {
+    "train": ("training rows", quantities("teacher", "layer")),
+    "validation": ("validation rows", quantities("teacher", "layer")),
+    "test": ("test rows", tuple(QUANTITIES.values())),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class Measure:
 
     name: str
     values: tuple[str, ...]  # one for each objective
+    quantity: Quantity | None = None  # None for what is derived and not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,7 @@ class _Part:
     study: Study
     verdict: Verdict
     measures: tuple[Measure, ...]
+    measured: tuple[Quantity, ...]  # of the catalogue, each once
     students: Students | None
     figures: Mapping[str, Figure]
     tables: Mapping[str, str]  # the scores as text, by format
@@ -159,17 +165,19 @@ def check_folders(folders: Sequence[Path], out: Path | None) -> None:
 
 
 def _part(name: str, study: Study, found: Verdict) -> _Part:
+    measures = _measures(study)
     return _Part(
         name=name,
         study=study,
         verdict=found,
-        measures=_measures(study),
+        measures=measures,
+        measured=tuple(dict.fromkeys(one.quantity for one in measures if one.quantity is not None)),
         students=students(study),
         figures={figure.name: figure for figure in figures(study, found)},
         tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
         facts=facts(study),
         paragraph=paragraph(study),
-        untold=sum(trial.metrics.temperature_at_boundary for trial in study.trials),
+        untold=sum("temperature" not in trial.metrics["fitted"] for trial in study.trials),
     )
 
 
@@ -195,38 +203,41 @@ def _data(part: _Part) -> dict[str, Any]:
 
 def _measures(study: Study) -> tuple[Measure, ...]:
     arms = [Networks(trials) for trials in study.arms().values()]
-    rows = [
-        ("temperature", "", "temperature"),
-        ("logit_gap", ", training rows", "train_gap"),
-        ("logit_gap", ", validation rows", "validation_gap"),
-        ("wrong_information", "", "wrong_information"),
-    ]
-    for words, clusters in (("training rows", "train_clusters"), ("validation rows", "validation_clusters")):
-        rows += [(name, f", {words}", f"{clusters}.{name}") for name in _CLUSTERS]
-        if has_plane(study):
-            rows.append(("nc2_triangle", f", {words}", f"{clusters}.nc2_triangle"))
-    measures = [
-        Measure(
-            name=QUANTITIES[name].label + words + ("" if arms[0][field].influences else " †"),
-            values=tuple(show(estimate(networks[field]), name, unit=False) for networks in arms),
+
+    def measure(field: str, words: str) -> Measure:
+        quantity = QUANTITIES[field.rpartition(".")[2]]
+        return Measure(
+            name=quantity.label + words + ("" if arms[0][field].influences else " †"),
+            values=tuple(show(estimate(networks[field]), quantity.name, unit=False) for networks in arms),
+            quantity=quantity,
         )
-        for name, words, field in rows
-    ]
+
     gaps = [
         math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
         for objective in study.recipe.objectives
     ]
-    measures.insert(
-        1, Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps))
+    return (
+        measure("fitted.temperature", ""),
+        Measure(
+            name="p of the p-norm, 0 for none",
+            values=tuple(_shown_powers(networks.trials) for networks in arms),
+            quantity=QUANTITIES["pnorm"],
+        ),
+        Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps)),
+        *(
+            measure(f"{part}.{quantity.name}", f", {rows}")
+            for part, (rows, shown) in _MEASURED.items()
+            for quantity in shown
+            if quantity.name not in SCORES  # which have a table of their own
+            and quantity.unit != "count"
+            and any(quantity.name in trial.metrics[part] for arm in arms for trial in arm.trials)
+        ),
     )
-    powers = tuple(_shown_powers(trials) for trials in study.arms().values())
-    measures.insert(4, Measure(name="p of the p-norm, 0 for none", values=powers))
-    return tuple(measures)
 
 
 def _shown_powers(trials: Sequence[Trial]) -> str:
     """Each p with the number of networks that it was chosen for."""
-    found = Counter(trial.metrics.pnorm for trial in trials)
+    found = Counter(trial.metrics["fitted"]["pnorm"] for trial in trials)
     return ", ".join(f"{p} ({times}×)" for p, times in sorted(found.items()))
 
 

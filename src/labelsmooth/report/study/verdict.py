@@ -15,7 +15,7 @@ from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.report.shared.words import counted, listed
 from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estimate, show
-from labelsmooth.report.study.numbers import Networks
+from labelsmooth.report.study.numbers import Networks, with_unit_temperature
 from labelsmooth.study import Objective, Study, Trial
 
 Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
@@ -23,8 +23,8 @@ SCORES = ("accuracy", "nll", "ece", "smece", "brier", "aurc", "over_confidence")
 MIN_SEEDS = 3  # that anything is recommended from: of two, the scatter is hardly known
 # what would settle a difference is looked for up to so many seeds, and so many times as many rows
 _MOST_SEEDS, _MOST_TIMES = 100, 1000
-_FIELDS = {"": "test", "temperature": "test_with_temperature"}  # of the metrics
-_WITH_PNORM = {"accuracy": "test.accuracy", "aurc": "test_aurc_with_pnorm"}  # which says no probabilities
+_PARTS = {"": "test", "temperature": "test_with_temperature"}  # of the metrics
+_WITH_PNORM = {"accuracy": "test.accuracy", "aurc": "test_with_pnorm.aurc"}  # which says no probabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,7 +149,7 @@ def recommend(compared: Sequence[Arm], level: float) -> Arm | None:
 
 def _scores(networks: Networks, repair: Repair) -> dict[str, Crossed]:
     def score(metric: str) -> Crossed:
-        field = _WITH_PNORM.get(metric) if repair == "p-norm" else f"{_FIELDS[repair]}.{metric}"
+        field = _WITH_PNORM.get(metric) if repair == "p-norm" else f"{_PARTS[repair]}.{metric}"
         return Crossed(np.full(len(networks.trials), math.nan)) if field is None else networks[field]
 
     return {metric: score(metric) for metric in SCORES}
@@ -175,9 +175,11 @@ def _surpasses(arm: Arm, guess: Arm) -> bool:
 
 
 def _validation_nll(trials: Sequence[Trial]) -> float:
-    return fmean(
-        min(trial.metrics.validation_nll, trial.metrics.validation_nll_with_temperature) for trial in trials
+    plain, scaled = (
+        [with_unit_temperature(trial.metrics)[part]["nll"] for trial in trials]
+        for part in ("validation", "validation_with_temperature")
     )
+    return fmean(map(min, plain, scaled))
 
 
 _NOTHING_LEARNED = (

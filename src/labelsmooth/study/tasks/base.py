@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -14,6 +14,9 @@ from labelsmooth.errors import InputError
 from labelsmooth.objectives import Criterion, Loss
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.trial import TrialConfig
+
+# numbers of a trained network by the names of the catalogue, by what they are of
+Metrics: TypeAlias = Mapping[str, Mapping[str, float]]
 
 
 class Summary(Protocol):
@@ -57,15 +60,15 @@ class Task(ABC):
     Attributes:
         recipe: the settings of its studies, which are its options on the command line.
         recipes: studies of the literature by name.
-        summary, metrics, arrays: the frozen dataclasses that a study stores; `metrics.check()` and
-            `arrays.check(metrics)` refuse what no training leaves behind.
+        summary, curves, arrays: the frozen dataclasses that a study stores; `arrays.check()` refuses what no
+            training leaves behind. A field of the arrays is an array, or a mapping of them by name.
         help, description: for the command line.
     """
 
     recipe: type[BaseRecipe]
     recipes: Mapping[str, BaseRecipe]
     summary: type[Any]
-    metrics: type[Any]
+    curves: type[Curves]
     arrays: type[Any]
     help: str
     description: str
@@ -106,7 +109,19 @@ class Task(ABC):
         """Count the rows that go through the network of a trial without being trained on."""
 
     @abstractmethod
-    def result_words(self, metrics: Any) -> str:
+    def measure(self, config: TrialConfig, arrays: Any) -> Metrics:
+        """Measure a trained network by what was kept of it, now or whenever its numbers are asked for anew.
+
+        Args:
+            config: of its trial.
+            arrays: that `Session.arrays` gave.
+
+        Returns:
+            The numbers, in one order; nan for one that every sound network has.
+        """
+
+    @abstractmethod
+    def result_words(self, metrics: Metrics) -> str:
         """Name the number of a finished trial that is shown while a study runs."""
 
     @abstractmethod
@@ -154,8 +169,12 @@ class Session(ABC):
         """Put some rows through the network in evaluation mode, for their time, and count them."""
 
     @abstractmethod
-    def measure(self, curves: Curves, teacher: nn.Module | None) -> tuple[Any, Any]:
-        """Measure the trained network: the metrics, and the arrays that pictures need of it."""
+    def curves(self, curves: Curves) -> Curves:
+        """Add what was looked at on the way to the curves of the training."""
+
+    @abstractmethod
+    def arrays(self, teacher: nn.Module | None) -> Any:
+        """Give the arrays that the numbers and pictures of the trained network are computed from."""
 
 
 def batch_sizes(rows: int, config: TrialConfig, network: nn.Module) -> list[int]:

@@ -520,5 +520,5 @@ def test_cifar_trains_alexnet(colour, tmp_path):
         data=f"cifar:{folder}", model="alexnet", eps=(0.0,), seeds=1, epochs=1, learning_rate=0.01
     )
     (trial,) = run_study(recipe, tmp_path / "out").trials
-    assert trial.metrics.test.rows == 15
+    assert trial.metrics["test"]["rows"] == 15
     assert trial.arrays.classifier_weight.shape == (3, 192)

@@ -1,17 +1,11 @@
-"""What is measured of a trained classifier of images."""
+"""What is kept of a trained classifier of images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labelsmooth.study.tasks.base import Curves
-from labelsmooth.study.tasks.classifier import (
-    Metrics,
-    Predictions,
-    TrialArrays,
-    measure_classifier,
-    measure_student,
-)
+from labelsmooth.study.tasks.classifier import Predictions, TrialArrays, arrays_of, teacher_state
 from labelsmooth.study.tasks.images.data import Data, Rows
 from labelsmooth.study.tasks.images.models import Network
 from labelsmooth.study.tasks.images.predict import forward
@@ -27,23 +21,15 @@ class ImageCurves(Curves):
     information: tuple[float, ...]  # nats; see `information_of`
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageMetrics(Metrics):
-    """What was measured of one trained network, and while it was trained."""
-
-    curves: ImageCurves
-
-
-def measure_network(
-    network: Network, config: TrialConfig, data: Data, curves: ImageCurves, teacher: Network | None
-) -> tuple[ImageMetrics, TrialArrays]:
-    """Measure a trained network in evaluation mode, and keep what pictures need of it.
+def arrays_of_network(
+    network: Network, config: TrialConfig, data: Data, teacher: Network | None
+) -> TrialArrays:
+    """Keep of a trained network what its numbers and pictures are computed from.
 
     Args:
-        network: that was trained.
+        network: that was trained, in evaluation mode.
         config: of its trial.
         data: that the config was made for.
-        curves: of its training.
         teacher: the network that taught it, in evaluation mode.
     """
     assert isinstance(config.settings, ImageSettings)
@@ -53,19 +39,18 @@ def measure_network(
         features, logits = forward(network, crop, rows)
         return Predictions(features=features, logits=logits, labels=rows.labels)
 
-    test = predict(network, data.test)
-    distilled = None
-    if teacher is not None:
-        taught_on = predict(teacher, data.train)
-        distilled = measure_student(test, taught_on, predict(teacher, data.test).logits, config.temperature)
     bias = network.classifier.bias
-    metrics, arrays = measure_classifier(
+    arrays = arrays_of(
         predict(network, data.train),
         predict(network, data.validation),
-        test,
+        predict(network, data.test),
         network.classifier.weight.cpu(),
         None if bias is None else bias.cpu(),
-        curves,
-        distilled,
     )
-    return ImageMetrics(**vars(metrics)), arrays
+    if teacher is None:
+        return arrays
+    return replace(
+        arrays,
+        taught_by=teacher_state(predict(teacher, data.train), config.temperature),
+        teacher_test_logits=predict(teacher, data.test).logits.numpy(),
+    )

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from labelsmooth.objectives import Criterion, Loss, Objective
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.tasks.base import Curves, Session, Share, Task, batch_sizes
-from labelsmooth.study.tasks.classifier import TrialArrays
+from labelsmooth.study.tasks.base import Curves, Metrics, Session, Share, Task, batch_sizes
+from labelsmooth.study.tasks.classifier import TrialArrays, measure_classifier
 from labelsmooth.study.tasks.images.augment import augmented, seen_shape
 from labelsmooth.study.tasks.images.data import Data, DataSummary, Rows, load_data
 from labelsmooth.study.tasks.images.information import (
@@ -21,7 +21,7 @@ from labelsmooth.study.tasks.images.information import (
     information_of,
     moments,
 )
-from labelsmooth.study.tasks.images.measuring import ImageCurves, ImageMetrics, measure_network
+from labelsmooth.study.tasks.images.measuring import ImageCurves, arrays_of_network
 from labelsmooth.study.tasks.images.methods import methods
 from labelsmooth.study.tasks.images.mixup import Mixing
 from labelsmooth.study.tasks.images.models import Network, build_network, check_sha256, own_modules
@@ -41,7 +41,7 @@ class ImageTask(Task):
     recipe = Recipe
     recipes = RECIPES
     summary = DataSummary
-    metrics = ImageMetrics
+    curves = ImageCurves
     arrays = TrialArrays
     help = "train with and without label smoothing on real images, measure both and write a report"
     description = (
@@ -84,8 +84,11 @@ class ImageTask(Task):
         all_rows = summary.train_rows + summary.validation_rows + summary.test_rows
         return settings.epochs * summary.validation_rows + all_rows + informed
 
-    def result_words(self, metrics: ImageMetrics) -> str:
-        return f"test accuracy {metrics.test.accuracy:.2%}"
+    def measure(self, config: TrialConfig, arrays: TrialArrays) -> Metrics:
+        return measure_classifier(arrays, None if config.teacher is None else config.temperature)
+
+    def result_words(self, metrics: Metrics) -> str:
+        return f"test accuracy {metrics['test']['accuracy']:.2%}"
 
     def own_modules(self, model: str) -> list[str]:
         return own_modules(model)
@@ -152,12 +155,14 @@ class ImageSession(Session):
         forward(self._network, self._settings.crop, few)
         return len(few.labels)
 
-    def measure(self, curves: Curves, teacher: nn.Module | None) -> tuple[ImageMetrics, TrialArrays]:
-        assert teacher is None or isinstance(teacher, Network)
-        watched = ImageCurves(
+    def curves(self, curves: Curves) -> ImageCurves:
+        return ImageCurves(
             **vars(curves), information_epochs=self._moments, information=tuple(self._information)
         )
-        return measure_network(self._network, self._config, self._data, watched, teacher)
+
+    def arrays(self, teacher: nn.Module | None) -> TrialArrays:
+        assert teacher is None or isinstance(teacher, Network)
+        return arrays_of_network(self._network, self._config, self._data, teacher)
 
 
 def image_settings(config: TrialConfig) -> ImageSettings:
