@@ -85,18 +85,29 @@ def complete_trials(out: Path) -> dict[str, tuple[int, int]]:
     return {folder.name: (folder.stat().st_ino, folder.stat().st_mtime_ns) for folder in folders}
 
 
+def children(pid: int) -> set[int]:
+    """The processes that a process started itself, as far as they still run."""
+    return {child for child, parent in _parents().items() if parent == pid}
+
+
 def descendants(pid: int) -> set[int]:
     """The processes that a process started, and those that they did, as far as it still runs."""
+    parent_of = _parents()
+    found, newest = set[int](), {pid}
+    while newest := {child for child, parent in parent_of.items() if parent in newest} - found:
+        found |= newest
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process."""
     parent_of: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent_of[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except (FileNotFoundError, ProcessLookupError):  # it has just ended
             continue
-    found, newest = set[int](), {pid}
-    while newest := {child for child, parent in parent_of.items() if parent in newest} - found:
-        found |= newest
-    return found
+    return parent_of
 
 
 def alive(pid: int) -> bool:

@@ -94,7 +94,7 @@ def test_processes_side_by_side_give_the_same_and_end_with_the_study(kills, reci
     for line in process.stderr:
         if line.startswith("trial 2 of 12"):
             break
-    workers = kills.descendants(process.pid)
+    workers = kills.children(process.pid)  # which may just be asking git for the commit
     assert len(workers) == 2
     process.kill()
     process.communicate()
@@ -108,7 +108,7 @@ def test_processes_side_by_side_give_the_same_and_end_with_the_study(kills, reci
     for line in process.stderr:
         if line.startswith("trial"):
             break
-    workers = kills.descendants(process.pid)
+    workers = kills.children(process.pid)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
@@ -119,7 +119,7 @@ def test_processes_side_by_side_give_the_same_and_end_with_the_study(kills, reci
     for line in process.stderr:
         if line.startswith("trial"):
             break
-    os.kill(min(kills.descendants(process.pid)), signal.SIGKILL)
+    os.kill(min(kills.children(process.pid)), signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == 2
     assert "died with the exit status -9; if memory ran out, run the study again with fewer jobs" in err
