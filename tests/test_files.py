@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labelsmooth.files import write_together, write_whole
+from labelsmooth.errors import InputError
+from labelsmooth.files import reading, write_together, write_whole
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path):
@@ -70,3 +71,25 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as raised:
         write_whole(path, "")
     assert raised.value.filename == str(path)
+
+
+def test_what_a_reader_raises_for_a_damaged_file_is_a_refusal(tmp_path):
+    path = tmp_path / "rows.npz"
+    says = r"rows\.npz is no \.npz file, or is damaged \(cut short\)"
+    with pytest.raises(InputError, match=says), reading(path, (ValueError,)):
+        raise ValueError("cut\n short")
+    in_words = reading("image 3", (OSError,), lambda error: f"image 3: {error}")
+    with pytest.raises(InputError, match=r"^image 3: cut short$"), in_words:
+        raise OSError("cut short")
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [(MemoryError(), errno.ENOMEM), (OSError(errno.EMFILE, "Too many open files"), errno.EMFILE)],
+)
+def test_what_the_machine_lacks_is_no_damage(error, number):
+    in_words = reading("image 3", (OSError, MemoryError))
+    with pytest.raises(OSError, match=os.strerror(number)) as raised, in_words:
+        raise error
+    assert raised.value.errno == number
+    assert not isinstance(raised.value, InputError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,16 +67,20 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def reading(path: Path, damage: tuple[type[BaseException], ...], refusal: str = "") -> Iterator[None]:
+def reading(
+    path: Path | str,
+    damage: tuple[type[BaseException], ...],
+    refusal: Callable[[BaseException], str] | None = None,
+) -> Iterator[None]:
     """Turn what a foreign reader raises for a file that is cut short or altered into one sentence.
 
     A lack of memory, of open files or of permission is no fault of the file, and is told as what it is.
     Only calls of that reader belong inside: an error of ours would look like one of the file.
 
     Args:
-        path: of the file.
+        path: of the file, or what else names the place that is read.
         damage: what the reader raises for it.
-        refusal: the sentence; without one it names the kind of file and what was raised.
+        refusal: makes the sentence of what was raised; without it the sentence names the kind of file too.
 
     Raises:
         InputError: the file is damaged.
@@ -89,9 +93,12 @@ def reading(path: Path, damage: tuple[type[BaseException], ...], refusal: str = 
     except damage as error:
         if isinstance(error, OSError) and error.errno in _NOT_OF_THE_FILE:
             raise
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
-        words = refusal or f"{path} is no {path.suffix} file, or is damaged ({cause})"
-        raise InputError(words) from error
+        raise InputError(_damaged(path, error) if refusal is None else refusal(error)) from error
+
+
+def _damaged(path: Path | str, error: BaseException) -> str:
+    cause = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{path} is no {Path(path).suffix} file, or is damaged ({cause})"
 
 
 @contextmanager

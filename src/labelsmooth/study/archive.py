@@ -34,7 +34,10 @@ def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         raise FileNotFoundError(f"there is no file {path}")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is not an .npz archive, or was cut short")
-    refusal = f"{path} is damaged, or holds Python objects instead of plain arrays"
+
+    def refusal(_: BaseException) -> str:
+        return f"{path} is damaged, or holds Python objects instead of plain arrays"
+
     with reading(path, _UNREADABLE, refusal), np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
+from labelsmooth.files import reading
 from labelsmooth.study.tasks.images.readers.images import stack_images
 from labelsmooth.study.tasks.images.readers.source import Array, Source, local_path
 
@@ -22,7 +23,6 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     NotImplementedError,
-    MemoryError,
 )
 
 
@@ -119,12 +119,11 @@ def _read_split(split: Any, image: str, label: str, where: str, resize: int) -> 
     return stack_images(contents(), resize), labels
 
 
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
+def _reading(what: str) -> AbstractContextManager[None]:
     import datasets
 
-    try:
-        yield
-    except (datasets.exceptions.DatasetsError, *_UNREADABLE) as error:
+    def refusal(error: BaseException) -> str:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"{what} cannot be read: {lines[0]}") from error
+        return f"{what} cannot be read: {lines[0]}"
+
+    return reading(what, (datasets.exceptions.DatasetsError, *_UNREADABLE), refusal)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
+from labelsmooth.files import reading
 from labelsmooth.study.tasks.images.readers.source import Array, Source
 
 if TYPE_CHECKING:
@@ -115,14 +116,11 @@ def _decode(
         return np.asarray(_square(pixels, resize) if resize else pixels)
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
+def _reading(name: str) -> AbstractContextManager[None]:
     from PIL import Image
 
-    try:
-        yield
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} is no image that can be read: {error}") from error
+    damage = (*_UNREADABLE, Image.DecompressionBombError)
+    return reading(name, damage, lambda error: f"{name} is no image that can be read: {error}")
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
