@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from importlib import import_module
+from typing import Any, TypeAlias, TypeVar
 
 from labelsmooth.measure import Interval
 from labelsmooth.measure.catalogue import QUANTITIES
@@ -13,6 +14,18 @@ from labelsmooth.measure.protocol import Measure
 Numbers: TypeAlias = Mapping[str, Interval]  # in the order of the catalogue; ends are nan without an interval
 
 _T = TypeVar("_T")
+
+
+def standard_measures(places: Iterable[str], *, num_classes: int, num_bins: int) -> tuple[Any, ...]:
+    """Make the measures of the catalogue's `OF_PROBABILITIES` or `OF_LOGITS`."""
+    named = (place.split(":") for place in places)
+    classes = [getattr(import_module(f"labelsmooth.measure.{module}"), name) for module, name in named]
+    return tuple(each.standard(num_classes=num_classes, num_bins=num_bins) for each in classes)
+
+
+def find(measures: Iterable[object], kind: type[_T]) -> _T:
+    """The measure of a kind."""
+    return next(measure for measure in measures if isinstance(measure, kind))
 
 
 def numbers_of(measures: Iterable[Measure], *, intervals: bool) -> Numbers:

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-from labelsmooth.evaluation.numbers import Numbers, numbers_of
+from labelsmooth.evaluation.numbers import Numbers, find, numbers_of, standard_measures
 from labelsmooth.measure import Calibration, Selective
+from labelsmooth.measure.catalogue import OF_PROBABILITIES
 from labelsmooth.measure.influence import Influences
-from labelsmooth.measure.inputs import Array
-from labelsmooth.measure.protocol import Measure, Table
+from labelsmooth.measure.protocol import ProbabilityMeasure, Table
 from labelsmooth.measure.rows import RowNumbers, of_logits, of_probs
 from labelsmooth.predictions import Batch
 from labelsmooth.row_stats import RowStats, row_stats
-
-
-class ScoreMeasure(Measure, Protocol):
-    """A measure of probabilities, from themselves or from the statistics of the logits."""
-
-    def update_stats(self, stats: RowStats, weight: Array | None = None) -> None:
-        """Count rows of logits."""
-
-    def update_probs(self, probs: Array, target: Array, weight: Array | None = None, /) -> None:
-        """Count rows of probabilities."""
 
 
 class Scores:
     """What is measured of the probabilities of one set of rows.
 
     Args:
-        bins: of confidence, of equal width.
+        num_classes: of the rows.
+        num_bins: of confidence, of equal width.
     """
 
-    def __init__(self, bins: int) -> None:
-        self.calibration, self.selective = Calibration(bins), Selective()
-        # a further measure of probabilities is one more in this tuple
-        self._measures: tuple[ScoreMeasure, ...] = (self.calibration, self.selective)
+    def __init__(self, num_classes: int, num_bins: int) -> None:
+        self._options = {"num_classes": num_classes, "num_bins": num_bins}
+        self._measures: tuple[ProbabilityMeasure, ...] = standard_measures(OF_PROBABILITIES, **self._options)
+        self.calibration = find(self._measures, Calibration)
+        self.selective = find(self._measures, Selective)
         self.rows = 0
 
     def update(self, batch: Batch, *, are_probs: bool) -> None:
@@ -58,7 +49,7 @@ class Scores:
 
     def together_with(self, other: Scores) -> Scores:
         """What is measured of these rows and those of `other`."""
-        both = Scores(self.calibration.num_bins)
+        both = Scores(**self._options)
         for part in (self, other):
             both.rows += part.rows
             for measure, counted in zip(both._measures, part._measures, strict=True):

@@ -11,12 +11,12 @@ import torch
 
 from labelsmooth.evaluation.fit import Fitted, fit
 from labelsmooth.evaluation.layer import Layer
-from labelsmooth.evaluation.numbers import Numbers, exactly, numbers_of, ordered
+from labelsmooth.evaluation.numbers import Numbers, exactly, find, numbers_of, ordered, standard_measures
 from labelsmooth.evaluation.result import Evaluation
 from labelsmooth.evaluation.scores import Scores, as_logits, row_numbers, statistics
 from labelsmooth.evaluation.split import Split
-from labelsmooth.measure import Calibration, GapHistogram, Selective, SmoothingRecovery, Teacher
-from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.measure import Calibration, Selective, SmoothingRecovery
+from labelsmooth.measure.catalogue import OF_LOGITS, QUANTITIES
 from labelsmooth.measure.influence import AurcInfluence, Mean
 from labelsmooth.measure.selective_result import SelectiveResult
 from labelsmooth.predictions import Batch
@@ -80,16 +80,14 @@ class _Counted:
     def __init__(self, split: Split, fitted: Fitted, bins: int) -> None:
         self._split, self._fitted = split, fitted
         self._are_probs, num_classes = split.source.are_probs, split.source.num_classes
-        self.held_out, self.drawn, self._scaled = Scores(bins), Scores(bins), Scores(bins)
+        self.held_out, self.drawn, self._scaled = (Scores(num_classes, bins) for _ in range(3))
         self._pnorm = Selective()
         self._nll_change = Mean()  # by the temperature
         self._groups: defaultdict[str, Calibration] = defaultdict(lambda: Calibration(bins))
         self._layer: Layer | None = None
         self._label_weights = np.zeros(num_classes)
         self._weighted = False
-        # what is measured of the logits of all rows; a further measure is one more in this tuple
-        self._recovery = SmoothingRecovery(num_classes)
-        self._by_logits = (Teacher(), GapHistogram(), self._recovery)
+        self._by_logits = standard_measures(OF_LOGITS, num_classes=num_classes, num_bins=bins)
 
     def update(self, batch: Batch, drawn: npt.NDArray[np.bool_]) -> None:
         """Count rows, some of which were drawn to be fitted on."""
@@ -148,7 +146,7 @@ class _Counted:
                 group: numbers_of([self._groups[group]], intervals=intervals)
                 for group in sorted(self._groups)
             },
-            recovered=self._recovery.compute(),
+            recovered=find(self._by_logits, SmoothingRecovery).compute(),
             untold=self._fitted.untold,
             notes=tuple(self._notes(curve, whole.calibration.compute().infinite_nll_rows)),
             figures=figures,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,11 @@ class Calibration(Summable):
         self.classwise = classwise
         self.top_k = tuple(top_k)
         self.reset()
+
+    @classmethod
+    def standard(cls, *, num_classes: int, num_bins: int) -> Self:  # noqa: ARG003
+        """Make the measure that audits and studies take: bins of equal width."""
+        return cls(num_bins)
 
     def reset(self) -> None:
         """Forget every row."""

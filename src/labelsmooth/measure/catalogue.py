@@ -1,4 +1,4 @@
-"""The catalogue of every number that the package reports: name, title, unit, and what is good.
+"""The catalogue of every number that the package reports, and of the measures that every evaluation takes.
 
 A table, a chart, a tracker, an adapter or a comparison asks it what to call a number and how to show it. The
 name does not depend on what was done to the predictions before: the ECE at a fitted temperature is the
@@ -190,6 +190,11 @@ _ALL = (
          "The objective, averaged over an epoch as the weights moved."),
     ),
 )  # fmt: skip
+
+# The measures that every evaluation takes, as `module:class` of this folder: of the probabilities of each set
+# of rows (`protocol.ProbabilityMeasure`), and of the logits of all rows.
+OF_PROBABILITIES = ("calibration:Calibration", "selective:Selective")
+OF_LOGITS = ("teacher:Teacher", "gap_histogram:GapHistogram", "recovery:SmoothingRecovery")
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in _ALL})
 

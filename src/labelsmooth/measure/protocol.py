@@ -13,12 +13,23 @@ from labelsmooth.errors import InputError
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.inputs import Array
 from labelsmooth.measure.interval import Interval
+from labelsmooth.row_stats import RowStats
 
 Table: TypeAlias = Mapping[str, npt.NDArray[Any]]  # columns of one length by name
 
 
 class Measure(Protocol):
     """A measure that counts rows in batches, and needs memory that does not grow with them."""
+
+    @classmethod
+    def standard(cls, *, num_classes: int, num_bins: int) -> Self:  # noqa: ARG003
+        """Make the measure with the options that audits and studies take.
+
+        Args:
+            num_classes: of the rows to come.
+            num_bins: of confidence, for measures that have bins.
+        """
+        return cls()
 
     def reset(self) -> None:
         """Forget every row."""
@@ -92,6 +103,16 @@ class Measure(Protocol):
             dist.broadcast_object_list(sent, source, group)
             part.load(sent[0])
             self.merge(part)
+
+
+class ProbabilityMeasure(Measure, Protocol):
+    """A measure of probabilities, from themselves or from the statistics of the logits."""
+
+    def update_stats(self, stats: RowStats, weight: Array | None = None) -> None:
+        """Count rows of logits by their statistics."""
+
+    def update_probs(self, probs: Array, target: Array, weight: Array | None = None, /) -> None:
+        """Count rows of probabilities."""
 
 
 class Summable(Measure, Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +112,11 @@ class SmoothingRecovery(Measure):
         require_num_classes(num_classes)
         self.num_classes = num_classes
         self.reset()
+
+    @classmethod
+    def standard(cls, *, num_classes: int, num_bins: int) -> Self:  # noqa: ARG003
+        """Make the measure that audits and studies take."""
+        return cls(num_classes)
 
     def reset(self) -> None:
         """Forget every row."""
