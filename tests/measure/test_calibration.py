@@ -476,6 +476,7 @@ def one_of_two(rank, meeting, results):
         other_classes.update(logits[:, : 3 + rank], torch.zeros(500, dtype=torch.long))
         with pytest.raises(ValueError, match="same classes in all rows, got"):
             other_classes.all_merge()
+        assert other_classes.compute().rows == 500
         dist.barrier()  # neither leaves while the other still talks to it
     finally:
         dist.destroy_process_group()

@@ -113,6 +113,20 @@ def test_a_state_holds_all_and_is_a_copy(name):
 
 
 @pytest.mark.parametrize("name", MEASURES)
+def test_a_refused_state_changes_nothing(name):
+    measure = counted(name, slice(200))
+    before, state = measure.values(), measure.state()
+    last = list(state)[-1]
+    for refused in (
+        {key: array for key, array in state.items() if key != last},
+        state | {last: np.zeros((2, 3, 5), state[last].dtype)},
+    ):
+        with pytest.raises(ValueError):
+            measure.load(refused)
+        assert measure.values() == pytest.approx(before, rel=0, abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", MEASURES)
 def test_an_empty_measure_has_a_state_but_no_values(name):
     measure, loaded = MEASURES[name](), MEASURES[name]()
     loaded.load(measure.state())

@@ -610,6 +610,8 @@ def test_batches_may_be_dicts_or_are_refused_in_a_sentence(fit):
     ):
         with pytest.raises(error, match=message):
             fit([batch])
+    with pytest.raises(TypeError, match="batches must be an iterable such as .*, got int"):
+        fit(5)
 
 
 def test_what_was_fitted_shows():

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from labelsmooth.evaluation.numbers import Numbers, exactly
 from labelsmooth.evaluation.scores import as_logits
 from labelsmooth.evaluation.split import Split
 from labelsmooth.measure import PNorm, TemperatureScaling
+from labelsmooth.measure.inputs import weight_of_each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,5 +90,4 @@ class _Batches:
             logits = as_logits(batch.scores, are_probs=self._split.source.are_probs)
             self.rows += len(logits)
             self.zeros += int((logits.gather(1, batch.labels.unsqueeze(1)) == -math.inf).sum())
-            weights = torch.ones(len(logits)) if batch.weights is None else batch.weights
-            yield logits, batch.labels, weights
+            yield logits, batch.labels, weight_of_each(logits, batch.weights)

@@ -11,6 +11,14 @@ from labelsmooth.measure.inputs import Array
 Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array | None] | Mapping[str, Any]
 
 
+def require_batches(batches: object) -> None:
+    """Raise `TypeError` unless `batches` can be gone through."""
+    if not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
+        raise InputTypeError(
+            f"batches must be an iterable such as a list or a DataLoader, got {type(batches).__name__}"
+        )
+
+
 def parts_of(batch: Batch) -> tuple[Array, Array, Array | None]:
     """Logits, labels and weights of a batch.
 

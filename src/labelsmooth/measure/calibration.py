@@ -20,11 +20,18 @@ from labelsmooth.measure.inputs import (
     distributions,
     logit_rows,
     row_weights,
+    weight_of_each,
     weighted_rows,
 )
 from labelsmooth.measure.interval import Interval, require_replicates
 from labelsmooth.measure.peers import Edges, Peer, binning, layout
-from labelsmooth.measure.protocol import Summable, Table, load_arrays, require_same_options
+from labelsmooth.measure.protocol import (
+    Summable,
+    Table,
+    load_arrays,
+    require_same_options,
+    unchanged_on_error,
+)
 from labelsmooth.measure.rows import RowNumbers, blocks, of_logits, of_probs, of_stats
 from labelsmooth.measure.table import CellTable, ClassTable, label_ranks
 from labelsmooth.row_stats import RowStats
@@ -338,10 +345,11 @@ class Calibration(Summable):
         Raises:
             ValueError: it is the state of a measure with other options.
         """
-        self.reset()
-        if self._classes is not None and "class_counts" in state:
-            self._classes.grow(len(state["class_counts"]))
-        load_arrays(self.sums(), state, self.options())
+        with unchanged_on_error(self):
+            self.reset()
+            if self._classes is not None and "class_counts" in state:
+                self._classes.grow(len(state["class_counts"]))
+            load_arrays(self.sums(), state, self.options())
 
     def load_sums(self, sums: State) -> None:
         """Take the rows of such sums, as `load` does."""
@@ -375,4 +383,4 @@ class Calibration(Summable):
 
 def _weighted(rows: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Floats]:
     """The same with a weight of 1 for each row where none is given."""
-    return rows, labels, np.ones(len(labels)) if weights is None else weights.numpy()
+    return rows, labels, weight_of_each(rows, weights).numpy()

@@ -125,7 +125,14 @@ class ConfidenceTable:
         }
 
     def add_arrays(self, arrays: State) -> None:
-        """Count what was counted in other `arrays`."""
+        """Count what was counted in other `arrays`.
+
+        Raises:
+            ValueError: they are not of one length.
+        """
+        shapes = {name: arrays[name].shape for name in ("confidence", *NAMES)}
+        if len(set(shapes.values())) > 1 or arrays["confidence"].ndim != 1:
+            raise InputError(f"confidences and what is counted of them must have one length, got {shapes}")
         columns = unweighted(tuple(arrays[name] for name in NAMES))
         self.add(arrays["confidence"], columns, exact=bool(arrays["exact"]))
         self.fold()

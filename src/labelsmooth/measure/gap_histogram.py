@@ -110,6 +110,11 @@ class GapHistogram(Measure):
         """
         if set(state) != set(self.state()):
             raise InputError(f"a state has {', '.join(self.state())}, got {', '.join(state)}")
+        shapes = {name: array.shape for name, array in state.items()}
+        if shapes != {name: array.shape for name, array in self.state().items()} | {
+            name: (len(state["cells"]),) for name in ("cells", "counts")
+        }:
+            raise InputError(f"a state has a width, rows and as many counts as cells, got shapes {shapes}")
         self._width = float(state["width"][0])
         self._count = Counter(dict(zip(state["cells"].tolist(), state["counts"].tolist(), strict=True)))
         self._rows = int(state["rows"][0])

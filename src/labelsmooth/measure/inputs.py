@@ -174,6 +174,11 @@ def row_weights(weight: Array, rows: tuple[int, ...], rows_name: str) -> Tensor:
     return weights
 
 
+def weight_of_each(rows: Tensor, weights: Tensor | None) -> Tensor:  # (N, …), (N,) -> (N,)
+    """The weights, or a weight of 1 for each row where none are given."""
+    return torch.ones(len(rows), dtype=torch.float64) if weights is None else weights
+
+
 def are_distributions(rows: Tensor) -> Tensor:  # (N, K) -> (N,)
     """Which rows hold probabilities in 0..1, or up to four units of rounding beyond, that sum to 1.
 

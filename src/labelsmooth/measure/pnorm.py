@@ -12,10 +12,10 @@ from torch import Tensor
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure.arrays import IN_CACHE, Floats, State, pieces
-from labelsmooth.measure.batches import Batch, parts_of
+from labelsmooth.measure.batches import Batch, parts_of, require_batches
 from labelsmooth.measure.confidence_table import ConfidenceTable
-from labelsmooth.measure.inputs import Array, logit_rows, require_usable, score_rows
-from labelsmooth.measure.protocol import Measure
+from labelsmooth.measure.inputs import Array, logit_rows, require_usable, score_rows, weight_of_each
+from labelsmooth.measure.protocol import Measure, unchanged_on_error
 from labelsmooth.measure.rows import of_stats
 from labelsmooth.measure.selective_result import risk_coverage
 from labelsmooth.row_stats import row_stats
@@ -100,11 +100,14 @@ class PNorm(Measure):
         self, batches: Iterable[Batch], *, ignore_index: int | None = None, class_axis: int = -1
     ) -> Self:
         """The same from batches, as those of `TemperatureScaling.fit_batches`, gone through once."""
+        require_batches(batches)
         self.reset()
-        for batch in batches:
-            self.update(*parts_of(batch), ignore_index=ignore_index, class_axis=class_axis)
-        self.compute()
-        self.reset()
+        try:
+            for batch in batches:
+                self.update(*parts_of(batch), ignore_index=ignore_index, class_axis=class_axis)
+            self.compute()
+        finally:
+            self.reset()
         return self
 
     def update(
@@ -137,8 +140,7 @@ class PNorm(Measure):
             logits, target, weight, ignore_index=ignore_index, class_axis=class_axis
         )
         require_usable(rows.amax(-1), "logits")
-        rows_of_weight = torch.ones(len(rows), dtype=torch.float64) if weights is None else weights
-        for piece, y, w in pieces(rows, labels, rows_of_weight, numbers=IN_CACHE):
+        for piece, y, w in pieces(rows, labels, weight_of_each(rows, weights), numbers=IN_CACHE):
             numbers = of_stats(row_stats(piece, y.unsqueeze(-1)))
             columns = [numbers.confidence, *_pnorm_confidences(piece, POWERS).T.cpu().numpy()]
             for table, column in zip(self._tables, columns, strict=True):
@@ -169,10 +171,11 @@ class PNorm(Measure):
         """
         if set(state) != set(self.state()):
             raise InputError(f"a state of PNorm has {len(self.state())} arrays, got {', '.join(state)}")
-        self.reset()
-        for p, table in enumerate(self._tables):
-            start = f"{p}_"
-            table.add_arrays({n.removeprefix(start): a for n, a in state.items() if n.startswith(start)})
+        with unchanged_on_error(self):
+            self.reset()
+            for p, table in enumerate(self._tables):
+                start = f"{p}_"
+                table.add_arrays({n.removeprefix(start): a for n, a in state.items() if n.startswith(start)})
 
     def values(self) -> dict[str, float]:
         """The p chosen by the rows counted so far, 0 where the largest probability is as good."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy.typing as npt
@@ -83,7 +84,8 @@ class Measure(Protocol):
             group: the processes; None for all.
 
         Raises:
-            ValueError: the processes' measures cannot be merged; each process raises it then.
+            ValueError: the processes' measures cannot be merged; each process raises it then, and keeps its
+                own rows.
 
         Cost: each process sends its state to all others, and holds one of theirs at a time.
         """
@@ -94,15 +96,16 @@ class Measure(Protocol):
         dist.all_gather_object(options, self.options(), group)
         for other in options:
             require_same_options(self.options(), other)
-        own = self.state()
-        self.reset()
-        part = copy.deepcopy(self)
-        for rank in ranks:
-            source = rank if group is None else dist.get_global_rank(group, rank)
-            sent: list[Any] = [own if dist.get_rank(group) == rank else None]
-            dist.broadcast_object_list(sent, source, group)
-            part.load(sent[0])
-            self.merge(part)
+        with unchanged_on_error(self):
+            own = self.state()
+            self.reset()
+            part = copy.deepcopy(self)
+            for rank in ranks:
+                source = rank if group is None else dist.get_global_rank(group, rank)
+                sent: list[Any] = [own if dist.get_rank(group) == rank else None]
+                dist.broadcast_object_list(sent, source, group)
+                part.load(sent[0])
+                self.merge(part)
 
 
 class ProbabilityMeasure(Measure, Protocol):
@@ -127,6 +130,17 @@ class Summable(Measure, Protocol):
         Raises:
             ValueError: they are those of a measure with other options.
         """
+
+
+@contextmanager
+def unchanged_on_error(measure: Measure) -> Iterator[None]:
+    """Leave a measure as it was where its rows are replaced after a `reset` and that fails."""
+    before = dict(vars(measure))
+    try:
+        yield
+    except BaseException:
+        vars(measure).update(before)
+        raise
 
 
 def require_same_options(mine: str, other: str) -> None:

@@ -14,9 +14,9 @@ import torch
 from labelsmooth.checks import require_num_classes
 from labelsmooth.errors import InputError
 from labelsmooth.measure.arrays import Counts, Floats, State, pieces
-from labelsmooth.measure.inputs import Array, logit_rows, require_usable
+from labelsmooth.measure.inputs import Array, logit_rows, require_usable, weight_of_each
 from labelsmooth.measure.interval import Interval, require_level
-from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options
+from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options, unchanged_on_error
 from labelsmooth.theory import eps_for_gap
 
 Verdict: TypeAlias = Literal["smoothed", "hard", "undecidable"]
@@ -157,9 +157,7 @@ class SmoothingRecovery(Measure):
         if rows.shape[-1] != self.num_classes:
             raise InputError(f"logits must have {self.num_classes} classes, got {rows.shape[-1]}")
         require_usable(rows.amax(-1), "logits")
-        if weights is None:
-            weights = torch.ones(len(rows), dtype=torch.float64)
-        weights = weights.to(rows.device)
+        weights = weight_of_each(rows, weights).to(rows.device)
         wrong_classes = self.num_classes - 1
         for piece, labels_of_piece, weights_of_piece in pieces(rows, labels, weights):
             kept = piece.argmax(-1) == labels_of_piece
@@ -202,8 +200,9 @@ class SmoothingRecovery(Measure):
         Raises:
             ValueError: the arrays are not those of a state.
         """
-        self.reset()
-        load_arrays(self._arrays(), state, self.options())
+        with unchanged_on_error(self):
+            self.reset()
+            load_arrays(self._arrays(), state, self.options())
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"rows": self._rows, "squares": self._squares, "odds": self._odds, "spreads": self._spreads}

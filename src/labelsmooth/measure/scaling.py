@@ -15,7 +15,7 @@ from torch import Tensor
 from labelsmooth.checks import is_batched, is_traced
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.arrays import IN_CACHE, Floats, pieces
-from labelsmooth.measure.batches import Batch, parts_of
+from labelsmooth.measure.batches import Batch, parts_of, require_batches
 from labelsmooth.measure.inputs import (
     Array,
     as_tensor,
@@ -25,6 +25,7 @@ from labelsmooth.measure.inputs import (
     probability_rows,
     score_rows,
     warn_of_probabilities,
+    weight_of_each,
 )
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.scaling_fit import (
@@ -125,6 +126,7 @@ class _Scaling(ABC):
         Raises:
             TypeError, ValueError: as `fit`; `batches` can be gone through only once, or changes between.
         """
+        require_batches(batches)
         if isinstance(batches, Iterator):
             raise InputTypeError(
                 f"batches must be something that can be gone through again, got {type(batches).__name__}"
@@ -371,9 +373,7 @@ def _counting(
     weights: Tensor | None,  # (N,)
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The rows with their weights, 1 for each where there are none, all in one place."""
-    if weights is None:
-        return rows, labels, torch.ones(rows.shape[0], dtype=torch.float64, device=rows.device)
-    return rows, labels, weights.to(rows.device)
+    return rows, labels, weight_of_each(rows, weights).to(rows.device)
 
 
 def _same_rows(batches: Iterable[Batch], ignore_index: int | None, class_axis: int) -> Pass:

@@ -23,7 +23,7 @@ from labelsmooth.measure.inputs import (
     weighted_rows,
 )
 from labelsmooth.measure.interval import Interval, require_replicates
-from labelsmooth.measure.protocol import Summable, Table, require_same_options
+from labelsmooth.measure.protocol import Summable, Table, require_same_options, unchanged_on_error
 from labelsmooth.measure.rows import joined, of_probs, of_stats, widened
 from labelsmooth.measure.selective_intervals import intervals
 from labelsmooth.measure.selective_result import SelectiveResult, risk_coverage
@@ -226,8 +226,9 @@ class Selective(Summable):
         """
         if set(state) != {"exact", "confidence", *NAMES}:
             raise InputError(f"a state has exact, confidence, {', '.join(NAMES)}, got {', '.join(state)}")
-        self.reset()
-        self._table.add_arrays(state)
+        with unchanged_on_error(self):
+            self.reset()
+            self._table.add_arrays(state)
 
     def sums(self) -> dict[str, npt.NDArray[Any]]:
         """What was counted, on the grid, as arrays that sum: added to another's, they are those of both.

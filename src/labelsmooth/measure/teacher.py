@@ -14,8 +14,8 @@ import torch
 from labelsmooth.checks import FLOAT_DTYPES
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.arrays import Counts, Floats, State, pieces
-from labelsmooth.measure.inputs import Array, as_tensor, logit_rows, require_usable
-from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options
+from labelsmooth.measure.inputs import Array, as_tensor, logit_rows, require_usable, weight_of_each
+from labelsmooth.measure.protocol import Measure, load_arrays, require_same_options, unchanged_on_error
 
 _MEANS = ("equivalent_smoothing", "wrong_information", "wrong_sd", "logit_gap")  # what Teacher has means of
 
@@ -121,9 +121,7 @@ class Teacher(Measure):
             logits, target, weight, ignore_index=ignore_index, class_axis=class_axis
         )
         require_usable(rows.amax(-1), "logits")
-        if weights is None:
-            weights = torch.ones(len(rows), dtype=torch.float64)
-        weights = weights.to(rows.device)
+        weights = weight_of_each(rows, weights).to(rows.device)
         num_classes = rows.shape[-1]
         wrong_classes = num_classes - 1
         for z, y, w in pieces(rows, labels.unsqueeze(-1), weights):
@@ -169,8 +167,9 @@ class Teacher(Measure):
         Raises:
             ValueError: the arrays are not those of a state.
         """
-        self.reset()
-        load_arrays({"rows": self._rows, "sums": self._sums}, state, self.options())
+        with unchanged_on_error(self):
+            self.reset()
+            load_arrays({"rows": self._rows, "sums": self._sums}, state, self.options())
 
     def compute(self) -> TeacherResult:
         """The means over all rows counted so far.
