@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from labelsmooth.measure import Calibration, Comparison, compare
 from labelsmooth.measure.compare import influences
 from labelsmooth.measure.influence import Mean
-from labelsmooth.measure.rows import of_probs
+from labelsmooth.measure.rows import numbers_from_probs
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_influences_are_those_of_leaving_a_row_out(predictions):
     probs = probs[:200].round(2) / probs[:200].round(2).sum(-1, keepdims=True)
     probs, target = np.tile(probs, (20, 1)), np.tile(target[:200], 20)
     confidence, error = probs.max(-1), (probs.argmax(-1) != target).astype(float)
-    rows = of_probs(torch.tensor(probs), torch.tensor(target))
+    rows = numbers_from_probs(torch.tensor(probs), torch.tensor(target))
     known = influences(rows).of(rows)
     for name, number in (("aurc", aurc_of), ("ece", ece_of)):
         value, influence = number(confidence, error), known[name]

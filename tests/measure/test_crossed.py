@@ -10,13 +10,13 @@ from scipy import stats
 from labelsmooth.measure.crossed import Crossed
 
 
-def tables(shape, of_seeds, of_rows, of_rest, rng):
+def tables(shape, from_seeds, from_rows, from_rest, rng):
     """Draws of a table with known variance components."""
     *draws, seeds, rows = shape
     return (
-        of_seeds * rng.normal(size=(*draws, seeds, 1))
-        + of_rows * rng.normal(size=(*draws, 1, rows))
-        + of_rest * rng.normal(size=(*draws, seeds, rows))
+        from_seeds * rng.normal(size=(*draws, seeds, 1))
+        + from_rows * rng.normal(size=(*draws, 1, rows))
+        + from_rest * rng.normal(size=(*draws, seeds, rows))
     )
 
 
@@ -32,9 +32,9 @@ def test_the_parts_are_the_mean_squares_of_the_two_way_table():
     left = sum((table[s, r] - of_seed[s] - of_row[r] + grand) ** 2 for s, r in cells)
     ms_rest = left / ((seeds - 1) * (rows - 1))
     variance = Crossed(table.mean(1), {"test": table}).variance
-    assert variance.of_seeds == pytest.approx(ms_seeds / 21, rel=1e-12)
-    assert variance.of_rows == pytest.approx((ms_rows / 21,), rel=1e-12)
-    assert variance.of_rest == pytest.approx((ms_rest / 21,), rel=1e-12)
+    assert variance.from_seeds == pytest.approx(ms_seeds / 21, rel=1e-12)
+    assert variance.from_rows == pytest.approx((ms_rows / 21,), rel=1e-12)
+    assert variance.from_rest == pytest.approx((ms_rest / 21,), rel=1e-12)
     assert ms_seeds > ms_rest
     assert variance.total == pytest.approx((ms_seeds + ms_rows - ms_rest) / 21, rel=1e-12)
     assert variance.degrees_of_freedom == pytest.approx(
@@ -52,11 +52,11 @@ def test_without_rows_it_is_the_squared_standard_error_over_seeds():
 def test_seeds_that_scatter_less_than_the_rest_leave_the_rows():
     table = np.array([[0.0, 2.0, 1.0], [2.0, 0.0, 1.0]])  # equal means, all of the scatter is the rest
     variance = Crossed(table.mean(1), {"test": table}).variance
-    assert variance.of_seeds == 0
-    assert variance.total == sum(variance.of_rows) == 0
+    assert variance.from_seeds == 0
+    assert variance.total == sum(variance.from_rows) == 0
     table = np.array([[0.0, 3.0, 1.0], [2.0, 1.0, 1.0]])
     variance = Crossed(table.mean(1), {"test": table}).variance
-    assert variance.total == variance.of_rows[0] == pytest.approx(np.var([1.0, 2.0, 1.0], ddof=1) / 3)
+    assert variance.total == variance.from_rows[0] == pytest.approx(np.var([1.0, 2.0, 1.0], ddof=1) / 3)
 
 
 @pytest.mark.parametrize("seeds", [3, 8])

@@ -17,7 +17,7 @@ from labelsmooth.measure.inputs import weight_of_each
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What was fitted on some rows."""
+    """A temperature and a p-norm fitted on some rows."""
 
     rows: int
     scaling: TemperatureScaling | None  # None where the rows could not tell a temperature

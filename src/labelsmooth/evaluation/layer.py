@@ -14,7 +14,7 @@ _SHOWN_ROWS = 300
 
 
 class Layer:
-    """What is measured of the penultimate features, and of the weight that follows them where it is known."""
+    """The measures of the penultimate features, and of the weight that follows them where it is known."""
 
     def __init__(self, source: Source) -> None:
         self._classifier = source.classifier()

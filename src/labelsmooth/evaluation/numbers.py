@@ -43,7 +43,7 @@ def numbers_of(measures: Iterable[Measure], *, intervals: bool) -> Numbers:
 
 
 def ordered(numbers: Mapping[str, _T]) -> dict[str, _T]:
-    """The same numbers in the order of the catalogue."""
+    """Sort numbers into the order of the catalogue."""
     return {name: numbers[name] for name in QUANTITIES if name in numbers}
 
 

@@ -14,15 +14,15 @@ from labelsmooth.predictions import Batch
 
 
 def paired_differences(
-    one: Evaluation,
-    other: Evaluation,
+    first: Evaluation,
+    second: Evaluation,
     splits: tuple[Split, Split],
     done: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Numbers]:
     """The numbers of one model minus those of another, as given and each with its temperature.
 
     Args:
-        one, other: evaluations of the same rows in the same order.
+        first, second: evaluations of the same rows in the same order.
         splits: that they are evaluations of.
         done: called with a number of rows that were gone through.
 
@@ -32,21 +32,20 @@ def paired_differences(
 
     Cost: a pass over all rows, and one over those held out.
     """
-    first, second = splits
-    found = {
-        "all": _differences("all", one, other, first.source.batches(), second.source.batches(), done),
-    }
-    if one.temperature is not None and other.temperature is not None and first.holds_out_as(second):
-        held_out = first.held_out(), second.held_out()
-        found["with_temperature"] = _differences("with_temperature", one, other, *held_out, done)
+    first_split, second_split = splits
+    rows = first_split.source.batches(), second_split.source.batches()
+    found = {"all": _differences("all", first, second, *rows, done)}
+    if None not in (first.temperature, second.temperature) and first_split.holds_out_as(second_split):
+        held_out = first_split.held_out(), second_split.held_out()
+        found["with_temperature"] = _differences("with_temperature", first, second, *held_out, done)
     return found
 
 
-def side_by_side(one: Iterable[Batch], two: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
-    """The same rows of both, whatever the sizes of their blocks."""
-    others = iter(two)
+def side_by_side(first: Iterable[Batch], second: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
+    """Pair the rows of both, whatever the sizes of their blocks."""
+    others = iter(second)
     right: Batch | None = None
-    for left in one:
+    for left in first:
         start = 0
         while start < len(left.labels):
             right = right if right is not None and len(right.labels) else next(others)
@@ -57,13 +56,13 @@ def side_by_side(one: Iterable[Batch], two: Iterable[Batch]) -> Iterator[tuple[B
 
 def _differences(
     part: str,
-    one: Evaluation,
-    other: Evaluation,
+    first: Evaluation,
+    second: Evaluation,
     rows: Iterable[Batch],
     other_rows: Iterable[Batch],
     done: Callable[[int], None],
 ) -> Numbers:
-    differences = PairedDifferences(one.influences[part], other.influences[part])
+    differences = PairedDifferences(first.influences[part], second.influences[part])
     scaled = part == "with_temperature"
 
     def numbers(model: Evaluation, batch: Batch) -> RowNumbers:
@@ -72,6 +71,6 @@ def _differences(
 
     for batch, other_batch in side_by_side(rows, other_rows):
         weights = None if batch.weights is None else batch.weights.numpy()
-        differences.update(numbers(one, batch), numbers(other, other_batch), weights)
+        differences.update(numbers(first, batch), numbers(second, other_batch), weights)
         done(len(batch.labels))
     return ordered(differences.intervals())

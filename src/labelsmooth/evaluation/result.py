@@ -1,4 +1,4 @@
-"""What was measured of the predictions of one model."""
+"""Every number of the predictions of one model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labelsmooth.measure.protocol import Table
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What was measured of the predictions of one model.
+    """Every number of the predictions of one model.
 
     The parts of `numbers`, of which those that could not be measured are missing:
 

@@ -12,13 +12,13 @@ from labelsmooth.measure import Calibration, Selective
 from labelsmooth.measure.catalogue import OF_PROBABILITIES
 from labelsmooth.measure.influence import Influences
 from labelsmooth.measure.protocol import ProbabilityMeasure, Table
-from labelsmooth.measure.rows import RowNumbers, of_logits, of_probs
+from labelsmooth.measure.rows import RowNumbers, numbers_from_logits, numbers_from_probs
 from labelsmooth.predictions import Batch
 from labelsmooth.row_stats import RowStats, row_stats
 
 
 class Scores:
-    """What is measured of the probabilities of one set of rows.
+    """The measures of the probabilities of one set of rows.
 
     Args:
         num_classes: of the rows.
@@ -48,7 +48,7 @@ class Scores:
             measure.update_stats(stats, weights)
 
     def together_with(self, other: Scores) -> Scores:
-        """What is measured of these rows and those of `other`."""
+        """The measures of these rows and those of `other` together."""
         both = Scores(**self._options)
         for part in (self, other):
             both.rows += part.rows
@@ -68,7 +68,7 @@ class Scores:
         return {name: table for measure in self._measures for name, table in measure.figures().items()}
 
     def influences(self) -> Influences:
-        """What tells the influence of each of these rows on their numbers."""
+        """A reckoner of the influence of each of these rows on their numbers."""
         bins = self.calibration.compute().bins
         over = np.sign(np.nan_to_num(bins.confidence - bins.accuracy))
         return Influences(bins.edges, over, self.selective.compute())
@@ -86,7 +86,7 @@ def statistics(logits: Tensor, labels: Tensor) -> RowStats:  # (n, K), (n,)
 
 
 def row_numbers(batch: Batch, *, are_probs: bool, temperature: float = 1.0) -> RowNumbers:
-    """What is known of each row, as given or at a temperature."""
+    """Confidence, correctness and losses of each row, as given or at a temperature."""
     if are_probs and temperature == 1.0:
-        return of_probs(batch.scores, batch.labels)
-    return of_logits(as_logits(batch.scores, are_probs=are_probs) / temperature, batch.labels)
+        return numbers_from_probs(batch.scores, batch.labels)
+    return numbers_from_logits(as_logits(batch.scores, are_probs=are_probs) / temperature, batch.labels)

@@ -189,7 +189,7 @@ class _Counted:
         return {"with_pnorm": numbers, "change_by_pnorm": {"aurc": change}}
 
     def _aurc_change(self) -> Mean:
-        """What the p-norm does to the AURC of the rows that it was not fitted on."""
+        """The change of the AURC by the p-norm, on the rows that it was not fitted on."""
         old, new = (
             AurcInfluence(selective.compute()) for selective in (self.held_out.selective, self._pnorm)
         )

@@ -181,7 +181,7 @@ class _Streaming(Metric):
 
     @abstractmethod
     def _settings(self) -> list[str]:
-        """What the meaning of the states depends on, in words."""
+        """All options that the meaning of the states depends on, in words."""
 
 
 class CalibrationMetric(_Streaming):

@@ -1,4 +1,4 @@
-"""What arrays are called here, and rows widened to float64 a few at a time."""
+"""Names for types of arrays, and rows widened to float64 a few at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_CACHE, IN_MEMORY = 2**18, 2**20
 
 def pieces(
     rows: Tensor,  # (N, C)
-    *of_rows: Tensor,  # (N, ...)
+    *columns: Tensor,  # (N, ...)
     numbers: int = IN_MEMORY,
     at_least: int = 1,
 ) -> Iterator[tuple[Tensor, ...]]:
@@ -33,4 +33,4 @@ def pieces(
     size = max(at_least, numbers // max(1, rows.shape[-1]))
     for start in range(0, len(rows), size):
         place = slice(start, start + size)
-        yield rows[place].double(), *(part[place] for part in of_rows)
+        yield rows[place].double(), *(part[place] for part in columns)

@@ -1,4 +1,4 @@
-"""How far a classifier's confidence is from its accuracy, in one streaming pass."""
+"""The distance of a classifier's confidence from its accuracy, in one streaming pass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ from labelsmooth.measure.protocol import (
     require_same_options,
     unchanged_on_error,
 )
-from labelsmooth.measure.rows import RowNumbers, blocks, of_logits, of_probs, of_stats
+from labelsmooth.measure.rows import (
+    RowNumbers,
+    blocks,
+    numbers_from_logits,
+    numbers_from_probs,
+    numbers_from_stats,
+)
 from labelsmooth.measure.table import CellTable, ClassTable, label_ranks
 from labelsmooth.row_stats import RowStats
 
@@ -164,7 +170,7 @@ class Calibration(Summable):
         rows, labels, weights = _weighted(
             *logit_rows(logits, target, weight, ignore_index=ignore_index, class_axis=class_axis)
         )
-        numbers = of_logits(rows, labels)
+        numbers = numbers_from_logits(rows, labels)
         if self.classwise:
             for block, part in blocks(rows):
                 self._class_table().add(block.softmax(-1, torch.float64), labels[part], weights[part])
@@ -190,7 +196,7 @@ class Calibration(Summable):
             raise InputError(
                 "row statistics tell nothing of single classes, got classwise or top_k to measure"
             )
-        numbers = of_stats(stats)
+        numbers = numbers_from_stats(stats)
         weights = np.ones(len(numbers))
         if weight is not None:
             given = row_weights(weight, stats.label.shape, "label")
@@ -228,7 +234,7 @@ class Calibration(Summable):
         rows, labels, weights = _weighted(
             *weighted_rows(probs, target, weight, "probs", ignore_index=ignore_index, class_axis=class_axis)
         )
-        numbers = of_probs(rows, labels)
+        numbers = numbers_from_probs(rows, labels)
         if self.classwise:
             for block, part in blocks(rows):
                 p = distributions(block, "probs").double()
@@ -382,5 +388,5 @@ class Calibration(Summable):
 
 
 def _weighted(rows: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Floats]:
-    """The same with a weight of 1 for each row where none is given."""
+    """Fill in a weight of 1 for each row where none is given."""
     return rows, labels, weight_of_each(rows, weights).numpy()

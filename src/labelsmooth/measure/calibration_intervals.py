@@ -59,8 +59,9 @@ def intervals(
     intervals["ece"] = shrinking_interval(result.ece, gaps, noise, ece, level)
     intervals["ece_l2"] = shrinking_interval(result.ece_l2, gaps, noise, l2, level)
     intervals["mce"] = shrinking_interval(result.mce, gaps, noise, largest, level)
-    of_l2, value = intervals["ece_l2"], result.debiased_l2
-    intervals["debiased_l2"] = Interval(value=value, low=min(value, of_l2.low), high=max(value, of_l2.high))
+    l2_interval, value = intervals["ece_l2"], result.debiased_l2
+    low, high = min(value, l2_interval.low), max(value, l2_interval.high)
+    intervals["debiased_l2"] = Interval(value=value, low=low, high=high)
     mass_of_cell, _ = equal_mass(table, num_bins)
     gaps, noise, _ = _draw_gaps(table, rng, replicates, mass_of_cell, result.equal_mass_bins)
     intervals["ece_equal_mass"] = shrinking_interval(result.ece_equal_mass, gaps, noise, ece, level)
@@ -93,11 +94,11 @@ def _draw_means(table: CellTable, rng: np.random.Generator, replicates: int) -> 
 
 def _draw_fields(table: CellTable, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Residuals' shares of the weight in equal intervals (M,), and draws of them (R, M)."""
-    of_cell = interval_of(table.layout.cells.middles, _FIELD)
+    interval_of_cell = interval_of(table.layout.cells.middles, _FIELD)
     residual = table.confidence - np.array([[0.0], [1.0]]) * table.sums[W]
     total = table.sums[W].sum()
-    n = joined(table.counts, of_cell, _FIELD).reshape(-1)
-    sums = joined(residual, of_cell, _FIELD)
+    n = joined(table.counts, interval_of_cell, _FIELD).reshape(-1)
+    sums = joined(residual, interval_of_cell, _FIELD)
     filled = n > 0
     place = np.flatnonzero(filled) % _FIELD
     mean = sums.reshape(-1)[filled] / n[filled]
@@ -110,15 +111,15 @@ def _draw_fields(table: CellTable, rng: np.random.Generator) -> tuple[Floats, Fl
 
 
 def _per_row(table: CellTable, intervals: int) -> list[Floats]:
-    """Of cells joined to equal intervals, right and wrong rows apart, where there are rows (G,):
+    """Numbers of cells joined to equal intervals, right and wrong rows apart, where there are rows (G,):
     how many, whether right, and the means over them of w, w², w·c, and all from w·nll on.
     """
-    of_cell = interval_of(table.layout.cells.middles, intervals)
-    n = joined(table.counts, of_cell, intervals).reshape(-1)
+    interval_of_cell = interval_of(table.layout.cells.middles, intervals)
+    n = joined(table.counts, interval_of_cell, intervals).reshape(-1)
     filled = n > 0
     right = np.arange(2 * intervals)[filled] >= intervals
     sums = [table.sums[W], table.sums[WW], table.confidence, *table.sums[NLL:]]
-    means = [joined(total, of_cell, intervals).reshape(-1)[filled] / n[filled] for total in sums]
+    means = [joined(total, interval_of_cell, intervals).reshape(-1)[filled] / n[filled] for total in sums]
     return [n[filled], right, *means]
 
 
@@ -129,7 +130,7 @@ def _draw_gaps(
     bin_of_cell: Counts,
     bins: ReliabilityBins,
 ) -> tuple[Floats, Floats, Floats]:
-    """Of bins that have rows: share·(confidence − accuracy) (B,), draws of it (R, B), and share (B,).
+    """Gaps of the bins that have rows, share·(confidence − accuracy) (B,), draws (R, B), and shares (B,).
 
     Each bin gets one more row, right with the probability that its confidence says: where all its rows
     were right, or all wrong, drawing from them alone would leave no doubt.

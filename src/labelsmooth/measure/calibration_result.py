@@ -1,4 +1,4 @@
-"""What calibration found, each number worked out when it is first asked for."""
+"""Calibration errors and scores, each worked out when it is first asked for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labelsmooth.measure.table import BRIER, ENTROPY, NLL, CellTable, ClassTable
 
 
 class CalibrationResult(Result):
-    """What `Calibration.compute` found over `rows` rows; means over rows, shares in 0..1, NLL in nats.
+    """The numbers of `Calibration.compute` over `rows` rows; means over rows, shares in 0..1, NLL in nats.
 
     Each number is worked out when it is first asked for, from what had been counted by then; only the smooth
     calibration error takes longer than a millisecond.
@@ -35,7 +35,7 @@ class CalibrationResult(Result):
 
     @cached_property
     def rows(self) -> int:
-        """How many rows count."""
+        """The number of rows that count."""
         return self._table.rows
 
     @cached_property
@@ -50,7 +50,7 @@ class CalibrationResult(Result):
 
     @cached_property
     def infinite_nll_rows(self) -> int:
-        """How many rows gave their label the probability 0."""
+        """The number of rows that gave their label the probability 0."""
         return int(self._table.infinite_nll_rows[0])
 
     @cached_property

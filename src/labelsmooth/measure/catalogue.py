@@ -30,7 +30,7 @@ Group: TypeAlias = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """What a number is, apart from its value.
+    """The meaning of a number, apart from its value.
 
     Attributes:
         name: the key under which measures, files and tables hold it.

@@ -13,7 +13,7 @@ from labelsmooth.measure.inputs import Array, labelled_rows, require_finite
 
 
 class ClassMoments:
-    """Of each class the number of rows, their mean, and the sum of their squared distances from it."""
+    """The number of rows of each class, their mean, and the sum of their squared distances from it."""
 
     count: Tensor  # (K,) int64
     mean: Tensor  # (K, D), as long as there are no rows (K, 0)
@@ -116,10 +116,10 @@ def within_class_spread(features: Array, target: Array) -> float:
     """
     rows, row_labels = labelled_rows(features, target, "features", "target")
     require_finite(rows, "features")
-    present, of_row = torch.unique(row_labels, return_inverse=True)
+    present, class_of_row = torch.unique(row_labels, return_inverse=True)
     if len(present) < 2:
         raise InputError(f"a spread needs features of at least two classes, got {len(present)}")
     moments = ClassMoments(len(present))
-    for h, y in class_pieces(rows, of_row, len(present)):
+    for h, y in class_pieces(rows, class_of_row, len(present)):
         moments.add(h, y)
     return moments.spread()

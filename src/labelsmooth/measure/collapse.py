@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrameShape:
-    """How near K centred vectors, class means or templates, are to a simplex equiangular tight frame.
+    """The distance of K centred vectors, class means or templates, from a simplex equiangular tight frame.
 
     In such a frame all lengths are equal and all angles have the cosine −1/(K−1); every number here is 0.
     """
@@ -23,7 +23,7 @@ class FrameShape:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ClassifierGeometry:
-    """How the templates of a linear classifier lie, and how the features lie to them."""
+    """The shape of the templates of a linear classifier, and of the features around them."""
 
     templates: FrameShape  # NC2 of the templates
     nc3: float  # NC3: ‖W/‖W‖ − M/‖M‖‖ of centred templates W and class means M, in 0..2

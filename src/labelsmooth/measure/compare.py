@@ -8,7 +8,7 @@ from labelsmooth.errors import InputError
 from labelsmooth.measure.influence import Influences, PairedDifferences
 from labelsmooth.measure.inputs import Array, classified_rows, logit_rows
 from labelsmooth.measure.interval import Interval, require_level
-from labelsmooth.measure.rows import RowNumbers, joined, of_logits, of_probs
+from labelsmooth.measure.rows import RowNumbers, joined, numbers_from_logits, numbers_from_probs
 from labelsmooth.measure.selective import Selective
 
 NUM_BINS = 15
@@ -84,7 +84,7 @@ class Comparison:
             rows, labels, _ = logit_rows(
                 logits, target, None, name, ignore_index=ignore_index, class_axis=class_axis
             )
-            both.append(of_logits(rows, labels, name))
+            both.append(numbers_from_logits(rows, labels, name))
         self._add(*both)
 
     def update_probs(
@@ -117,7 +117,7 @@ class Comparison:
             rows, labels = classified_rows(
                 probs, target, name, ignore_index=ignore_index, class_axis=class_axis
             )
-            both.append(of_probs(rows, labels, name))
+            both.append(numbers_from_probs(rows, labels, name))
         self._add(*both)
 
     def merge(self, other: Comparison) -> None:
@@ -192,7 +192,7 @@ def compare(
 
 
 def influences(rows: RowNumbers) -> Influences:
-    """What tells the influence of each of these rows on the numbers that all of them have."""
+    """A reckoner of the influence of each of these rows on the numbers that all of them have."""
     edges = np.linspace(0, 1, NUM_BINS + 1)
     bin_of_row = np.searchsorted(edges[1:-1], rows.confidence, "left")
     totals = np.bincount(bin_of_row, rows.confidence - rows.correct, NUM_BINS)

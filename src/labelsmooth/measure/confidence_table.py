@@ -138,7 +138,7 @@ class ConfidenceTable:
         self.fold()
 
     def sums(self) -> dict[str, npt.NDArray[Any]]:
-        """The same on the grid of shares, as arrays of one size, whatever was counted.
+        """The counts on the grid of shares, as arrays of one size, whatever was counted.
 
         Raises:
             ValueError: a confidence is not in 0..1.
@@ -169,7 +169,7 @@ def with_weights(columns: Columns) -> Columns:
 
 
 def counts_of(columns: Columns) -> Columns:
-    """How many rows each group holds, and how many wrong ones."""
+    """The number of rows of each group, and of the wrong ones among them."""
     return columns[2:4] or columns
 
 

@@ -1,4 +1,4 @@
-"""What varies in a number of trained networks: the seeds of the training, crossed with the rows of the test.
+"""The variance of a number of trained networks over the seeds of the training, crossed with the test rows.
 
 All networks of a study are judged on the same rows, so that their scatter over seeds says nothing of which
 rows were drawn. In the table of n seeds by N rows, whose means are the numbers of the seeds, the mean squares
@@ -31,37 +31,37 @@ class Variance:
 
     seeds: int  # n, at least 2
     rows: tuple[int, ...]  # N of each set, at least 2
-    of_seeds: float  # the squared standard error over seeds alone
-    of_rows: tuple[float, ...]
-    of_rest: tuple[float, ...]
+    from_seeds: float  # the squared standard error over seeds alone
+    from_rows: tuple[float, ...]
+    from_rest: tuple[float, ...]
 
     @property
     def total(self) -> float:
         """MS_seeds + Σ (MS_rows − MS_rest), where seeds cannot scatter less than the rest makes them."""
-        return max(self.of_seeds - sum(self.of_rest), 0.0) + sum(self.of_rows)
+        return max(self.from_seeds - sum(self.from_rest), 0.0) + sum(self.from_rows)
 
     @property
     def degrees_of_freedom(self) -> float:
         """Satterthwaite's: total²/Σ (part²/its degrees of freedom); infinite where the variance is 0."""
         seeds = self.seeds - 1
-        parts = self.of_seeds**2 / seeds
-        for rows, of_rows, of_rest in zip(self.rows, self.of_rows, self.of_rest, strict=True):
-            parts += of_rows**2 / (rows - 1) + of_rest**2 / (seeds * (rows - 1))
+        parts = self.from_seeds**2 / seeds
+        for rows, from_rows, from_rest in zip(self.rows, self.from_rows, self.from_rest, strict=True):
+            parts += from_rows**2 / (rows - 1) + from_rest**2 / (seeds * (rows - 1))
         return self.total**2 / parts if self.total else float("inf")
 
     def resized(self, seeds: int, times: float) -> Variance:
-        """What is to be expected of so many seeds, and of `times` as many rows in every set."""
+        """Expect the variance of so many seeds, and of `times` as many rows in every set."""
         fewer = self.seeds / seeds
-        of_rest = tuple(part * fewer / times for part in self.of_rest)
+        from_rest = tuple(part * fewer / times for part in self.from_rest)
         return Variance(
             seeds=seeds,
             rows=tuple(round(rows * times) for rows in self.rows),
-            of_seeds=max(self.of_seeds - sum(self.of_rest), 0.0) * fewer + sum(of_rest),
-            of_rows=tuple(
+            from_seeds=max(self.from_seeds - sum(self.from_rest), 0.0) * fewer + sum(from_rest),
+            from_rows=tuple(
                 max(rows - rest, 0.0) / times + left
-                for rows, rest, left in zip(self.of_rows, self.of_rest, of_rest, strict=True)
+                for rows, rest, left in zip(self.from_rows, self.from_rest, from_rest, strict=True)
             ),
-            of_rest=of_rest,
+            from_rest=from_rest,
         )
 
 
@@ -101,20 +101,20 @@ class Crossed:
             return None
         if any(table.shape[1] < 2 or not np.isfinite(table).all() for table in tables):
             return None
-        of_rows, of_rest = [], []
+        from_rows, from_rest = [], []
         for table in tables:
             centred = table - table.mean(1, keepdims=True)
             mean = centred.mean(0)
             freedom = table.shape[1] - 1
-            of_rows.append(float(mean @ mean) / freedom / table.shape[1])
+            from_rows.append(float(mean @ mean) / freedom / table.shape[1])
             left = float(np.square(centred - mean).sum())
-            of_rest.append(left / ((seeds - 1) * freedom) / table.size)
+            from_rest.append(left / ((seeds - 1) * freedom) / table.size)
         return Variance(
             seeds=seeds,
             rows=tuple(table.shape[1] for table in tables),
-            of_seeds=float(self.values.var(ddof=1)) / seeds,
-            of_rows=tuple(of_rows),
-            of_rest=tuple(of_rest),
+            from_seeds=float(self.values.var(ddof=1)) / seeds,
+            from_rows=tuple(from_rows),
+            from_rest=tuple(from_rest),
         )
 
     def __sub__(self, other: Crossed) -> Crossed:

@@ -1,4 +1,4 @@
-"""How a number is written: in the unit of its quantity, with the digits that its uncertainty justifies."""
+"""Numbers as they are written: in their unit, with the digits that their uncertainty justifies."""
 
 from __future__ import annotations
 

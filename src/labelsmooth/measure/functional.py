@@ -1,4 +1,4 @@
-"""One number of one set of predictions, in one call.
+"""Single numbers of a set of predictions, in one call.
 
 All take `predictions` (…, K), which are logits unless `probs=True` says that they are probabilities, `target`
 (…) with classes in 0..K−1, and by keyword what `Rows` lists. For more than one of these numbers make a
@@ -28,7 +28,7 @@ class _Layout(TypedDict, total=False):
 
 
 class Rows(_Layout, total=False):
-    """How rows are given, and which of them count.
+    """The form in which rows are given, and which of them count.
 
     Attributes:
         probs: whether the predictions are probabilities; it is never guessed.

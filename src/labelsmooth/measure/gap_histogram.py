@@ -1,4 +1,4 @@
-"""How the logit gaps of rows are distributed, from a stream of batches."""
+"""The distribution of the logit gaps of rows, from a stream of batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How penultimate features lie around their class means and to the templates of the last layer."""
+"""The geometry of penultimate features around their class means and the templates of the last layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOMENTS = ("features", "directions")  # whose moments are kept
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class GeometryResult(Result):
-    """What `Geometry.compute` found over `rows` rows of features."""
+    """The numbers of `Geometry.compute` over `rows` rows of features."""
 
     rows: int
     classes: Counts  # (C,), those that have rows; each of the following is about them
@@ -175,13 +175,13 @@ class Geometry(Measure):
         shapes = {name: array.shape for name, array in state.items()}
         width = shapes.get("within", (0,))[0]
         num_classes = self.num_classes
-        of_moments = {"count": (num_classes,), "mean": (num_classes, width), "square": (num_classes,)}
-        expected = {f"{kind}_{name}": shape for kind in _MOMENTS for name, shape in of_moments.items()}
+        shapes_of_moments = {"count": (num_classes,), "mean": (num_classes, width), "square": (num_classes,)}
+        expected = {f"{kind}_{name}": shape for kind in _MOMENTS for name, shape in shapes_of_moments.items()}
         if shapes != expected | {"within": (width, width)}:
             raise InputError(f"a measure of {self.options()} needs other arrays, got {shapes}")
         self.reset()
         for kind, moments in zip(_MOMENTS, (self._moments, self._directions), strict=True):
-            for name in of_moments:
+            for name in shapes_of_moments:
                 setattr(moments, name, torch.from_numpy(state[f"{kind}_{name}"].copy()))
         self._within = torch.from_numpy(state["within"].copy()) if width else None
 

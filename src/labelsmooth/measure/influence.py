@@ -1,4 +1,4 @@
-"""How far other rows would have moved a number, from the influence of each row on it.
+"""The standard error of a number from the influence of each row on it.
 
 A number moves with its rows as number − true value ≈ mean φ_i, with φ_i the influence of row i, and has the
 standard error sd(φ_i)/√N. All influences here are such that their mean is the number itself. They need to
@@ -134,18 +134,18 @@ class PairedDifferences:
     Without weights, the accuracies' difference has Agresti and Min's interval.
     """
 
-    def __init__(self, of_a: Influences, of_b: Influences) -> None:
-        self._of_a, self._of_b = of_a, of_b
+    def __init__(self, influences_of_a: Influences, influences_of_b: Influences) -> None:
+        self._influences_of_a, self._influences_of_b = influences_of_a, influences_of_b
         self._means: defaultdict[str, Mean] = defaultdict(Mean)
         self._rows = self._only_a = self._only_b = 0  # rows, and those that only one has right
         self._weighted = False
 
     def update(self, a: RowNumbers, b: RowNumbers, weights: Floats | None = None) -> None:
         """Count rows of both."""
-        its = self._of_b.of(b)
-        for name, mine in self._of_a.of(a).items():
+        second = self._influences_of_b.of(b)
+        for name, first in self._influences_of_a.of(a).items():
             with np.errstate(invalid="ignore"):  # inf − inf where both give the label the probability 0
-                difference = mine - its[name]
+                difference = first - second[name]
             self._means[name].update(difference, weights)
         self._rows += len(a)
         self._only_a += int((a.correct & ~b.correct).sum())

@@ -1,4 +1,4 @@
-"""How much a logit difference tells about which input it came from."""
+"""The information of a logit difference on the input that it came from."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def mutual_information(draws: Array, fresh: Array) -> float:
     Source: Müller, Kornblith & Hinton 2019, "When Does Label Smoothing Help?", §4; there σ² is from the fresh
     draws, here from those that give the means, so that the fresh ones are new to all that is estimated.
     """
-    of_input, f = _floats(draws, "draws"), _floats(fresh, "fresh")
-    if of_input.dim() != 2 or of_input.shape[1] < 2 or len(of_input) == 0:
-        raise InputError(f"draws must have shape (N, L) with N ≥ 1 and L ≥ 2, got {tuple(of_input.shape)}")
-    if f.shape != of_input.shape[:1]:
-        raise InputError(f"fresh must have shape ({len(of_input)},), got {tuple(f.shape)}")
-    inputs = len(of_input)
-    f = f.to(of_input.device)
+    by_input, f = _floats(draws, "draws"), _floats(fresh, "fresh")
+    if by_input.dim() != 2 or by_input.shape[1] < 2 or len(by_input) == 0:
+        raise InputError(f"draws must have shape (N, L) with N ≥ 1 and L ≥ 2, got {tuple(by_input.shape)}")
+    if f.shape != by_input.shape[:1]:
+        raise InputError(f"fresh must have shape ({len(by_input)},), got {tuple(f.shape)}")
+    inputs = len(by_input)
+    f = f.to(by_input.device)
     # relative to one of them, so that a common offset costs no digits
-    origin = of_input[0, 0]
-    of_input, f = of_input - origin, f - origin
-    variance, mu = torch.var_mean(of_input, -1)
+    origin = by_input[0, 0]
+    by_input, f = by_input - origin, f - origin
+    variance, mu = torch.var_mean(by_input, -1)
     pooled = float(variance.mean())
     if pooled == 0:
         raise InputError("the draws of an input must vary, got the same value in all draws of every input")

@@ -1,4 +1,4 @@
-"""What every measure takes: rows of floats with one integer label each, as torch tensors or numpy arrays."""
+"""The input of every measure: rows of floats with an integer label each, as torch tensors or arrays."""
 
 from __future__ import annotations
 
@@ -251,12 +251,12 @@ def require_usable(largest: Tensor, name: str) -> None:
 
 
 def on_cpu(values: Tensor) -> npt.NDArray[Any]:
-    """One number a row, (N,)."""
+    """Move one number a row (N,) to the CPU."""
     return values.detach().cpu().numpy().reshape(-1)
 
 
 def on_cpu_float64(values: Tensor) -> npt.NDArray[np.float64]:
-    """The same, widened after the move, because not every device has float64."""
+    """Move one number a row to the CPU and widen it there, because not every device has float64."""
     return values.detach().cpu().double().numpy().reshape(-1)
 
 

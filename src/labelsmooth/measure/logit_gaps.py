@@ -1,4 +1,4 @@
-"""How far each row's label logit stands above the others."""
+"""The distance of each row's label logit from the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LogitGap:
 def logit_gaps(
     logits: Array, target: Array, *, ignore_index: int | None = None, class_axis: int = -1
 ) -> Floats:
-    """How far each row's label logit stands above the mean of its other logits, in nats.
+    """The distance of each row's label logit above the mean of its other logits, in nats.
 
     gap = z_y − (1/(K−1)) Σ_{k≠y} z_k = K/(K−1)·(z_y − (1/K) Σ_k z_k).
 

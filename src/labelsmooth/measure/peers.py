@@ -1,4 +1,4 @@
-"""How confidences go into bins, by this library's conventions and by those of others."""
+"""The rules by which confidences go into bins: by this library's conventions and by those of others."""
 
 from __future__ import annotations
 

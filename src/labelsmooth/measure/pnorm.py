@@ -16,7 +16,7 @@ from labelsmooth.measure.batches import Batch, parts_of, require_batches
 from labelsmooth.measure.confidence_table import ConfidenceTable
 from labelsmooth.measure.inputs import Array, logit_rows, require_usable, score_rows, weight_of_each
 from labelsmooth.measure.protocol import Measure, unchanged_on_error
-from labelsmooth.measure.rows import of_stats
+from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.measure.selective_result import risk_coverage
 from labelsmooth.row_stats import row_stats
 
@@ -99,7 +99,7 @@ class PNorm(Measure):
     def fit_batches(
         self, batches: Iterable[Batch], *, ignore_index: int | None = None, class_axis: int = -1
     ) -> Self:
-        """The same from batches, as those of `TemperatureScaling.fit_batches`, gone through once."""
+        """Find it on batches, as those of `TemperatureScaling.fit_batches`, gone through once."""
         require_batches(batches)
         self.reset()
         try:
@@ -141,15 +141,15 @@ class PNorm(Measure):
         )
         require_usable(rows.amax(-1), "logits")
         for piece, y, w in pieces(rows, labels, weight_of_each(rows, weights), numbers=IN_CACHE):
-            numbers = of_stats(row_stats(piece, y.unsqueeze(-1)))
+            numbers = numbers_from_stats(row_stats(piece, y.unsqueeze(-1)))
             columns = [numbers.confidence, *_pnorm_confidences(piece, POWERS).T.cpu().numpy()]
             for table, column in zip(self._tables, columns, strict=True):
                 table.add_rows(column, numbers.correct, None if weights is None else w)
 
     def merge(self, other: PNorm) -> None:
         """Count the rows that `other` has counted."""
-        for mine, others in zip(self._tables, other._tables, strict=True):
-            mine.merge(others)
+        for own, others in zip(self._tables, other._tables, strict=True):
+            own.merge(others)
 
     def options(self) -> str:
         """All that two measures must share to be merged, in words."""
@@ -253,5 +253,5 @@ def _pnorm_confidences(
         # a row of equal logits has 0/1
         norm = torch.where(size > 0, total, 1)
         columns.append(top / torch.where(size > 0, size, 1) / norm)
-    alone = here.sum(-1) == 1
-    return torch.where(alone.unsqueeze(-1), 1, torch.stack(columns, -1))
+    only_maximum = here.sum(-1) == 1
+    return torch.where(only_maximum.unsqueeze(-1), 1, torch.stack(columns, -1))

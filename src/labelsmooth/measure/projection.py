@@ -31,10 +31,10 @@ class PlaneProjection:
         """
         borders = np.empty((3, 2))
         for third in range(3):
-            one, other = np.delete(self.templates, third, axis=0)
-            x, y = other - one
+            first, second = np.delete(self.templates, third, axis=0)
+            x, y = second - first
             direction = np.array([-y, x]) / np.hypot(x, y)
-            borders[third] = direction if direction @ (one - self.templates[third]) > 0 else -direction
+            borders[third] = direction if direction @ (first - self.templates[third]) > 0 else -direction
         return borders
 
 

@@ -1,4 +1,4 @@
-"""What a streaming measure is: it counts rows in batches, and its numbers are those of the catalogue."""
+"""The protocol of a streaming measure: it counts rows, and its numbers are those of the catalogue."""
 
 from __future__ import annotations
 
@@ -143,10 +143,10 @@ def unchanged_on_error(measure: Measure) -> Iterator[None]:
         raise
 
 
-def require_same_options(mine: str, other: str) -> None:
+def require_same_options(own: str, other: str) -> None:
     """Raise `ValueError` unless two measures have the same options and so can be merged."""
-    if mine != other:
-        raise InputError(f"only measures with the same options can be merged, got {mine} and {other}")
+    if own != other:
+        raise InputError(f"only measures with the same options can be merged, got {own} and {other}")
 
 
 def load_arrays(arrays: State, state: State, options: str) -> None:

@@ -43,7 +43,7 @@ _SPREAD_CELLS, _SPREAD_STEP = 4096, 1 / 1024
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveredSmoothing:
-    """What the logits of `rows` rows say about the labels that the network was trained with."""
+    """The evidence of the logits of `rows` rows on the labels that the network was trained with."""
 
     verdict: Verdict
     reason: str  # one sentence
@@ -208,7 +208,7 @@ class SmoothingRecovery(Measure):
         return {"rows": self._rows, "squares": self._squares, "odds": self._odds, "spreads": self._spreads}
 
     def compute(self, level: float = 0.95) -> RecoveredSmoothing:
-        """What the rows counted so far say.
+        """The verdict of the rows counted so far.
 
         Args:
             level: of the sampling error that the interval of ε holds, in (0, 1).

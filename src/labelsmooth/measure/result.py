@@ -1,4 +1,4 @@
-"""What all results of measures share: plain numbers by name, for loggers and for a short repr."""
+"""The base of all results of measures: plain numbers by name, for loggers and for a short repr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of each row of predictions: from logits, probabilities or row statistics the same numbers."""
+"""The numbers of each row of predictions, the same from logits, probabilities or row statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RowNumbers:
-    """What is known of each row, (N,)."""
+    """The numbers of each row, (N,) each."""
 
     confidence: Floats  # the largest probability
     correct: Bools
@@ -49,7 +49,7 @@ def joined(parts: Sequence[RowNumbers]) -> RowNumbers:
     )
 
 
-def of_stats(stats: RowStats, name: str = "logits") -> RowNumbers:
+def numbers_from_stats(stats: RowStats, name: str = "logits") -> RowNumbers:
     """The rows that count, whose first index is their label; `ValueError` where the logits cannot be used."""
     if stats.index is None:
         raise InputError("stats must hold each row's label as its first index, got stats without an index")
@@ -66,12 +66,12 @@ def of_stats(stats: RowStats, name: str = "logits") -> RowNumbers:
     return rows if stats.mask is None else rows.select(on_cpu(stats.mask))
 
 
-def of_logits(rows: Tensor, labels: Tensor, name: str = "logits") -> RowNumbers:  # (N, K), (N,)
+def numbers_from_logits(rows: Tensor, labels: Tensor, name: str = "logits") -> RowNumbers:  # (N, K), (N,)
     """The rows of logits, in the precision of `row_stats`."""
-    return of_stats(row_stats(rows, labels.unsqueeze(-1), log_sum_sq=True, mean_logit=True), name)
+    return numbers_from_stats(row_stats(rows, labels.unsqueeze(-1), log_sum_sq=True, mean_logit=True), name)
 
 
-def of_probs(rows: Tensor, labels: Tensor, name: str = "probs") -> RowNumbers:  # (N, K), (N,)
+def numbers_from_probs(rows: Tensor, labels: Tensor, name: str = "probs") -> RowNumbers:  # (N, K), (N,)
     """The rows of probabilities, checked to be distributions.
 
     Sums over classes are in their dtype, but in float32 for half precision.
@@ -80,7 +80,7 @@ def of_probs(rows: Tensor, labels: Tensor, name: str = "probs") -> RowNumbers:  
 
 
 def widened(stats: RowStats) -> RowStats:
-    """The same statistics on the CPU in float64: confidences in float32 tie from 1 − 6e-8 on."""
+    """Statistics on the CPU in float64: confidences in float32 tie from 1 − 6e-8 on."""
     wide: RowStats = _pytree.tree_map(
         lambda x: x.detach().cpu().double() if x.is_floating_point() else x.cpu(), stats
     )

@@ -44,7 +44,7 @@ _ArrayT = TypeVar("_ArrayT", Tensor, npt.NDArray[Any])
 
 
 class _Scaling(ABC):
-    """What the scalings share: the three ways in which rows come."""
+    """The base of the scalings: the three ways in which rows come."""
 
     nll_after: float
     _from_probs = False  # whether probabilities were fitted on
@@ -95,7 +95,7 @@ class _Scaling(ABC):
         ignore_index: int | None = None,
         class_axis: int = -1,
     ) -> Self:
-        """The same from probabilities, with their logarithms as logits; see `transform_probs`.
+        """Find the scaling on probabilities, with their logarithms as logits; see `transform_probs`.
 
         Args:
             probs: (…, K) floats in 0..1, each row summing to 1 within 1e-3. 0 is allowed but for labels.
@@ -115,7 +115,7 @@ class _Scaling(ABC):
     def fit_batches(
         self, batches: Iterable[Batch], *, ignore_index: int | None = None, class_axis: int = -1
     ) -> Self:
-        """The same from batches, which are gone through once for each pass and need not fit into memory.
+        """Find the scaling on batches, gone through once for each pass, which need not fit into memory.
 
         Args:
             batches: an iterable that gives the same rows each time it is gone through, in any order: a list,

@@ -39,7 +39,7 @@ class Point:
 
 
 def along_log_beta(one_pass: Pass, log_beta: float) -> Point:
-    """One pass. Newton's step for the root of NLL′ along log β is −slope/curvature."""
+    """Take one pass. Newton's step for the root of NLL′ along log β is −slope/curvature."""
     beta = math.exp(log_beta)
     totals = np.zeros(5)
     for rows, labels, weight in one_pass():
@@ -123,10 +123,10 @@ def lbfgs_round(one_pass: Pass, nll: float, scale: Tensor, bias: Tensor) -> tupl
         nonlocal best
         by_scale, by_bias = moved.detach() * torch.stack([unit_scale, unit_bias])
         here = scale + by_scale, bias + by_bias - by_scale * centre
-        nll, of_scale, of_bias = _gradient(one_pass, *here)
+        nll, d_scale, d_bias = _gradient(one_pass, *here)
         if float(nll) < best[0]:
             best = (float(nll), *here)
-        moved.grad = torch.stack([(of_scale - of_bias * centre) * unit_scale, of_bias * unit_bias])
+        moved.grad = torch.stack([(d_scale - d_bias * centre) * unit_scale, d_bias * unit_bias])
         return nll
 
     optimizer = torch.optim.LBFGS(
@@ -143,7 +143,7 @@ def lbfgs_round(one_pass: Pass, nll: float, scale: Tensor, bias: Tensor) -> tupl
 
 
 def _units(one_pass: Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each class (K,) the centre of its logits, and the units of its scale and its bias.
+    """The centre of the logits of each class (K,), and the units of its scale and its bias.
 
     Around the centre, the mean of z_k under the weights p_k(1 − p_k), scale and bias of a class do not mix in
     the second derivatives; these are 1 in the units.
@@ -169,7 +169,7 @@ def _units(one_pass: Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor,
 def _gradient(one_pass: Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The mean NLL of scale·z + bias and its gradient by both, in one pass."""
     total, nll = 0.0, scale.new_zeros(())
-    of_scale, of_bias = torch.zeros_like(scale), torch.zeros_like(bias)
+    d_scale, d_bias = torch.zeros_like(scale), torch.zeros_like(bias)
     for rows, labels, weight in one_pass():
         x = torch.addcmul(bias, rows, scale)
         absent = rows == -torch.inf
@@ -183,7 +183,7 @@ def _gradient(one_pass: Pass, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tens
         norm = p.sum(-1)
         nll += weight @ (norm.log() - at_label)
         p.mul_((weight / norm).unsqueeze(-1)).scatter_add_(-1, index, -weight.unsqueeze(-1))
-        of_bias += p.sum(0)
-        of_scale += p.mul_(rows).sum(0)
+        d_bias += p.sum(0)
+        d_scale += p.mul_(rows).sum(0)
         total += float(weight.sum())
-    return nll / total, of_scale / total, of_bias / total
+    return nll / total, d_scale / total, d_bias / total

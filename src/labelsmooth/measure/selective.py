@@ -24,7 +24,7 @@ from labelsmooth.measure.inputs import (
 )
 from labelsmooth.measure.interval import Interval, require_replicates
 from labelsmooth.measure.protocol import Summable, Table, require_same_options, unchanged_on_error
-from labelsmooth.measure.rows import joined, of_probs, of_stats, widened
+from labelsmooth.measure.rows import joined, numbers_from_probs, numbers_from_stats, widened
 from labelsmooth.measure.selective_intervals import intervals
 from labelsmooth.measure.selective_result import SelectiveResult, risk_coverage
 from labelsmooth.row_stats import RowStats, row_stats
@@ -114,8 +114,8 @@ class Selective(Summable):
         )
         numbers = joined(
             [
-                of_stats(row_stats(piece, of_piece.unsqueeze(-1)))
-                for piece, of_piece in pieces(rows, labels, numbers=IN_CACHE)
+                numbers_from_stats(row_stats(piece, labels_of_piece.unsqueeze(-1)))
+                for piece, labels_of_piece in pieces(rows, labels, numbers=IN_CACHE)
             ]
         )
         self._table.add_rows(numbers.confidence, numbers.correct, weights)
@@ -146,7 +146,7 @@ class Selective(Summable):
         rows, labels, weights = weighted_rows(
             probs, target, weight, "probs", ignore_index=ignore_index, class_axis=class_axis
         )
-        numbers = of_probs(rows, labels)
+        numbers = numbers_from_probs(rows, labels)
         self._table.add_rows(numbers.confidence, numbers.correct, weights)
 
     def update_stats(self, stats: RowStats, weight: Array | None = None) -> None:
@@ -167,7 +167,7 @@ class Selective(Summable):
         if weight is not None:
             weights = row_weights(weight, stats.log_sum.shape, "the statistics")
             weights = weights[stats.counted.reshape(-1).cpu()]
-        numbers = of_stats(widened(stats))
+        numbers = numbers_from_stats(widened(stats))
         self._table.add_rows(numbers.confidence, numbers.correct, weights)
 
     def update_scores(self, confidence: Array, correct: Array, weight: Array | None = None) -> None:
@@ -231,7 +231,7 @@ class Selective(Summable):
             self._table.add_arrays(state)
 
     def sums(self) -> dict[str, npt.NDArray[Any]]:
-        """What was counted, on the grid, as arrays that sum: added to another's, they are those of both.
+        """The counts on the grid, as arrays that sum: added to another's, they are those of both.
 
         Returns:
             "count" and "errors", int64, and float64 sums of the weights of these rows, "weight" and

@@ -28,11 +28,11 @@ def intervals(
     coverages: Sequence[float],
 ) -> dict[str, Interval]:
     """The intervals of `Selective.intervals`."""
-    of_risk = {f"coverage_at_{100 * r:.10g}pct_risk": ratio(r, "risk") for r in risks}
-    of_coverage = {f"risk_at_{100 * c:.10g}pct_coverage": ratio(c, "coverage") for c in coverages}
+    risk_by_name = {f"coverage_at_{100 * r:.10g}pct_risk": ratio(r, "risk") for r in risks}
+    coverage_by_name = {f"risk_at_{100 * c:.10g}pct_coverage": ratio(c, "coverage") for c in coverages}
     value = {name: getattr(result, name) for name in ("accuracy", "aurc", "augrc", "excess_aurc")}
-    value |= {name: result.coverage_at(r) for name, r in zip(of_risk, risks, strict=True)}
-    value |= {name: result.risk_at(c) for name, c in zip(of_coverage, coverages, strict=True)}
+    value |= {name: result.coverage_at(r) for name, r in zip(risk_by_name, risks, strict=True)}
+    value |= {name: result.risk_at(c) for name, c in zip(coverage_by_name, coverages, strict=True)}
 
     count, _ = counts_of(columns)
     if count.size > _BOOTSTRAP_CELLS:
@@ -41,9 +41,9 @@ def intervals(
         columns = tuple(np.add.reduceat(column, first) for column in columns)
     weight, wrong = columns[:2]
     num_wrong = counts_of(columns)[1].sum(keepdims=True)
-    drawn_as_one = _measured(weight[None], wrong[None], num_wrong, of_risk, of_coverage)
+    drawn_as_one = _measured(weight[None], wrong[None], num_wrong, risk_by_name, coverage_by_name)
     parts = [
-        _measured(*draw, of_risk, of_coverage)
+        _measured(*draw, risk_by_name, coverage_by_name)
         for draw in _drawn(np.random.default_rng(seed), columns, replicates)
     ]
     intervals = {}
@@ -81,8 +81,8 @@ def _measured(
     weight: npt.NDArray[Any],  # (R, C), of the rows in each cell, from the highest confidence down
     errors: npt.NDArray[Any],  # (R, C), of the wrong ones
     num_errors: Counts,  # (R,)
-    of_risk: dict[str, tuple[int, int]],
-    of_coverage: dict[str, tuple[int, int]],
+    risk_by_name: dict[str, tuple[int, int]],
+    coverage_by_name: dict[str, tuple[int, int]],
 ) -> dict[str, Floats]:  # (R,) each
     """The measures of `intervals` for R sets of rows; a cell without rows is no threshold."""
     accepted, wrong = np.cumsum(weight, 1), np.cumsum(errors, 1)
@@ -97,10 +97,10 @@ def _measured(
         "augrc": augrc,
         "excess_aurc": areas - oracle_aurc(total, total_errors, num_errors),
     }
-    for name, (num, den) in of_risk.items():
+    for name, (num, den) in risk_by_name.items():
         within = at_most(wrong, den, accepted, num)
         measured[name] = np.max(np.where(within, accepted, 0), 1) / total
-    for name, (num, den) in of_coverage.items():
+    for name, (num, den) in coverage_by_name.items():
         enough = at_most(total[:, None], num, accepted, den) & (accepted > 0)
         measured[name] = np.take_along_axis(risk, enough.argmax(1)[:, None], 1)[:, 0]
     return measured

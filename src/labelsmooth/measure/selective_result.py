@@ -21,7 +21,7 @@ Peer: TypeAlias = Literal["fd_shifts", "torch_uncertainty", "geifman", "cattelan
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SelectiveResult(Result):
-    """What `Selective.compute` found: a risk–coverage curve with one point for each threshold, and its areas.
+    """The result of `Selective.compute`: a risk–coverage curve with a point for each threshold, and areas.
 
     At threshold t the rows with confidence ≥ t are accepted. Coverage is their share of all rows, risk the
     share of errors among them; both lie in 0..1. Areas are means over coverage, and small is good. Where rows

@@ -77,7 +77,7 @@ class CellTable:
 
     @property
     def rows(self) -> int:
-        """How many rows count."""
+        """The number of rows that count."""
         return int(self.counts.sum())
 
     @property
@@ -96,7 +96,7 @@ class CellTable:
         return float(self.sums[sum_of].sum()) / self.weight
 
     def moments(self) -> ResidualMoments:
-        """What the smooth calibration error needs."""
+        """The moments that the smooth calibration error needs."""
         interval = interval_of(self.layout.cells.middles, INTERVALS)
         shift = self.layout.cells.middles - (interval + 0.5) / INTERVALS
         w, wd, wdd = self.sums[W], self.sums[WD], self.sums[WDD]
@@ -154,19 +154,19 @@ class ClassTable:
         """Count rows of probabilities (N, K) in float64."""
         self.grow(probs.shape[-1])
         p = self.layout.binning.rounded(probs.cpu().numpy())
-        of_class = on_cpu(labels)[:, None] == np.arange(p.shape[-1])
+        is_class = on_cpu(labels)[:, None] == np.arange(p.shape[-1])
         weight = np.broadcast_to(weights[:, None], p.shape)
         chosen = self.layout.bin_of_cell[self.layout.cells.of(p)]
         inside = chosen >= 0
         shape, size = self.class_counts.shape, self.class_counts.size
-        where = ((2 * np.arange(shape[0]) + of_class) * shape[2] + chosen)[inside]
+        where = ((2 * np.arange(shape[0]) + is_class) * shape[2] + chosen)[inside]
         self.class_counts += np.bincount(where, minlength=size).reshape(shape)
         self.class_sums[0] += np.bincount(where, weight[inside], size).reshape(shape)
         self.class_sums[1] += np.bincount(where, (weight * p)[inside], size).reshape(shape)
 
 
 def label_ranks(rows: Tensor, labels: Tensor) -> Counts:
-    """How many classes come before the label, (N,): those of larger values, and of equal ones the first."""
+    """The number of classes before the label, (N,): those of larger values, and of equal ones the first."""
     ranks = [np.zeros(0, np.int64)]
     classes = torch.arange(rows.shape[-1], device=rows.device)
     for block, part in blocks(rows):

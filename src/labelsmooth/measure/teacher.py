@@ -22,7 +22,7 @@ _MEANS = ("equivalent_smoothing", "wrong_information", "wrong_sd", "logit_gap") 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherResult:
-    """What `Teacher.compute` found over `rows` rows, at the temperature it was made with."""
+    """The numbers of `Teacher.compute` over `rows` rows, at the temperature it was made with."""
 
     rows: int
     equivalent_smoothing: float  # γ, in 0..K/(K−1): the ε of `ls.uniform` with as much mass off the label
@@ -35,7 +35,7 @@ class TeacherResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How near the predictions of a student are to those of its teacher, over `rows` rows."""
+    """The agreement of a student's predictions with those of its teacher, over `rows` rows."""
 
     rows: int
     agreement: float  # share of rows with the same most probable class, the first of several
@@ -47,7 +47,7 @@ class Agreement:
 
 
 class Teacher(Measure):
-    """What a network would teach a student beyond a smoothed label, from a stream of batches of its logits.
+    """What a teacher knows beyond a smoothed label, from a stream of batches of its logits.
 
     With p(T) = softmax(z/T), the label y and the wrong classes' own distribution r_k = p_k(T)/(1 − p_y(T)):
 
@@ -221,7 +221,7 @@ def equivalent_smoothing(
 
 
 def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature: float = 1.0) -> Agreement:
-    """How often a student decides as its teacher does, and how far its probabilities are from the teacher's.
+    """Compare how a student and its teacher decide, and how far apart their probabilities are.
 
     KL(pᵗ(T)‖p(T)) = Σ_k pᵗ_k·(log pᵗ_k − log p_k) at temperature T, where 0·log 0 = 0.
 

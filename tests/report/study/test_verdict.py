@@ -223,7 +223,7 @@ def test_how_many_seeds_settle_a_difference():
     floor = math.sqrt(variance.resized(10**6, 1).total)
     assert "times as many rows" in settling(floor, variance, 0.95)
     # a number of rows is written out however large
-    rows_alone = Variance(seeds=3, rows=(200,), of_seeds=1e-12, of_rows=(1.0,), of_rest=(1e-12,))
+    rows_alone = Variance(seeds=3, rows=(200,), from_seeds=1e-12, from_rows=(1.0,), from_rest=(1e-12,))
     assert settling(0.1, rows_alone, 0.95).startswith("about 790 times as many rows and ")
     assert settling(0.09, rows_alone, 0.95).startswith("about 1,000 times as many rows and ")
     assert settling(1e-9, variance, 0.95).startswith("more than")

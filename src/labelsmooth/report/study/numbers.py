@@ -18,7 +18,7 @@ from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.compare import influences
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.measure.influence import AurcInfluence, log_temperature_influence
-from labelsmooth.measure.rows import of_logits
+from labelsmooth.measure.rows import numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
 from labelsmooth.study import Metrics, Trial
 
@@ -117,7 +117,7 @@ def _measured(trial: Trial) -> dict[str, Influence]:
 
 def score_influences(logits: Floats, labels: npt.NDArray[np.int64], smece: float) -> dict[str, Floats]:
     """The influence of each row on each of the scores, which is their mean; the smECE is known or nearly."""
-    rows = of_logits(torch.from_numpy(logits), torch.from_numpy(labels))
+    rows = numbers_from_logits(torch.from_numpy(logits), torch.from_numpy(labels))
     return {
         **influences(rows).of(rows),
         "smece": smooth_ece_influence(rows.confidence, rows.correct, smece),
