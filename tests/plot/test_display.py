@@ -182,8 +182,8 @@ def test_reliability_shows_the_bins_of_calibration():
     assert ReliabilityDisplay.from_bins(bins).bins is bins
     # probabilities where the caller says so, and never taken for logits
     probs = SURE.predict_proba(IMAGES[TEST])
-    numbers_from_probs = ReliabilityDisplay.from_predictions(probs, TARGET, num_bins=10, probs=True).bins
-    np.testing.assert_array_equal(numbers_from_probs.count, bins.count)
+    of_probs = ReliabilityDisplay.from_predictions(probs, TARGET, num_bins=10, probs=True).bins
+    np.testing.assert_array_equal(of_probs.count, bins.count)
     with pytest.raises(ValueError, match="probs must lie in 0..1"):
         ReliabilityDisplay.from_predictions(logits(), TARGET, probs=True)
 
@@ -399,11 +399,11 @@ def test_classwise_panels_are_the_bins_of_calibration():
     frame = display.frame()
     np.testing.assert_array_equal(frame["frequency"], bins.frequency[[3, 8]].reshape(-1))
     assert frame["class"].unique().tolist() == [3, 8]
-    numbers_from_probs = ClasswiseReliabilityDisplay.from_predictions(
+    of_probs = ClasswiseReliabilityDisplay.from_predictions(
         HELD_BACK.predict_proba(IMAGES[TEST]), TARGET, probs=True
     )
-    np.testing.assert_array_equal(numbers_from_probs.bins.count, bins.count)
-    assert [ax.get_visible() for ax in numbers_from_probs.axes_.flat] == [True] * 10 + [False] * 2
+    np.testing.assert_array_equal(of_probs.bins.count, bins.count)
+    assert [ax.get_visible() for ax in of_probs.axes_.flat] == [True] * 10 + [False] * 2
     for classes in ([10], [-1], []):
         with pytest.raises(ValueError, match=r"classes must lie in 0..9, got \["):
             ClasswiseReliabilityDisplay.from_bins(bins, classes=classes)
