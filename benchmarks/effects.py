@@ -22,8 +22,9 @@ import torch
 from labelsmooth.measure import ece
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.report.study.estimate import Estimate, estimate, show
-from labelsmooth.report.study.numbers import Networks, with_unit_temperature
+from labelsmooth.report.study.numbers import Networks
 from labelsmooth.study import Objective, Study, Trial, load_study
+from labelsmooth.study.tasks.base import with_unit_temperature
 
 Line: TypeAlias = tuple[str, str, str]  # effect, whether it came out, numbers
 
@@ -233,9 +234,8 @@ def distillation(study: Study) -> Iterator[Line]:
         )
         gains: dict[float, Crossed] = {}
         for temperature in study.recipe.temperatures:
-            hard, smoothed = (
-                Networks(study.students(temperature)[of], teachers[of].trials) for of in ("hard", name)
-            )
+            students = study.students(temperature)
+            hard, smoothed = Networks(students["hard"]), Networks(students[name])
             gains[temperature] = smoothed["test.accuracy"] - hard["test.accuracy"]
             yield (
                 f"at T = {temperature:g} the student of {words} is less accurate than that of hard",

@@ -41,10 +41,10 @@ from labelsmooth.measure import TemperatureScaling
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.measure.influence import log_temperature_influence
 from labelsmooth.report.study.estimate import Estimate, estimate
-from labelsmooth.report.study.numbers import score_influences
 from labelsmooth.report.study.verdict import Arm, recommend, simultaneous_level
 from labelsmooth.study import Objective
 from labelsmooth.study.tasks.images.readers import read_source
+from labelsmooth.study.tasks.influences import score_influences
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Singles: TypeAlias = npt.NDArray[np.float32]

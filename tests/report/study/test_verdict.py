@@ -205,8 +205,7 @@ def test_what_follows_from_the_temperature_counts_the_validation_rows(study):
 
 
 def test_students_are_paired_with_their_teachers(study):
-    trials, teachers = study.students(2.0)["hard"], study.arms()["hard"]
-    networks = Networks(trials, teachers)
+    networks = Networks(study.students(2.0)["hard"])
     for field in ("agreement", "kl"):
         crossed = networks[f"distilled.{field}"]
         np.testing.assert_allclose(crossed.influences["test"].mean(1), crossed.values, rtol=1e-6)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from labelsmooth.evaluation import Evaluation
 from labelsmooth.measure import PlaneProjection, plane_projection
 from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.measure.protocol import Table
 from labelsmooth.report.shared.figure import Cell, Figure, bin_rows, curve_rows, plane_rows, short, table
 from labelsmooth.report.study.verdict import SCORES, Repair, Verdict
 from labelsmooth.study import Study, Trial
-from labelsmooth.study.tasks.classifier import evaluate_test
+from labelsmooth.study.tasks import find_task
 from labelsmooth.study.tasks.images.information import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
 
@@ -94,12 +95,12 @@ def reliability(study: Study) -> Figure:
     rows: list[tuple[Cell, ...]] = []
     errors = []
     for arm, trial in _trials(study):
-        seed, evaluation = trial.config.seed, evaluation_of(trial)
-        told = evaluation.temperature is not None
-        for scaled, part in enumerate(("all", "with_temperature" if told else "all")):
-            ece = evaluation.numbers[part]["ece"].value
+        seed, tables = trial.config.seed, _tables(trial)
+        told = "test_with_temperature" in tables
+        for scaled, part in enumerate(("test", "test_with_temperature" if told else "test")):
+            ece = trial.metrics[part]["ece"]
             errors.append({"arm": arm, "seed": seed, "with_temperature": scaled, "ece": short(ece)})
-            bins = evaluation.figures[part]["reliability"]
+            bins = tables[part]["reliability"]
             rows += [(arm, seed, scaled, *cells) for cells in bin_rows(bins)]
     names = ("arm", "seed", "with_temperature", "from", "to", "rows", "confidence", "accuracy")
     return Figure(
@@ -114,11 +115,11 @@ def risk_coverage(study: Study) -> Figure:
     rows: list[tuple[Cell, ...]] = []
     areas = []
     for arm, trial in _trials(study):
-        seed, evaluation = trial.config.seed, evaluation_of(trial)
-        for with_pnorm, part in enumerate(("all", "with_pnorm")):
-            aurc = evaluation.numbers[part]["aurc"].value
+        seed, tables = trial.config.seed, _tables(trial)
+        for with_pnorm, part in enumerate(("test", "test_with_pnorm")):
+            aurc = trial.metrics[part]["aurc"]
             areas.append({"arm": arm, "seed": seed, "with_p_norm": with_pnorm, "aurc": short(aurc)})
-            curve = evaluation.figures[part]["risk_coverage"]
+            curve = tables[part]["risk_coverage"]
             rows += [(arm, seed, with_pnorm, *point) for point in curve_rows(curve)]
     names = ("arm", "seed", "with_p_norm", "coverage", "risk")
     return Figure(
@@ -152,7 +153,7 @@ def gap(study: Study) -> Figure:
         for part, measured in ((part, trial.metrics[part]["logit_gap"]) for part in get_args(Part))
         if eps[arm] is not None
     ]
-    num_classes = len(study.data.class_names)
+    num_classes = study.data.num_classes
     curve = gap_curves([num_classes], convention="uniform")
     # the curve is coarse where it is steep
     steep = np.geomspace(1e-12, curve.eps[0], 80, endpoint=False).tolist()
@@ -260,14 +261,13 @@ def projection_of(trial: Trial, part: Part) -> PlaneProjection:
     )
 
 
-# two figures of one page ask for the same evaluation
-_KNOWN: WeakKeyDictionary[Trial, Evaluation] = WeakKeyDictionary()
+# two figures of one page ask for the same tables
+_KNOWN: WeakKeyDictionary[Trial, Mapping[str, Mapping[str, Table]]] = WeakKeyDictionary()
 
 
-def evaluation_of(trial: Trial) -> Evaluation:
-    """The evaluation of the stored test rows, with its tables for pictures."""
+def _tables(trial: Trial) -> Mapping[str, Mapping[str, Table]]:
     if trial not in _KNOWN:
-        _KNOWN[trial] = evaluate_test(trial.arrays)
+        _KNOWN[trial] = find_task(trial.config.task).tables(trial.arrays)
     return _KNOWN[trial]
 
 

@@ -42,7 +42,7 @@ def facts(study: Study) -> dict[str, str]:
     """What was done, by keyword."""
     recipe, data = study.recipe, study.data
     found = {
-        "Data": f"{recipe.data}: {_rows(study)}, {len(data.class_names)} classes",
+        "Data": f"{recipe.data}: {_rows(study)}, {data.num_classes} classes",
         "Model": recipe.model,
         **{name: words for name, (words, _) in _rows_prepared(study).items()},
         "Training": _training(study),
@@ -67,7 +67,7 @@ def paragraph(study: Study) -> str:
     candidates = len(recipe.objectives) - 1
     taught = _students(study)
     sentences = [
-        f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {len(data.class_names)} classes; "
+        f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {data.num_classes} classes; "
         f"SHA-256 of the rows {data.sha256[:16]}…) with {arms}.",
         "The target of label smoothing is (1−ε)·onehot + ε/K over all K classes." if uniform else "",
         *(sentence for _, sentence in _rows_prepared(study).values()),

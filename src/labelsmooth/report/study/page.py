@@ -114,7 +114,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         explored_eps=next(
             (found.chosen.eps for _, found in studies if found.chosen and found.chosen.eps), 0.1
         ),
-        explored_classes=len(studies[0][0].data.class_names),
+        explored_classes=studies[0][0].data.num_classes,
     )
     target.mkdir(parents=True, exist_ok=True)
     path = target / "report.html"
@@ -213,7 +213,7 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         )
 
     gaps = [
-        math.nan if objective.eps is None else optimal_gap(objective.eps, len(study.data.class_names))
+        math.nan if objective.eps is None else optimal_gap(objective.eps, study.data.num_classes)
         for objective in study.recipe.objectives
     ]
     return (

@@ -55,8 +55,7 @@ def students(study: Study) -> Students | None:
     taught = []
     for temperature in recipe.temperatures:
         by_teacher = {
-            objective: Networks(trials, arms[objective])
-            for objective, trials in study.students(temperature).items()
+            objective: Networks(trials) for objective, trials in study.students(temperature).items()
         }
         for objective, networks in by_teacher.items():
             gain = networks["test.accuracy"] - by_teacher["hard"]["test.accuracy"]

@@ -15,8 +15,10 @@ from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.report.shared.words import counted, listed
 from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estimate, show
-from labelsmooth.report.study.numbers import Networks, with_unit_temperature
+from labelsmooth.report.study.numbers import Networks
 from labelsmooth.study import Objective, Study, Trial
+from labelsmooth.study.tasks import find_task
+from labelsmooth.study.tasks.base import with_unit_temperature
 
 Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
 SCORES = ("accuracy", "nll", "ece", "smece", "brier", "aurc", "over_confidence")  # of the catalogue
@@ -157,9 +159,8 @@ def _scores(networks: Networks, repair: Repair) -> dict[str, Crossed]:
 
 def _constant_guess(study: Study) -> Arm:
     """The shares of the classes as probabilities of every test row."""
-    labels = study.trials[0].arrays.test_labels
-    shares = np.bincount(labels) / len(labels)
-    rows = {"accuracy": (labels == shares.argmax()).astype(np.float64), "nll": -np.log(shares[labels])}
+    trial = study.trials[0]
+    rows = find_task(trial.config.task).constant_guess(trial.arrays)
     seeds = study.recipe.seeds
     scores = {
         metric: Crossed(np.full(seeds, values.mean()), {"test": np.tile(values, (seeds, 1))})

@@ -7,16 +7,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelsmooth.errors import InputError
+from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.trial import TrialConfig
 
 # numbers of a trained network by the names of the catalogue, by what they are of
 Metrics: TypeAlias = Mapping[str, Mapping[str, float]]
+Floats: TypeAlias = NDArray[np.float64]
+Influence: TypeAlias = Mapping[str, Floats]  # by the set of rows, (N,)
 
 
 class Summary(Protocol):
@@ -25,6 +30,10 @@ class Summary(Protocol):
     @property
     def sha256(self) -> str:
         """The hash of the rows and their split."""
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that a row can have."""
 
 
 class Share(Protocol):
@@ -121,6 +130,27 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def influences(self, config: TrialConfig, arrays: Any, metrics: Metrics) -> Mapping[str, Influence]:
+        """Tell how each row moves the numbers of a trained network, by part and name as in test.nll.
+
+        A number moves with its rows as number − true value ≈ mean φ_i; of a mean of rows, φ_i is the row's
+        own value. Numbers whose influences are not known are left out.
+
+        Args:
+            config: of its trial.
+            arrays: that were kept of it.
+            metrics: of `measure`.
+        """
+
+    @abstractmethod
+    def constant_guess(self, arrays: Any) -> Mapping[str, Floats]:
+        """Give accuracy and nll of each test row (N,) where all are given the shares of the classes."""
+
+    @abstractmethod
+    def tables(self, arrays: Any) -> Mapping[str, Mapping[str, Table]]:
+        """Give the tables for pictures of a trained network: by part of its metrics, and by name."""
+
+    @abstractmethod
     def result_words(self, metrics: Metrics) -> str:
         """Name the number of a finished trial that is shown while a study runs."""
 
@@ -198,3 +228,11 @@ def batch_sizes(rows: int, config: TrialConfig, network: nn.Module) -> list[int]
         if sizes[-1] == 1:
             sizes[-2:] = [size + 1]
     return sizes
+
+
+def with_unit_temperature(metrics: Metrics) -> Metrics:
+    """Fill in the temperature T = 1 and what follows where the validation rows could not tell one."""
+    if "temperature" in metrics["fitted"]:
+        return metrics
+    scaled = {f"{rows}_with_temperature": metrics[rows] for rows in ("test", "validation")}
+    return {**metrics, **scaled, "fitted": {**metrics["fitted"], "temperature": 1.0}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,9 @@ from labelsmooth.evaluation.numbers import exactly, numbers_of, ordered
 from labelsmooth.measure import Geometry, Teacher, teacher_agreement
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
-from labelsmooth.measure.protocol import Measure
+from labelsmooth.measure.protocol import Measure, Table
 from labelsmooth.predictions import InMemory
-from labelsmooth.study.tasks.base import Metrics
+from labelsmooth.study.tasks.base import Floats, Metrics
 
 # The three classes whose features are kept for the projection picture, and rows of each: more would only
 # cover one another.
@@ -172,6 +173,19 @@ def first_of_classes(labels: Tensor, classes: Tensor, rows: int) -> Tensor:
 def evaluate_test(arrays: TrialArrays, fitted: Fitted | None = None) -> Evaluation:
     """Evaluate the test rows, with what is fitted on the validation rows; None fits it anew."""
     return evaluate(_split(arrays), fitted, intervals=False)
+
+
+def classifier_tables(arrays: TrialArrays) -> Mapping[str, Mapping[str, Table]]:
+    """Give the tables for pictures of the test rows, by part of the metrics."""
+    figures = evaluate_test(arrays).figures
+    named = {"all": "test", "with_temperature": "test_with_temperature", "with_pnorm": "test_with_pnorm"}
+    return {name: figures[part] for part, name in named.items() if part in figures}
+
+
+def constant_guess(labels: NDArray[np.int64]) -> dict[str, Floats]:
+    """Give accuracy and nll of each row (N,) where all are given the shares of the classes among them."""
+    shares = np.bincount(labels) / len(labels)
+    return {"accuracy": (labels == shares.argmax()).astype(np.float64), "nll": -np.log(shares[labels])}
 
 
 def _split(arrays: TrialArrays) -> Split:

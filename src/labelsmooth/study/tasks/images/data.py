@@ -40,6 +40,11 @@ class DataSummary:
     test_rows: int
     channels_first: bool = False  # whether the images lay like that in their file
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes that a row can have."""
+        return len(self.class_names)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:

@@ -32,7 +32,7 @@ def with_label_noise(data: Data, rate: float) -> Data:
     """
     if not rate:
         return data
-    labels, num_classes = data.train.labels, len(data.summary.class_names)
+    labels, num_classes = data.train.labels, data.summary.num_classes
     chance = np.random.default_rng(NOISE_SEED)
     wrong = torch.from_numpy(chance.random(len(labels)) < rate)
     steps = torch.from_numpy(chance.integers(1, num_classes, len(labels)))  # to one of the other classes

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss, Objective
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.tasks.base import Curves, Metrics, Session, Share, Task, batch_sizes
-from labelsmooth.study.tasks.classifier import TrialArrays, measure_classifier
+from labelsmooth.study.tasks.base import (
+    Curves,
+    Floats,
+    Influence,
+    Metrics,
+    Session,
+    Share,
+    Task,
+    batch_sizes,
+)
+from labelsmooth.study.tasks.classifier import (
+    TrialArrays,
+    classifier_tables,
+    constant_guess,
+    measure_classifier,
+)
 from labelsmooth.study.tasks.images.augment import augmented, seen_shape
 from labelsmooth.study.tasks.images.data import Data, DataSummary, Rows, load_data
 from labelsmooth.study.tasks.images.information import (
@@ -29,6 +44,7 @@ from labelsmooth.study.tasks.images.noise import with_label_noise
 from labelsmooth.study.tasks.images.predict import forward
 from labelsmooth.study.tasks.images.recipes import RECIPES
 from labelsmooth.study.tasks.images.settings import ImageSettings, Recipe
+from labelsmooth.study.tasks.influences import classifier_influences
 from labelsmooth.study.trial import TrialConfig
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images (B, ...) and labels (B,)
@@ -58,7 +74,7 @@ class ImageTask(Task):
     def new_network(self, config: TrialConfig, summary: DataSummary) -> Network:
         check_sha256(config.model, config.model_sha256)
         shape = seen_shape(image_settings(config), summary.shape)
-        return build_network(config.model, shape, len(summary.class_names), config.seed)
+        return build_network(config.model, shape, summary.num_classes, config.seed)
 
     def begin(self, config: TrialConfig, data: Data, network: nn.Module, share: Share) -> ImageSession:
         assert isinstance(network, Network)
@@ -68,7 +84,7 @@ class ImageTask(Task):
         return [
             f"{summary.train_rows:,} training, {summary.validation_rows:,} validation, "
             f"{summary.test_rows:,} test",
-            f"of shape {summary.shape} and {len(summary.class_names)} classes"
+            f"of shape {summary.shape} and {summary.num_classes} classes"
             + (", whose channels lay first" if summary.channels_first else ""),
         ]
 
@@ -86,6 +102,17 @@ class ImageTask(Task):
 
     def measure(self, config: TrialConfig, arrays: TrialArrays) -> Metrics:
         return measure_classifier(arrays, None if config.teacher is None else config.temperature)
+
+    def influences(
+        self, config: TrialConfig, arrays: TrialArrays, metrics: Metrics
+    ) -> Mapping[str, Influence]:
+        return classifier_influences(arrays, metrics, None if config.teacher is None else config.temperature)
+
+    def constant_guess(self, arrays: TrialArrays) -> Mapping[str, Floats]:
+        return constant_guess(arrays.test_labels)
+
+    def tables(self, arrays: TrialArrays) -> Mapping[str, Mapping[str, Table]]:
+        return classifier_tables(arrays)
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test accuracy {metrics['test']['accuracy']:.2%}"
@@ -115,7 +142,7 @@ class ImageSession(Session):
         self._share = share
         self._batches = batch_sizes(len(data.train.labels), config, network)
         self.steps = len(self._batches)
-        num_classes = len(data.summary.class_names)
+        num_classes = data.summary.num_classes
         self.class_counts = torch.bincount(self._data.train.labels, minlength=num_classes)
         alpha = Objective.parse(config.objective).mixup
         self._mixing = Mixing(alpha, num_classes, config.seed) if alpha else None
