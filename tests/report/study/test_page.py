@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import xml.etree.ElementTree as ET
 
@@ -162,6 +163,20 @@ def test_arrow_keys_and_the_pointer_tell_the_values(page, study):
     )
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     assert "nats" in page.run(f"{frame}.querySelector('.tip').textContent")
+
+
+def test_values_are_told_in_the_unit_of_their_quantity(page):
+    frame = "document.querySelector('[data-figure=scores] .chart')"
+    page.run(f"{frame}.focus()")
+    page.key("Home", 36)
+    assert re.search(
+        r"accuracy \(%\): [\d.]+ %, seed 0$", page.run(f"{frame}.querySelector('.tip').textContent")
+    )
+    page.key("End", 35)  # the difference of two shares
+    assert re.search(
+        r"over-confidence \(points\): mean −?[\d.]+ ± [\d.]+ points$",
+        page.run(f"{frame}.querySelector('.tip').textContent"),
+    )
 
 
 CONTRASTS = """

@@ -7,7 +7,15 @@ const CLASS_COLOURS = ["var(--arm-1)", "var(--arm-2)", "var(--arm-3)"];
 const colourOf = (arm) => `var(--arm-${arm && 1 + ((arm - 1) % COLOURS)})`;
 const dashOf = (arm) => [null, "7 3", "2 3", "9 3 2 3"][arm && Math.floor((arm - 1) / COLOURS) % 4];
 const percent = (value, digits = 2) => `${fixed(100 * value, digits)} %`;
-const score = (value, metric) => (metric.percent ? percent(value) : fixed(value, 4));
+// How units of the catalogue are written that are shown times 100; titles name the others.
+const HUNDREDTHS = { share: "%", points: "points" };
+const factorOf = ({ unit }) => (unit in HUNDREDTHS ? 100 : 1);
+// A value of a quantity, with its half-width where there is one.
+const score = (value, quantity, halfWidth = null) => {
+  const digits = quantity.unit in HUNDREDTHS ? 2 : 4;
+  const numbers = [value, halfWidth].filter((one) => one !== null).map((one) => fixed(factorOf(quantity) * one, digits));
+  return [numbers.join(" ± "), HUNDREDTHS[quantity.unit]].filter(Boolean).join(" ");
+};
 const seedOf = (row) => (row.seed === undefined ? "" : `, seed ${row.seed}`);
 // A number before and after something, or alone where there is no other.
 const change = (values, show) => values.filter(Number.isFinite).map(show).join(" → ");
@@ -82,7 +90,7 @@ const FIGURES = {
     })), 0);
     metrics.forEach((metric, place) => {
       const { x, row } = grid.at(place);
-      const factor = metric.percent ? 100 : 1;
+      const factor = factorOf(metric);
       const points = rows.filter((point) => metric.repairs.includes(point.repair));
       const ofMetric = estimates.filter((one) => one.metric === metric.name && arms.includes(one.arm) && metric.repairs.includes(one.repair));
       const values = points.map((point) => point[metric.name]);
@@ -114,9 +122,9 @@ const FIGURES = {
           const what = `${section.arms[arm]}, ${words}`;
           const estimate = ofMetric.find((one) => one.arm === arm && one.repair === repair);
           const centre = panel.x(factor * estimate.mean);
-          const spread = estimate.half_width === null ? "" : ` ± ${score(estimate.half_width, metric)}`;
+          const told = estimate.half_width !== null;
           panel.clipped(() => {
-            if (spread) chart.line(panel.x(factor * (estimate.mean - estimate.half_width)), y, panel.x(factor * (estimate.mean + estimate.half_width)), y, { stroke: colourOf(arm), width: 1.5 });
+            if (told) chart.line(panel.x(factor * (estimate.mean - estimate.half_width)), y, panel.x(factor * (estimate.mean + estimate.half_width)), y, { stroke: colourOf(arm), width: 1.5 });
           });
           for (const point of points.filter((one) => one.arm === arm && one.repair === repair)) {
             const px = panel.x(factor * point[metric.name]);
@@ -125,7 +133,7 @@ const FIGURES = {
             chart.say(px, y, [what, `${metric.title}: ${score(point[metric.name], metric)}, seed ${point.seed}`], metric.name);
           }
           chart.line(centre, y - 6, centre, y + 6, { stroke: colourOf(arm), width: 2.5 });
-          chart.say(centre, y, [what, `${metric.title}: mean ${score(estimate.mean, metric)}${spread}`], metric.name);
+          chart.say(centre, y, [what, `${metric.title}: mean ${score(estimate.mean, metric, estimate.half_width)}`], metric.name);
         });
       });
     });

@@ -73,7 +73,7 @@ def scores(study: Study, found: Verdict) -> Figure:
                 {
                     "name": name,
                     "title": QUANTITIES[name].label,
-                    "percent": QUANTITIES[name].unit in ("share", "points"),
+                    "unit": QUANTITIES[name].unit,
                     "bounds": [short(bound) for bound in QUANTITIES[name].bounds],
                     # a temperature and a p-norm leave the predicted class alone
                     "repairs": [

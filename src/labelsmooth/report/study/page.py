@@ -106,6 +106,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         "study/study.html",
         scripts=["study/explorer.js"],
         show=show,
+        accuracy=QUANTITIES["accuracy"],
         parts=parts,
         scores=[QUANTITIES[score] for score in SCORES],
         arm_names=arm_names,
