@@ -282,7 +282,7 @@ def test_the_command_rebuilds_joins_and_prints(folder, tmp_path, capsys):
     for name in (f"cnn on digits ({folder})", f"cnn on digits ({other})"):  # the same but for the folder
         assert f"{name}\n{'=' * len(name)}\n" in out
     page = Page((tmp_path / "joined" / "report.html").read_text(encoding="utf-8"))
-    assert len(json.loads(page.scripts[0])["sections"]) == 2
+    assert len(json.loads(page.scripts[0])["sections"]) == 3  # of each study, and of both together
     assert "What label smoothing did in 2 studies" in " ".join(page.words)
 
     assert main(["report", str(folder), "--table", "latex"]) == 0
