@@ -141,7 +141,8 @@ def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
     if out is None:
         if len(folders) > 1:
             raise InputError(
-                f"a report of {len(folders)} studies must be told where to go: give out, a folder"
+                f"a report of {len(folders)} studies must be told where to go: give a folder as out "
+                "(--out DIR)"
             )
         return folders[0]
     for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
