@@ -2,10 +2,13 @@
 
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from labelsmooth import files
 from labelsmooth.errors import InputError
 from labelsmooth.files import reading, write_together, write_whole
 
@@ -57,13 +60,31 @@ def test_a_folder_in_the_place_of_one_file_leaves_the_other(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
-def test_a_disk_that_is_full_is_named(tmp_path):
+def test_a_disk_that_is_full_is_named(tmp_path, monkeypatch):
     path = tmp_path / "results"
-    (tmp_path / ".partial-results").symlink_to("/dev/full")
+    full = tmp_path / ".partial-0-results"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr(files, "_partial", lambda _: full)
     with pytest.raises(OSError, match="No space left") as raised:
         write_whole(path, "x" * 10)
     assert raised.value.filename == str(path)
-    assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writers_of_one_file_at_a_time_leave_the_whole_of_one(tmp_path):
+    """Each has opened its file before any goes on, and the longer ones would show behind the shorter."""
+    path, pages = tmp_path / "page.html", [str(number) * (10_000 * number) for number in (1, 2, 3, 4)]
+    opened = threading.Barrier(len(pages))
+
+    class Page(str):
+        def encode(self, *arguments, **named):
+            opened.wait(30)
+            return super().encode(*arguments, **named)
+
+    with ThreadPoolExecutor(len(pages)) as pool:
+        list(pool.map(lambda page: write_whole(path, Page(page)), pages))
+    assert path.read_text() in pages
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path):

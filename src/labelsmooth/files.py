@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from labelsmooth.errors import InputError
 
 _NOT_OF_THE_FILE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO)
 
-PARTIAL = ".partial-"  # before the name of what is not yet whole
+PARTIAL = ".partial-"  # what the name of everything begins with that is not yet whole
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -30,7 +31,7 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
     Raises:
         OSError: one cannot be written; it names that file.
     """
-    partial = {path: path.with_name(PARTIAL + path.name) for path in contents}
+    partial = {path: _partial(path) for path in contents}
     try:
         for path, content in contents.items():
             with _naming(path):
@@ -45,6 +46,11 @@ def write_together(contents: Mapping[Path, str | bytes]) -> None:
             written.unlink(missing_ok=True)
     for folder in {path.parent for path in contents}:
         sync_folder(folder)
+
+
+def _partial(path: Path) -> Path:
+    """A new name beside a file, so that two writers of it at a time do not mix what they write."""
+    return path.with_name(f"{PARTIAL}{uuid4().hex[:12]}-{path.name}")
 
 
 def write_synced(path: Path, content: str | bytes) -> None:

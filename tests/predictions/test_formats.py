@@ -39,6 +39,7 @@ def columns(probs, labels, names=range(3), prefix="prob_"):
 
 WRITERS = {
     ".csv": lambda frame, path: frame.to_csv(path),  # with the rows' numbers, in a column without a name
+    "semicolon.csv": lambda frame, path: frame.to_csv(path, sep=";", index=False),
     ".tsv": lambda frame, path: frame.to_csv(path, sep="\t", index=False),
     ".parquet": lambda frame, path: frame.to_parquet(path),
     ".feather": lambda frame, path: frame.to_feather(path, chunksize=40),
@@ -91,6 +92,12 @@ def test_numbers_of_a_csv_that_begin_whole(tmp_path):
     assert labels.tolist() == [0] * 300 + [1]
 
 
+def test_groups_of_a_csv_may_hold_commas(iris, tmp_path):
+    frame = columns(*iris).assign(group=["1,5" if label else "a" for label in iris[1]])
+    frame.to_csv(tmp_path / "a.csv", sep=";", index=False)
+    np.testing.assert_array_equal(read(tmp_path / "a.csv")[0], iris[0])
+
+
 def test_blocks_of_a_csv_are_small(iris, tmp_path, monkeypatch):
     from labelsmooth.predictions import csv
 
@@ -106,6 +113,12 @@ def test_blocks_of_a_csv_are_small(iris, tmp_path, monkeypatch):
     ("text", "sentence"),
     [
         ("prob_0,prob_1,label\n0.5,0.5,0\n0.5,,1\n", "rows without a value in the column prob_1"),
+        ("prob_0;prob_1;label\n0,25;0,75;0\n1;0;0\n", "with a decimal point, got 0,25 in prob_0$"),
+        ('prob_0,prob_1,label\n"1,0","0,0",0\n', "with a decimal point, got 1,0 in prob_0$"),
+        (
+            "confidence,correct\n0.5,1\n",
+            r"needs: in Python labelsmooth\.measure\.smece_of_scores\(confidence, correct\) gives",
+        ),
         ("prob_0,prob_1,label\n0.5,0.5,0\n0.5,0.5\n", "is no .csv file, or is damaged"),
         ("prob_0,prob_1,label\n0.5,abc,0\n", "neither logits .* nor probabilities .* it holds prob_0, prob_1, label"),
         ("prob_0,prob_1,label\n", "holds no rows in prob"),

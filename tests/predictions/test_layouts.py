@@ -153,7 +153,7 @@ def test_maps(tmp_path):
     one_hot = np.moveaxis(np.eye(4)[np.minimum(labels, 3)], -1, 1)
     _, found, notes, _ = read(tmp_path, logits=logits, labels=one_hot, class_axis=1)
     np.testing.assert_array_equal(found, np.minimum(labels, 3).reshape(-1))
-    for axis in (0, 4, -5):
+    for axis in (4, -4, -5):
         with pytest.raises(
             InputError, match=f"must name an axis of logits in .* but the first, got {axis} for"
         ):
@@ -224,3 +224,39 @@ def test_options_of_a_question_padded_with_probability_0(tmp_path):
     labels = np.minimum(LABELS, 2)
     scores, *_ = read(tmp_path, logits=logits, labels=labels)
     np.testing.assert_array_equal(scores, logits)
+
+
+def test_a_single_map(tmp_path):
+    """Classes first, as a network gives it for one image."""
+    probs, labels = PROBS.T.reshape(4, 5, 8), LABELS.reshape(5, 8)
+    weights, groups = np.arange(40.0).reshape(5, 8), (np.arange(40) % 3).reshape(5, 8)
+    more = {"weights": weights, "groups": groups, "classes": np.array(list("abcd"))}
+    for texts in (labels, np.array(list("abcd"))[labels]):
+        scores, found, notes, batches = read(tmp_path, class_axis=0, probs=probs, labels=texts, **more)
+        np.testing.assert_array_equal(scores, PROBS[1:])  # of a weight above 0
+        np.testing.assert_array_equal(found, LABELS[1:])
+        assert "It holds 1×4×5×8 values in probs: its 40 positions are rows of their own" in notes[0]
+        np.testing.assert_array_equal(np.concatenate([batch.weights for batch in batches]), np.arange(1, 40))
+        np.testing.assert_array_equal(
+            np.concatenate([batch.groups for batch in batches]), np.arange(1, 40) % 3
+        )
+    scores, found, _, _ = read(tmp_path, class_axis=0, logits=LOGITS.T, labels=LABELS)
+    np.testing.assert_array_equal(scores, LOGITS)
+    np.testing.assert_array_equal(found, LABELS)
+
+
+def test_the_axis_of_the_classes_is_suggested(tmp_path):
+    with pytest.raises(InputError, match=r"got 5 and 4: --class-axis 0 takes that axis for the classes$"):
+        read(tmp_path, probs=PROBS.T.reshape(4, 5, 8), labels=LABELS.reshape(5, 8))
+    with pytest.raises(InputError, match=r"labels.*: --class-axis 1 takes that axis for the classes$"):
+        read(tmp_path, class_axis=0, probs=PROBS, labels=LABELS)
+    with pytest.raises(InputError, match=r"as many rows in labels as in probs, got 0 and 1$"):
+        read(tmp_path, class_axis=0, probs=PROBS, labels=np.int64(1))
+
+
+def test_a_single_map_is_read_from_files_of_tensors_too(tmp_path):
+    probs, labels = torch.from_numpy(PROBS.T.reshape(4, 5, 8)), torch.from_numpy(LABELS.reshape(5, 8))
+    torch.save({"probs": probs, "labels": labels}, tmp_path / "a.pt")
+    (batch,) = Predictions(tmp_path / "a.pt", Names(), class_axis=0).batches()
+    np.testing.assert_array_equal(batch.scores, PROBS)
+    np.testing.assert_array_equal(batch.labels, LABELS)

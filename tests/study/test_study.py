@@ -460,12 +460,13 @@ def test_what_a_kill_left_half_written_is_removed(copied):
     leftover = copied / "trials" / ".partial-eps0.1-seed9-00000000"
     done.rename(leftover)
     (leftover / "arrays.npz").write_bytes(b"PK")
-    (copied / ".partial-results.jsonl").write_text("{")
+    half = copied / ".partial-0a1b2c3d4e5f-results.jsonl"
+    half.write_text("{")
     (copied / "results.jsonl").unlink()
     assert len(load_study(copied).trials) == 1
     assert len(run_study(TINY, copied).trials) == 2
     assert not leftover.exists()
-    assert not (copied / ".partial-results.jsonl").exists()
+    assert not half.exists()
 
 
 def test_a_stop_at_any_write_leaves_a_study_that_resumes(finished, data, tmp_path, monkeypatch):

@@ -47,8 +47,8 @@ class Settings(Names):
     class_axis: int = field(
         default=-1,
         metadata={
-            "help": "axis of the classes where scores have more than two, as 1 in (N, C, H, W); every other "
-            "position is a row",
+            "help": "axis of the classes where scores have more than two, as 1 in (N, C, H, W), or 0 in a "
+            "single (C, H, W); every other position is a row",
             "metavar": "AXIS",
         },
     )

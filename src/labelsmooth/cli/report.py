@@ -39,7 +39,7 @@ class Options:
         default=None,
         metadata={
             "help": "folder for report.html (default: that of the study); with --table, for scores.md or "
-            "scores.tex",
+            "scores.tex, or a file of that kind",
             "metavar": "DIR",
         },
     )
@@ -53,8 +53,18 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        check = check_folders if self.table else report_folder
-        check(self.folders, self.out)
+        if self.table is None:
+            report_folder(self.folders, self.out)
+        else:
+            check_folders(self.folders, None if self.table_path is None else self.table_path.parent)
+
+    @property
+    def table_path(self) -> Path | None:
+        """The file of the table; None to print it."""
+        if self.table is None or self.out is None:
+            return None
+        name = "scores.md" if self.table == "markdown" else "scores.tex"
+        return self.out if self.out.suffix == Path(name).suffix else self.out / name
 
 
 def run(options: Options) -> None:
@@ -66,10 +76,10 @@ def run(options: Options) -> None:
     stored = [load_study(folder).without_diverged() for folder in options.folders]
     studies = [(study, verdict(study)) for study in stored]
     table = scores_table(studies, options.table)
-    if options.out is None:
+    path = options.table_path
+    if path is None:
         print(table, end="")
         return
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / ("scores.md" if options.table == "markdown" else "scores.tex")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, table)
     print(path)

@@ -18,7 +18,7 @@ from labelsmooth.predictions.labels import Labels
 from labelsmooth.predictions.names import FOR_FITTING, USUAL, Names, find, find_scores, usual, what_it_holds
 from labelsmooth.predictions.scores import Scores
 from labelsmooth.predictions.source import Batch
-from labelsmooth.predictions.table import Array, JoinedTable, Table, as_numpy, as_tensor
+from labelsmooth.predictions.table import Array, JoinedTable, OneRow, Table, as_numpy, as_tensor
 
 # Values in one block of scores, 4 MB in float64, and rows where there are few classes.
 _BLOCK_VALUES, _BLOCK_ROWS = 2**19, 2**15
@@ -45,7 +45,8 @@ class Predictions:
     Args:
         path: a file that `open_table` reads.
         names: of its arrays.
-        class_axis: of the classes, in scores of more than two axes; every other position is a row.
+        class_axis: of the classes, in scores of more than two axes; every other position is a row. With 0 the
+            file is a single map, as (C, H, W) beside labels (H, W).
         ignore_label: the label of rows that are left out.
         prefix: put before the usual names, for rows that stand beside others in the same file.
         for_fitting: leaves out groups, features, the last layer, and files beside this one.
@@ -84,6 +85,10 @@ class Predictions:
                 f"{path} holds no labels ({usual('labels')}), {what_it_holds(self._table)}: "
                 "name them with --labels NAME, or a file of them with --labels FILE"
             )
+        if class_axis == 0 and len(self._table.columns[found.columns[0]].shape) > 1:
+            arrays = [others[name] for name in _BESIDE]
+            self._table = OneRow(self._table, [*found.columns, *filter(None, arrays)])
+            class_axis = 1
         self._scores = Scores(self._table, found, self.are_probs, class_axis)
         self._labels = Labels(self._table, others["labels"], self._scores, ignore_label)
         self._label_name = others["labels"]

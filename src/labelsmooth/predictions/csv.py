@@ -17,6 +17,8 @@ from labelsmooth.predictions.arrow import DAMAGE, ArrowTable, slices
 # Bytes that are read at a time; Arrow reads up to 32 such blocks ahead. As a line must fit into a block,
 # that is several times the line of names where there are very many.
 _BLOCK, _LINES = 2**20, 8
+# A number, with a comma where many languages write it.
+_DECIMAL_COMMA = r"^[+-]?[0-9]*(,[0-9]+)?([eE][+-]?[0-9]+)?$"
 # What a column is read as: the first of them that takes all its values.
 _TYPES = (pa.int64(), pa.float64(), pa.string())
 
@@ -27,7 +29,9 @@ class CsvTable(ArrowTable):
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("rb") as stream:
-            self._block = max(_BLOCK, _LINES * len(stream.readline(2**24)))
+            line = stream.readline(2**24)
+        self._block = max(_BLOCK, _LINES * len(line))
+        self._separator = _separator(path, line)
         with reading(path, DAMAGE), self._open(pa.csv.ReadOptions(block_size=self._block)) as reader:
             names = [name.strip() for name in reader.schema.names]
         if len(set(names)) < len(names):
@@ -39,7 +43,10 @@ class CsvTable(ArrowTable):
         for batch in self._read(dict.fromkeys(names, pa.string())):
             rows += batch.num_rows
             for name in names:
-                self._types[name] = _type_of(batch.column(name), self._types[name])
+                trimmed = pc.utf8_trim_whitespace(batch.column(name))
+                self._types[name] = _type_of(trimmed, self._types[name])
+                if self._types[name] == pa.string():
+                    self._require_points(name, trimmed)
         super().__init__(path, list(self._types.items()), rows, {})
 
     def _batches(self, names: Sequence[str], rows: int) -> Iterator[Any]:
@@ -67,16 +74,29 @@ class CsvTable(ArrowTable):
                 yield batch
 
     def _open(self, read: Any, convert: Any = None) -> Any:
-        separator = "\t" if self.path.suffix.lower() == ".tsv" else ","
-        return pa.csv.open_csv(self.path, read, pa.csv.ParseOptions(delimiter=separator), convert)
+        return pa.csv.open_csv(self.path, read, pa.csv.ParseOptions(delimiter=self._separator), convert)
+
+    def _require_points(self, name: str, texts: Any) -> None:
+        """Refuse a column of text that would be numbers with points for commas."""
+        with_comma = texts.filter(pc.match_substring(texts, ","))
+        if len(with_comma) and pc.all(pc.match_substring_regex(texts, _DECIMAL_COMMA)).as_py():
+            raise InputError(
+                f"{self.path} must write numbers with a decimal point, got {with_comma[0]} in {name}"
+            )
+
+
+def _separator(path: Path, names: bytes) -> str:
+    """What stands between the values: spreadsheets of many languages write semicolons in a .csv file."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if b";" in names and b"," not in names else ","
 
 
 def _type_of(texts: Any, least: Any) -> Any:
     """The first of the types, from `least` on, that takes all the values."""
-    trimmed = pc.utf8_trim_whitespace(texts)
     for kind in _TYPES[_TYPES.index(least) :]:
         try:
-            trimmed.cast(kind)
+            texts.cast(kind)
         except pa.ArrowInvalid:
             continue
         return kind

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from labelsmooth.errors import InputError
 from labelsmooth.predictions.names import CLASSES
 from labelsmooth.predictions.scores import Scores
-from labelsmooth.predictions.table import Array, Table, as_numpy
+from labelsmooth.predictions.table import Array, OneRow, Table, as_numpy
 
 Indices = npt.NDArray[np.int64]
 # of the classes, in a note
@@ -40,7 +40,7 @@ class Labels:
         if shape[:1] != scores.layout[:1]:
             raise InputError(
                 f"{table.path} must hold as many rows in {name} as in {scores.name}, "
-                f"got {shape[0] if shape else 0} and {scores.layout[0]}"
+                f"got {shape[0] if shape else 0} and {scores.layout[0]}{self._axis_that_fits(shape)}"
             )
         one_hot = (scores.layout[0], 2) if scores.is_binary else scores.shape
         self._is_one_hot = shape == one_hot and shape != scores.layout and self._kind != "text"
@@ -117,10 +117,10 @@ class Labels:
         return notes
 
     def _axis_that_fits(self, shape: tuple[int, ...]) -> str:
-        scores = self._scores.shape
-        for axis in range(1, len(scores)):
+        scores, added = self._scores.shape, int(isinstance(self._table, OneRow))
+        for axis in range(added, len(scores)):
             if (*scores[:axis], *scores[axis + 1 :]) == shape:
-                return f": --class-axis {axis} takes that axis for the classes"
+                return f": --class-axis {axis - added} takes that axis for the classes"
         return ""
 
     def _name_classes(self) -> None:

@@ -115,6 +115,13 @@ def find_scores(table: Table, names: Names, prefix: str = "") -> tuple[ScoreColu
         return logits, False
     if probs is not None:
         return probs, True
+    if table.columns.keys() >= {"confidence", "correct"}:
+        raise InputError(
+            f"{table.path} holds confidence and correct, and not the scores of all classes that an audit "
+            "needs: in Python labelsmooth.measure.smece_of_scores(confidence, correct) gives the calibration "
+            "error, and labelsmooth.measure.Selective().update_scores(confidence, correct) takes them for "
+            "the AURC"
+        )
     how = "--logits '' or --probs ''" if _scores(table, "") else "--logits NAME or --probs NAME"
     raise InputError(
         f"{table.path} holds neither logits ({usual('logits')}) nor probabilities ({usual('probs')}), "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -69,6 +69,32 @@ class JoinedTable:
         for block in self._table.blocks([name for name in names if name not in beside], rows):
             count = len(next(iter(block.values())))
             yield block | {name: stream.take(count) for name, stream in streams.items()}
+
+
+class OneRow:
+    """A file whose arrays are one row, as those of a single map are.
+
+    Args:
+        table: an open file.
+        names: of the arrays that get a first axis of one row; the others stay as they are.
+    """
+
+    def __init__(self, table: Table, names: Sequence[str]) -> None:
+        self.path = table.path
+        self._table = table
+        self._names = {name for name in names if table.columns[name].shape}
+        self.columns = table.columns | {
+            name: replace(table.columns[name], shape=(1, *table.columns[name].shape)) for name in self._names
+        }
+
+    def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
+        if not self._names.issuperset(names):
+            yield from self._table.blocks(names, rows)
+            return
+        lengths = {name: self._table.columns[name].shape[0] for name in names}
+        yield {
+            name: _Stream(self._table, name, length).take(length)[None] for name, length in lengths.items()
+        }
 
 
 class _Stream:

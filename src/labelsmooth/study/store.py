@@ -104,6 +104,8 @@ def begin_study(out: Path, recipe: BaseRecipe, data: Any, configs: Sequence[Tria
     (out / "trials").mkdir(exist_ok=True)
     for leftover in (out / "trials").glob(f"{PARTIAL}*"):
         shutil.rmtree(leftover)
+    for leftover in out.glob(f"{PARTIAL}*"):
+        leftover.unlink(missing_ok=True)
     header = {
         "format": FORMAT,
         "task": recipe.task,

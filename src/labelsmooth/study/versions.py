@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ class Versions:
     commit: str | None  # of labelsmooth; None where it cannot be told, see `provenance.commit`
 
 
+_commit = cache(commit)  # of the code in memory, which does not change; git is slow to tell it
+
+
 def versions_here(device: str, processes: int) -> Versions:
     """Those of this process, with 0 seconds.
 
@@ -50,5 +54,5 @@ def versions_here(device: str, processes: int) -> Versions:
         threads=torch.get_num_threads(),
         seconds=0.0,
         processor=processor(),
-        commit=commit(),
+        commit=_commit(),
     )

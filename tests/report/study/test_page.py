@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import shutil
 import xml.etree.ElementTree as ET
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ FIGURES = {
     "reliability",
     "risk_coverage",
     "projection",
+    "classes",
     "gap",
     "curves",
     "information",
@@ -164,6 +167,20 @@ def test_arrow_keys_and_the_pointer_tell_the_values(page, study):
     assert "nats" in page.run(f"{frame}.querySelector('.tip').textContent")
 
 
+def test_values_are_told_in_the_unit_of_their_quantity(page):
+    frame = "document.querySelector('[data-figure=scores] .chart')"
+    page.run(f"{frame}.focus()")
+    page.key("Home", 36)
+    assert re.search(
+        r"accuracy \(%\): [\d.]+ %, seed 0$", page.run(f"{frame}.querySelector('.tip').textContent")
+    )
+    page.key("End", 35)  # the difference of two shares
+    assert re.search(
+        r"over-confidence \(points\): mean −?[\d.]+ ± [\d.]+ points$",
+        page.run(f"{frame}.querySelector('.tip').textContent"),
+    )
+
+
 CONTRASTS = """
 (() => {
   const parts = colour => colour.match(/[\\d.]+/g).map(Number);
@@ -280,6 +297,17 @@ def test_the_numbers_of_the_figures_are_those_of_the_study(page, study, tmp_path
     )
     alone = study.students_alone()["hard"][0]
     assert told["student alone", "hard", "0"] == pytest.approx(alone.metrics["test"]["accuracy"], rel=1e-6)
+
+    by_class = table(pressed(page, "classes", "CSV", tmp_path))
+    trial = study.arms()["hard"][1]
+    (row,) = (
+        r for r in by_class if (r["arm"], r["seed"], r["class"]) == ("hard", "1", study.data.class_names[4])
+    )
+    own = torch.from_numpy(trial.arrays.test_logits[trial.arrays.test_labels == 4]).double()
+    assert int(row["rows"]) == len(own)
+    assert float(row["accuracy"]) == pytest.approx(float((own.argmax(-1) == 4).double().mean()), rel=1e-6)
+    confidence = float(own.softmax(-1).amax(-1).mean())
+    assert float(row["mean_confidence"]) == pytest.approx(confidence, rel=1e-6)
 
     known = table(pressed(page, "information", "CSV", tmp_path))
     curves = study.arms()["hard"][0].curves
@@ -442,11 +470,25 @@ def test_several_studies_share_a_page(browser, study, tmp_path):
     report = write_report(study.folder, other, out=tmp_path / "joined")
     browser.size(360)
     browser.open(report.path.as_uri())
-    assert browser.run("document.querySelectorAll('svg.drawing').length") == 2 * (len(FIGURES) - 3) + 3
+    assert browser.run("document.querySelectorAll('svg.drawing').length") == 2 * (len(FIGURES) - 3) + 1 + 3
     assert browser.run("document.documentElement.scrollWidth") <= 360
     ids = browser.run("[...document.querySelectorAll('[id]')].map(one => one.id)")
     assert len(ids) == len(set(ids))
     assert complaints(browser) == []
+    assert {"differences"} | FIGURES == set(fitting_figures(browser, 360))
+    rows = table(pressed(browser, "differences", "CSV", tmp_path / "saved"))
+    assert len({row["study"] for row in rows}) == 2
+    hard, smoothed = (
+        fmean(trial.metrics[part]["nll"] for trial in study.arms()[arm])
+        for part, arm in (("test", "hard"), ("test_with_temperature", "uniform:0.2"))
+    )
+    apart = [
+        float(row["difference"])
+        for row in rows
+        if (row["arm"], row["repair"], row["metric"]) == ("smoothed ε = 0.2", "temperature", "nll")
+    ]
+    assert apart == [pytest.approx(smoothed - hard, rel=1e-5)] * 2
+    assert all(float(row["half_width"]) > 0 for row in rows)
     # a choice in one study leaves the other alone
     browser.run("document.querySelector('#study-1 .chooser input').click()")
     counts = browser.run(

@@ -282,7 +282,7 @@ def test_the_command_rebuilds_joins_and_prints(folder, tmp_path, capsys):
     for name in (f"cnn on digits ({folder})", f"cnn on digits ({other})"):  # the same but for the folder
         assert f"{name}\n{'=' * len(name)}\n" in out
     page = Page((tmp_path / "joined" / "report.html").read_text(encoding="utf-8"))
-    assert len(json.loads(page.scripts[0])["sections"]) == 2
+    assert len(json.loads(page.scripts[0])["sections"]) == 3  # of each study, and of both together
     assert "What label smoothing did in 2 studies" in " ".join(page.words)
 
     assert main(["report", str(folder), "--table", "latex"]) == 0
@@ -291,6 +291,11 @@ def test_the_command_rebuilds_joins_and_prints(folder, tmp_path, capsys):
     assert main(["report", str(folder), str(other), "--table", "markdown", "--out", str(tmp_path / "t")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 't' / 'scores.md'}\n"
     assert (tmp_path / "t" / "scores.md").read_text(encoding="utf-8").startswith("| study | arm |")
+    named = tmp_path / "new" / "table.tex"
+    for _ in range(2):  # it may replace itself
+        assert main(["report", str(folder), "--table", "latex", "--out", str(named)]) == 0
+        assert capsys.readouterr().out == f"{named}\n"
+    assert named.read_text(encoding="utf-8") == scores_table([(study, verdict(study))], "latex")
 
 
 def test_what_a_report_would_replace_is_refused(folder, tmp_path, capsys):
@@ -299,7 +304,7 @@ def test_what_a_report_would_replace_is_refused(folder, tmp_path, capsys):
     (tmp_path / "audit" / "metrics.json").touch()
     (tmp_path / "file").touch()
     for arguments, sentence in (
-        ([folder, other], "a report of 2 studies must be told where to go: give out, a folder"),
+        ([folder, other], "a report of 2 studies must be told where to go: give a folder as out (--out DIR)"),
         ([folder, "--out", other], f"{other} holds a study, whose report this would replace"),
         ([folder, other, "--out", folder], f"{folder} holds a study, whose report this would replace"),
         ([folder, "--out", tmp_path / "audit"], f"{tmp_path / 'audit'} holds an audit, whose report this"),

@@ -1,7 +1,9 @@
 """What a verdict recommends and says, of rows that leave no doubt and of those that leave some."""
 
 import math
+import re
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -246,6 +248,22 @@ def test_the_words_are_those_of_the_verdict(study):
     assert "other test rows would" in words
     assert "two-way variance of seeds and test rows" in words
     assert "spread of the features, training rows †" in words
+
+
+def test_differences_of_shares_are_points_and_not_per_cent(study):
+    found = verdict(study)
+    accuracy = [
+        fmean(trial.metrics["test"]["accuracy"] for trial in trials) for trials in study.arms().values()
+    ]
+    for sentence in found.sentences[-2:]:  # of the ECE and of the accuracy
+        best, others = sentence.removesuffix(".").split("; ", maxsplit=1)
+        assert re.search(r"[\d.]+ ± [\d.]+ %$", best)
+        assert "%" not in others
+        gaps = re.findall(r"([\d.]+) ± [\d.]+ points", others)
+    assert [float(gap) for gap in gaps] == [pytest.approx(100 * abs(accuracy[0] - accuracy[1]), abs=0.06)]
+    nll = next(sentence for sentence in found.sentences if sentence.startswith("Test NLL"))
+    assert "points" not in nll
+    assert nll.count(" nats") >= 4
 
 
 def few_of(trials):

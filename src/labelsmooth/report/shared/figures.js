@@ -7,7 +7,15 @@ const CLASS_COLOURS = ["var(--arm-1)", "var(--arm-2)", "var(--arm-3)"];
 const colourOf = (arm) => `var(--arm-${arm && 1 + ((arm - 1) % COLOURS)})`;
 const dashOf = (arm) => [null, "7 3", "2 3", "9 3 2 3"][arm && Math.floor((arm - 1) / COLOURS) % 4];
 const percent = (value, digits = 2) => `${fixed(100 * value, digits)} %`;
-const score = (value, metric) => (metric.percent ? percent(value) : fixed(value, 4));
+// How units of the catalogue are written that are shown times 100; titles name the others.
+const HUNDREDTHS = { share: "%", points: "points" };
+const factorOf = ({ unit }) => (unit in HUNDREDTHS ? 100 : 1);
+// A value of a quantity, with its half-width where there is one.
+const score = (value, quantity, halfWidth = null) => {
+  const digits = quantity.unit in HUNDREDTHS ? 2 : 4;
+  const numbers = [value, halfWidth].filter((one) => one !== null).map((one) => fixed(factorOf(quantity) * one, digits));
+  return [numbers.join(" ± "), HUNDREDTHS[quantity.unit]].filter(Boolean).join(" ");
+};
 const seedOf = (row) => (row.seed === undefined ? "" : `, seed ${row.seed}`);
 // A number before and after something, or alone where there is no other.
 const change = (values, show) => values.filter(Number.isFinite).map(show).join(" → ");
@@ -67,6 +75,31 @@ function seedsAndMean(panel, rows, x, y, factor, section, title, points = false)
   }
 }
 
+// An interval at a height, with an arrow at each end that lies outside the panel.
+function interval(panel, low, high, y, stroke) {
+  const { chart, left, right } = panel;
+  chart.line(Math.max(panel.x(low), left), y, Math.min(panel.x(high), right), y, { stroke, width: 1.5 });
+  const arrow = (x, way) => chart.add("path", { d: `M${x - 6 * way},${y - 4}L${x},${y}L${x - 6 * way},${y + 4}`, fill: "none", stroke, "stroke-width": 1.5 });
+  if (panel.x(low) < left) arrow(left, -1);
+  if (panel.x(high) > right) arrow(right, 1);
+}
+
+// A domain that holds the values. An interval of few seeds can be many times as long as what it is about: each end may
+// take up to half as much again.
+function spanning(values, ends, within) {
+  const [low, high] = around(values, undefined, 0);
+  const reach = (high - low) / 2 || 0.01;
+  return around([...values, ...ends.map((end) => Math.min(Math.max(end, low - reach), high + reach))], within);
+}
+
+const endsOf = ({ mean, half_width }) => (half_width === null ? [] : [mean - half_width, mean + half_width]);
+
+const repairLegend = (chart, repairs) =>
+  chart.legend(repairs.map(({ words, ...look }) => ({
+    words,
+    draw: (x, middle) => chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", ...look }),
+  })), 0);
+
 const FIGURES = {
   scores(chart, rows, { metrics, estimates }, section) {
     const arms = armsOf(rows);
@@ -76,22 +109,15 @@ const FIGURES = {
     const grid = places(chart.width - aside, metrics.length, above ? chart.width : 165);
     const each = above ? 58 : 44;
     const height = 24 + arms.length * each + 24;
-    const top = chart.legend(Object.values(REPAIRS).map(({ words, ...look }) => ({
-      words,
-      draw: (x, middle) => chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", ...look }),
-    })), 0);
+    const top = repairLegend(chart, Object.values(REPAIRS));
     metrics.forEach((metric, place) => {
       const { x, row } = grid.at(place);
-      const factor = metric.percent ? 100 : 1;
+      const factor = factorOf(metric);
       const points = rows.filter((point) => metric.repairs.includes(point.repair));
       const ofMetric = estimates.filter((one) => one.metric === metric.name && arms.includes(one.arm) && metric.repairs.includes(one.repair));
       const values = points.map((point) => point[metric.name]);
-      const span = around([...values, ...ofMetric.map((one) => one.mean)], undefined, 0);
-      // an interval of few seeds can be many times as long as what it is about: it may take up to half the panel
-      const reach = (span[1] - span[0]) / 2 || 0.01;
-      const ends = ofMetric.flatMap(({ mean, half_width }) => [mean - half_width, mean + half_width]);
       const bounds = [metric.bounds[0] ?? -Infinity, metric.bounds[1] ?? Infinity];
-      const domain = around([...values, ...ends.map((end) => Math.min(Math.max(end, span[0] - reach), span[1] + reach))], bounds);
+      const domain = spanning([...values, ...ofMetric.map((one) => one.mean)], ofMetric.flatMap(endsOf), bounds);
       const panel = new Panel(chart, {
         x: x + aside,
         y: top + row * (height + 22),
@@ -114,10 +140,8 @@ const FIGURES = {
           const what = `${section.arms[arm]}, ${words}`;
           const estimate = ofMetric.find((one) => one.arm === arm && one.repair === repair);
           const centre = panel.x(factor * estimate.mean);
-          const spread = estimate.half_width === null ? "" : ` ± ${score(estimate.half_width, metric)}`;
-          panel.clipped(() => {
-            if (spread) chart.line(panel.x(factor * (estimate.mean - estimate.half_width)), y, panel.x(factor * (estimate.mean + estimate.half_width)), y, { stroke: colourOf(arm), width: 1.5 });
-          });
+          const [low, high] = endsOf(estimate);
+          if (high !== undefined) interval(panel, factor * low, factor * high, y, colourOf(arm));
           for (const point of points.filter((one) => one.arm === arm && one.repair === repair)) {
             const px = panel.x(factor * point[metric.name]);
             // where there is nothing to tell apart, all are filled
@@ -125,7 +149,7 @@ const FIGURES = {
             chart.say(px, y, [what, `${metric.title}: ${score(point[metric.name], metric)}, seed ${point.seed}`], metric.name);
           }
           chart.line(centre, y - 6, centre, y + 6, { stroke: colourOf(arm), width: 2.5 });
-          chart.say(centre, y, [what, `${metric.title}: mean ${score(estimate.mean, metric)}${spread}`], metric.name);
+          chart.say(centre, y, [what, `${metric.title}: mean ${score(estimate.mean, metric, estimate.half_width)}`], metric.name);
         });
       });
     });
@@ -277,6 +301,99 @@ const FIGURES = {
       });
     });
     return top + Math.ceil(arms.length / across) * (side + 64) - 6;
+  },
+
+  classes(chart, rows, { shown: names, series }, section) {
+    const arms = armsOf(rows);
+    const top = armLegend(chart, arms, section);
+    const grid = places(chart.width, series.length, 300);
+    const each = 14 + 8 * arms.length;
+    const height = names.length * each + 45;
+    const means = grouped(rows.filter((row) => names.includes(row.class)), "class", "arm").map((seeds) => ({
+      ...seeds[0],
+      ...Object.fromEntries(series.map(({ name }) => [name, 100 * mean(seeds.map((row) => row[name]))])),
+    }));
+    // one scale for both, as they are to be compared
+    const xDomain = around(means.flatMap((one) => series.map(({ name }) => one[name])), [0, 100]);
+    const words = names.map((name) => cut(name, 0.3 * grid.width));
+    series.forEach(({ name, title }, place) => {
+      const { x, row } = grid.at(place);
+      const panel = new Panel(chart, {
+        x,
+        y: top + row * (height + 22),
+        width: grid.width,
+        height,
+        title,
+        xDomain,
+        yDomain: [names.length - 0.5, -0.5],
+        yTicks: { ticks: names.map((_, at) => at), words },
+      });
+      for (const one of means) {
+        const aside = (arms.indexOf(one.arm) - (arms.length - 1) / 2) * (8 / each);
+        const [px, py] = [panel.x(one[name]), panel.y(names.indexOf(one.class) + aside)];
+        chart.marker(px, py, 4, { fill: colourOf(one.arm) });
+        chart.say(px, py, [section.arms[one.arm], `${one.class}, ${one.rows.toLocaleString("en")} rows`, `${title}: ${fixed(one[name], 2)} %`], `${name} ${one.arm}`);
+      }
+    });
+    return top + Math.ceil(series.length / grid.across) * (height + 22) - 22;
+  },
+
+  differences(chart, rows, { metrics }, section) {
+    const arms = armsOf(rows);
+    const names = Math.max(...arms.map((arm) => widthOf(section.arms[arm], true))) + 24;
+    const above = names > 0.4 * chart.width; // names stand above their rows where there is no room beside them
+    const aside = above ? 0 : names;
+    const grid = places(chart.width - aside, metrics.length, above ? chart.width : 200);
+    const [heading, each] = [26, above ? 48 : 34];
+    const studies = grouped(rows, "study").map((own) => grouped(own, "arm"));
+    const lines = studies.reduce((sum, own) => sum + heading + own.length * each, 0);
+    const height = lines + 45;
+    const top = repairLegend(chart, [REPAIRS[""], REPAIRS.temperature]);
+    metrics.forEach((metric, place) => {
+      const { x, row } = grid.at(place);
+      const factor = factorOf(metric);
+      const known = rows.filter((one) => one.metric === metric.name && one.difference !== null).map((one) => ({ ...one, mean: one.difference }));
+      const domain = spanning([0, ...known.map((one) => one.mean)], known.flatMap(endsOf));
+      const panel = new Panel(chart, {
+        x: x + aside,
+        y: top + row * (height + 22),
+        width: grid.width,
+        height,
+        title: metric.title,
+        xDomain: domain.map((end) => end * factor),
+        yDomain: [lines, 0],
+        yTicks: { ticks: [], words: [] },
+      });
+      const named = place % grid.across === 0;
+      chart.line(panel.x(0), panel.top, panel.x(0), panel.bottom, { dash: "4 3" });
+      let line = 0;
+      for (const own of studies) {
+        const [[{ study }]] = own;
+        if (line) chart.line(above || named ? 0 : panel.left, panel.y(line), panel.right, panel.y(line), { stroke: "var(--grid)" });
+        if (named) chart.text(0, panel.y(line) + 18, cut(study, aside + grid.width, true), { bold: true });
+        line += heading;
+        for (const all of own) {
+          const [{ arm }] = all;
+          const border = panel.y(line);
+          const middle = border + each * (above ? 0.68 : 0.5);
+          const bold = all.some((one) => one.recommended);
+          if (named) chart.text(12, above ? border + 15 : middle + 4, section.arms[arm], { bold });
+          for (const one of known.filter((each) => each.study === study && each.arm === arm)) {
+            const y = middle + (one.repair ? 6 : -6);
+            const { words, ...look } = REPAIRS[one.repair];
+            const [low, high] = endsOf(one);
+            if (high !== undefined) interval(panel, factor * low, factor * high, y, colourOf(arm));
+            chart.marker(panel.x(factor * one.mean), y, 4, { fill: colourOf(arm), ...look });
+            chart.say(panel.x(factor * one.mean), y, [
+              `${study}: ${section.arms[arm]}, ${words}${one.recommended ? ", recommended" : ""}`,
+              `${metric.title}: ${score(one.mean, metric, one.half_width)}`,
+            ], `${metric.name} ${study}`);
+          }
+          line += each;
+        }
+      }
+    });
+    return top + Math.ceil(metrics.length / grid.across) * (height + 22) - 22;
   },
 
   logit_gaps(chart, rows, _, section) {

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 
 from labelsmooth.extras import needs_extra
+from labelsmooth.measure.catalogue import Quantity
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.measure.format import show as show_quantity
 
@@ -64,6 +65,6 @@ def _quantile(share: float, degrees_of_freedom: float) -> float:
     return float(t.ppf(share, degrees_of_freedom))
 
 
-def show(value: Estimate, metric: str, *, unit: bool = True) -> str:
-    """An estimate of a quantity of the catalogue."""
-    return show_quantity(metric, value.mean, value.half_width, unit=unit)
+def show(value: Estimate, quantity: Quantity | str, *, unit: bool = True) -> str:
+    """An estimate of a quantity of the catalogue, or of its name; of a difference, its `difference`."""
+    return show_quantity(quantity, value.mean, value.half_width, unit=unit)

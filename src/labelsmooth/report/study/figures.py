@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
@@ -19,6 +19,7 @@ from labelsmooth.study.tasks import find_task
 from labelsmooth.study.tasks.images.information import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
 
+_COMPARED = ("nll", "ece")  # between studies
 Part: TypeAlias = Literal["train", "validation"]
 
 
@@ -74,7 +75,7 @@ def scores(study: Study, found: Verdict) -> Figure:
                 {
                     "name": name,
                     "title": QUANTITIES[name].label,
-                    "percent": QUANTITIES[name].unit in ("share", "points"),
+                    "unit": QUANTITIES[name].unit,
                     "bounds": [short(bound) for bound in QUANTITIES[name].bounds],
                     # a temperature and a p-norm leave the predicted class alone
                     "repairs": [
@@ -86,6 +87,36 @@ def scores(study: Study, found: Verdict) -> Figure:
                 for name in SCORES
             ],
             "estimates": estimates,
+        },
+    )
+
+
+def differences(verdicts: Mapping[str, Verdict], arms: Sequence[str]) -> Figure:
+    """Test NLL and ECE of every arm minus those of hard labels as trained, in several studies.
+
+    Args:
+        verdicts: by the names of the studies.
+        arms: names of the objectives of all studies.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for study, found in verdicts.items():
+        hard, *others = found.arms
+        for arm in others:
+            for metric in _COMPARED if arm.repair != "p-norm" else ():
+                apart = arm.difference(hard, metric)
+                place, recommended = arms.index(arm.objective.name), int(arm is found.recommended)
+                numbers = (short(apart.mean), short(apart.half_width))
+                rows.append((place, study, arm.repair, metric, *numbers, recommended))
+    names = ("arm", "study", "repair", "metric", "difference", "half_width", "recommended")
+    quantities = {metric: QUANTITIES[metric].difference for metric in _COMPARED}
+    return Figure(
+        name="differences",
+        columns=table(names, rows),
+        constants={
+            "metrics": [
+                {"name": name, "title": quantity.label, "unit": quantity.unit}
+                for name, quantity in quantities.items()
+            ]
         },
     )
 

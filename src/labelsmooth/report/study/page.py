@@ -15,8 +15,9 @@ from labelsmooth.files import write_whole
 from labelsmooth.measure.catalogue import QUANTITIES, Quantity, quantities
 from labelsmooth.report.shared.figure import Figure, section
 from labelsmooth.report.shared.html import render
+from labelsmooth.report.study.classes import Classes, by_class
 from labelsmooth.report.study.estimate import estimate, show
-from labelsmooth.report.study.figures import arm_names, figures
+from labelsmooth.report.study.figures import arm_names, differences, figures
 from labelsmooth.report.study.methods import facts, paragraph, study_names
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.report.study.students import Students, students
@@ -70,6 +71,7 @@ class _Part:
     measured: tuple[Quantity, ...]  # of the catalogue, each once
     students: Students | None
     figures: Mapping[str, Figure]
+    classes: Classes
     tables: Mapping[str, str]  # the scores as text, by format
     facts: Mapping[str, str]
     paragraph: str
@@ -106,11 +108,12 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         "study/study.html",
         scripts=["study/explorer.js"],
         show=show,
+        accuracy=QUANTITIES["accuracy"],
         parts=parts,
         scores=[QUANTITIES[score] for score in SCORES],
         arm_names=arm_names,
         joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
-        data={"sections": [_data(part) for part in parts]},
+        data={"sections": [*map(_data, parts), _joined_data(parts)] if len(parts) > 1 else [_data(parts[0])]},
         explored_eps=next(
             (found.chosen.eps for _, found in studies if found.chosen and found.chosen.eps), 0.1
         ),
@@ -138,7 +141,8 @@ def report_folder(folders: Sequence[Path], out: Path | None) -> Path:
     if out is None:
         if len(folders) > 1:
             raise InputError(
-                f"a report of {len(folders)} studies must be told where to go: give out, a folder"
+                f"a report of {len(folders)} studies must be told where to go: give a folder as out "
+                "(--out DIR)"
             )
         return folders[0]
     for name, what in (("study.json", "a study"), ("metrics.json", "an audit")):
@@ -166,6 +170,7 @@ def check_folders(folders: Sequence[Path], out: Path | None) -> None:
 
 def _part(name: str, study: Study, found: Verdict) -> _Part:
     measures = _measures(study)
+    classes = by_class(study)
     return _Part(
         name=name,
         study=study,
@@ -173,7 +178,8 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
         measures=measures,
         measured=tuple(dict.fromkeys(one.quantity for one in measures if one.quantity is not None)),
         students=students(study),
-        figures={figure.name: figure for figure in figures(study, found)},
+        figures={figure.name: figure for figure in (*figures(study, found), classes.figure())},
+        classes=classes,
         tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
         facts=facts(study),
         paragraph=paragraph(study),
@@ -199,6 +205,15 @@ def _data(part: _Part) -> dict[str, Any]:
         seeds=range(part.study.recipe.seeds),
         nothing="No uniform ε is among the chosen arms.",
     )
+
+
+def _joined_data(parts: Sequence[_Part]) -> dict[str, Any]:
+    """What the page's script reads of all studies together."""
+    verdicts = {part.name: part.verdict for part in parts}
+    arms = tuple(dict.fromkeys(arm.objective.name for found in verdicts.values() for arm in found.arms))
+    compared = {arm.objective.name for found in verdicts.values() for arm in found.compared}
+    shown = [place for place, arm in enumerate(arms) if len(arms) <= _SHOWN or arm in compared]
+    return section("studies", "arm", arms, [differences(verdicts, arms)], shown=shown)
 
 
 def _measures(study: Study) -> tuple[Measure, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from labelsmooth.errors import InputError
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.crossed import Crossed, Variance
+from labelsmooth.measure.format import show as show_quantity
 from labelsmooth.report.shared.words import counted, listed
 from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estimate, show
 from labelsmooth.report.study.numbers import Networks
@@ -199,7 +200,7 @@ def _headline(recommended: Arm | None, compared: Sequence[Arm], level: float) ->
         arm for arm in compared if arm is not recommended
     ]
     rival = _best(rivals, "nll")
-    lower = show(rival.difference(recommended, "nll", level), "nll")
+    lower = _shown_gap(rival, recommended, "nll", level)
     return (
         f"{_advice(recommended)}: the test NLL is {lower} below that of {rival.name}, more than seeds and "
         "rows leave to chance."
@@ -215,14 +216,15 @@ def _advice(arm: Arm) -> str:
 def _undecided(compared: Sequence[Arm], level: float) -> str:
     """What cannot be told, what can, and which arm is the simplest."""
     one, two = _in_question(compared)
-    difference = two.difference(one, "nll", level)
+    gap = _shown_gap(one, two, "nll", level)
+    above = two.scores["nll"].mean > one.scores["nll"].mean
     seeds, rows = len(one.scores["nll"].values), one.scores["nll"].influences["test"].shape[1]
     what = (
         f"{compared[-1].objective.name} from hard labels" if len(compared) > 2 else "a temperature from none"
     )
     words = (
         f"{seeds} seeds and {rows:,} test rows cannot tell {what}: the test NLL of {two.name} is "
-        f"{show(abs(difference), 'nll')} {'above' if difference.mean > 0 else 'below'} that of {one.name}"
+        f"{gap} {'above' if above else 'below'} that of {one.name}"
     )
     if seeds < MIN_SEEDS:
         words += f", and fewer than {MIN_SEEDS} seeds hardly know their own scatter"
@@ -245,9 +247,10 @@ def _what_would_settle(compared: Sequence[Arm], level: float) -> list[str]:
     if variance is None or not variance.total:
         return []
     seen = abs(difference.mean)
+    found, here = (show_quantity("nll", nats) for nats in (detectable(variance, level), seen))
     return [
-        f"Four of five such studies would find a difference in NLL of {detectable(variance, level):.4f}; to "
-        f"find one of {seen:.4f}, as seen here, as often would take {settling(seen, variance, level)}."
+        f"Four of five such studies would find a difference in NLL of {found}; to find one of {here}, as "
+        f"seen here, as often would take {settling(seen, variance, level)}."
     ]
 
 
@@ -266,6 +269,11 @@ def settling(difference: float, variance: Variance, level: float) -> str:
             if settles(seeds, float(times)):
                 return f"about {float(f'{times:.2g}'):,g} times as many rows and {counted(seeds, 'seed')}"
     return f"more than {_MOST_SEEDS} seeds and {_MOST_TIMES:,} times as many rows"
+
+
+def _shown_gap(one: Arm, other: Arm, metric: str, level: float) -> str:
+    """How far apart the scores of two arms are, of whatever sign."""
+    return show(abs(one.difference(other, metric, level)), QUANTITIES[metric].difference)
 
 
 def _best(arms: Sequence[Arm], metric: str) -> Arm:
@@ -300,7 +308,7 @@ def _sentence(metric: str, compared: Sequence[Arm], level: float) -> str:
     others = sorted(
         (arm for arm in compared if arm is not best), key=lambda arm: _sign(metric) * arm.scores[metric].mean
     )
-    gaps = {arm: show(abs(arm.difference(best, metric, level)), metric) for arm in others}
+    gaps = {arm: _shown_gap(arm, best, metric, level) for arm in others}
     far = [arm for arm in others if best.beats(arm, metric, level)]
     near = [arm for arm in others if arm not in far]
     parts = [f"{arm.name} is {behind} {gaps[arm]}" for arm in far]

@@ -387,6 +387,26 @@ def test_hf_saved_to_disk(datasets, colour, tmp_path):
     assert holds(data, images, labels)
 
 
+def test_hf_with_rows_for_validation(datasets, colour, tmp_path):
+    images, labels = colour
+    table = hf_table(datasets, images, labels)
+    place = np.arange(90) % 5
+    rows = {"train": place > 1, "validation": place == 1, "test": place == 0}
+    splits = {name: table.select(np.flatnonzero(which)) for name, which in rows.items()}
+    for names in (("train", "validation", "test"), ("train", "validation")):
+        chosen = {name: splits[name] for name in names}
+        folder = tmp_path / str(len(names))
+        datasets.DatasetDict(chosen).save_to_disk(str(folder))
+        data = load_data(f"hf:{folder}")
+        for name in names[1:]:
+            assert getattr(data, name).labels.tolist() == labels[rows[name]].tolist()
+        if len(names) == 3:
+            assert holds(data, images, labels)
+    fewer = splits["validation"].remove_columns("label").add_column("label", [0] * 18)
+    datasets.DatasetDict({**splits, "validation": fewer}).save_to_disk(str(tmp_path / "other"))
+    assert "the splits train and validation of" in rejected(f"hf:{tmp_path / 'other'}")
+
+
 def test_hf_parquet_and_image_folder(datasets, grey, tmp_path):
     images, labels = grey
     (tmp_path / "parquet").mkdir()

@@ -74,7 +74,8 @@ def load_data(name: str, standardise: str = "auto", resize: int = 0) -> Data:
             DIR/val/CLASS and DIR/test/CLASS where they are there;
             `cifar:DIR`: CIFAR-10 or CIFAR-100 in the binary version;
             `hf:NAME`: a data set of Hugging Face's hub, or a folder of one, with one column of images and one
-            of class labels; `hf:NAME:COLUMN` says which labels where there are several.
+            of class labels, and splits `validation` and `test` where they are there; `hf:NAME:COLUMN` says
+            which labels where there are several.
         standardise: what has a mean and a deviation of its own, those of the training rows: each "channel"
             of images, each "column" of a table, or pixel of images; "auto" takes the first for images and the
             second for tables, whose columns may be in different units; "none" leaves values as they are.

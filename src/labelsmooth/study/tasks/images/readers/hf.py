@@ -27,7 +27,7 @@ _UNREADABLE = (
 
 
 def read_hf(place: str, resize: int = 0) -> Source:
-    """The splits `train` and, where it is there, `test`; other splits are left alone.
+    """The splits `train` and, where they are there, `validation` and `test`; others are left alone.
 
     Args:
         place: the name of a data set on the hub, or a folder: one that `save_to_disk` wrote, or one of
@@ -48,16 +48,20 @@ def read_hf(place: str, resize: int = 0) -> Source:
         raise InputError(f"{name} must have a split train, it has {', '.join(splits) or 'none'}")
     image, label = _columns(splits["train"].features, name, label)
     class_names = getattr(splits["train"].features[label], "names", None)
-    own_test = None
-    if "test" in splits:
-        if splits["test"].features != splits["train"].features:
-            raise InputError(f"the splits train and test of {name} must have the same columns and classes")
-        own_test = _read_split(splits["test"], image, label, f"{name}, split test", resize)
-    images, labels = _read_split(splits["train"], image, label, f"{name}, split train", resize)
+    found = {}
+    for part in ("train", "validation", "test"):
+        if part in splits:
+            if splits[part].features != splits["train"].features:
+                raise InputError(
+                    f"the splits train and {part} of {name} must have the same columns and classes"
+                )
+            found[part] = _read_split(splits[part], image, label, f"{name}, split {part}", resize)
+    images, labels = found["train"]
     return Source(
         images=images,
         labels=labels,
-        own_test=own_test,
+        own_validation=found.get("validation"),
+        own_test=found.get("test"),
         class_names=None if class_names is None else tuple(class_names),
     )
 
