@@ -1,1 +1,1 @@
-"""Ways to compute row statistics; `contract` says what they share."""
+"""Backends, which compute row statistics and their gradients; `contract` says what they share."""

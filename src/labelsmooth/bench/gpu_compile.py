@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends import gpu
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Request, Statistics
 from labelsmooth.errors import InputError
 
 # Triton's backend, the architecture and the threads of a warp.
@@ -230,7 +230,7 @@ def _launches(case: Case) -> list[gpu.Launch]:
         mean_logit=case.penalties,
     )
     stats, launches = gpu.plan_forward(logits, request, 4 if case.split else 10**6)
-    grads = Parts(
+    grads = Statistics(
         **{
             name: getattr(stats, name)
             for name in ("log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, Unpack, overload
 from torch import Tensor
 
 from labelsmooth.backends import op
-from labelsmooth.backends.contract import Parts
+from labelsmooth.backends.contract import Statistics
 from labelsmooth.backends.registry import BackendName
 from labelsmooth.backends.select import hindrance, select
 from labelsmooth.checks import is_traced
@@ -159,7 +159,7 @@ def cross_entropy(
     row_loss, reduce = targets.row_loss(), targets.reduction()
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
     if chosen == "reference" or is_traced(logits) or row_loss.needs_grad or reduce.needs_grad:
-        stats: Parts | None = op.row_stats(logits, request, chosen)
+        stats: Statistics | None = op.row_stats(logits, request, chosen)
         assert stats is not None
         losses = reduce(row_loss(stats), targets.counted)
     else:

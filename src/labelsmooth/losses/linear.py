@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.contract import Parts
+from labelsmooth.backends.contract import Statistics
 from labelsmooth.backends.registry import BackendName
 from labelsmooth.backends.select import hindrance, select
 from labelsmooth.checks import is_traced, plain, require_logits
@@ -177,7 +177,7 @@ def linear_cross_entropy(
     def in_batch(part: Tensor | None) -> Tensor | None:
         return part if part is None or part.dim() == 0 else part.reshape(batch + part.shape[1:])
 
-    shaped = Parts._make(map(in_batch, stats))
+    shaped = Statistics._make(map(in_batch, stats))
     return losses, RowStats(index=in_batch(request.index), mask=in_batch(request.counted), **shaped._asdict())
 
 

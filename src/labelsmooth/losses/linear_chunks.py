@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from labelsmooth.backends import op
-from labelsmooth.backends.contract import Backend, Empty, Parts, Request
+from labelsmooth.backends.contract import Backend, Empty, Request, Statistics
 from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched
 from labelsmooth.losses.row_loss import Reduction, RowLoss
@@ -44,7 +44,7 @@ def linear_losses(
     chunk_rows: int,
     *,
     keep_stats: bool,
-) -> tuple[Tensor, Parts | None]:
+) -> tuple[Tensor, Statistics | None]:
     """The reduced losses, differentiable in the layer alone, and the statistics.
 
     Args:
@@ -60,7 +60,7 @@ def linear_losses(
         as the backward then makes the logits again. Beside the gradients, chunk_rows·K numbers. On a GPU one
         synchronisation where rows may not count.
     """
-    kept: list[Parts] = []
+    kept: list[Statistics] = []
     settings = _Settings(
         request, loss, reduction, BACKENDS[backend], chunk_rows, kept if keep_stats else None
     )
@@ -77,7 +77,7 @@ class _Settings(NamedTuple):
     reduction: Reduction
     backend: Backend
     chunk_rows: int
-    kept: list[Parts] | None  # takes the statistics, where they are wanted
+    kept: list[Statistics] | None  # takes the statistics, where they are wanted
 
 
 class _Losses(torch.autograd.Function):
@@ -219,7 +219,7 @@ def _take(request: Request, rows: slice | Tensor) -> Request:
     return replace(request, index=index, prior_row=row, counted=counted)
 
 
-def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
+def _joined(pieces: list[Statistics], settings: _Settings, layer: Layer) -> Statistics:
     """The statistics of all N rows; those that do not count hold the statistics of a row of zeros."""
     request, backend = settings.request, settings.backend
     blank = layer.input.new_zeros(1, layer.weight.shape[0])
@@ -238,7 +238,7 @@ def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
             whole = blank_part.expand(len(layer.input), *blank_part.shape[1:]).clone()
             whole[request.counted] = torch.cat([blank_part[:0], *rest])
             joined.append(whole)
-    return Parts._make(joined)
+    return Statistics._make(joined)
 
 
 def _through_logits(layer: Layer, settings: _Settings, upstream: Tensor) -> list[Tensor | None]:

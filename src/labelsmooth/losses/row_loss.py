@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends import op
-from labelsmooth.backends.contract import Combination, Parts, Request
+from labelsmooth.backends.contract import Combination, Request, Statistics
 from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched
 from labelsmooth.mixture import Mixture
@@ -38,7 +38,7 @@ class RowLoss:
         """Whether anything but the logits asks for a gradient."""
         return any(tensor.requires_grad for tensor in self.tensors())
 
-    def __call__(self, stats: Parts) -> Tensor:
+    def __call__(self, stats: Statistics) -> Tensor:
         """Compute the losses (…), by operations that torch differentiates; 0·(±inf) is 0."""
         loss = times(self._mass(stats), stats.log_sum)
         if stats.at_index is not None:
@@ -70,7 +70,7 @@ class RowLoss:
         mass = weight * (0 if mixture.index is None else mixture.index.shape[-1]) + prior_weight
         return Combination(mass * factor, -weight * factor, -prior_weight * factor)
 
-    def slopes(self, stats: Parts, upstream: Tensor) -> Parts:  # upstream: (…) or ()
+    def slopes(self, stats: Statistics, upstream: Tensor) -> Statistics:  # upstream: (…) or ()
         """The gradients of Σ upstream·loss in the statistics, but for those through m."""
         assert stats.log_sum is not None
         at_index = at_prior = None
@@ -89,7 +89,7 @@ class RowLoss:
             assert stats.max is not None
             mass = mass + 2 * self.z_loss * (stats.max + stats.log_sum)
         log_sum = upstream if isinstance(mass, float) and mass == 1 else upstream * mass
-        return Parts(log_sum=log_sum.expand(stats.log_sum.shape), at_index=at_index, at_prior=at_prior)
+        return Statistics(log_sum=log_sum.expand(stats.log_sum.shape), at_index=at_index, at_prior=at_prior)
 
     def rows(self, chosen: slice | Tensor) -> RowLoss:
         """The loss of some rows of a batch (N,)."""
@@ -103,7 +103,7 @@ class RowLoss:
         weight = self.mixture.prior_weight
         return weight.to(self.dtype) if isinstance(weight, Tensor) else float(weight or 0)
 
-    def _mass(self, stats: Parts) -> float | Tensor:
+    def _mass(self, stats: Statistics) -> float | Tensor:
         mass: float | Tensor = 0.0
         if stats.at_index is not None:
             weight = self._weight()
@@ -156,7 +156,7 @@ def losses_of_logits(
     *,
     inplace: bool,
     keep_stats: bool,
-) -> tuple[Tensor, Parts | None]:
+) -> tuple[Tensor, Statistics | None]:
     """The reduced losses, differentiable in the logits alone, and the detached statistics.
 
     One step of autograd for all of it. With `inplace` the backward writes the gradient over the logits.
