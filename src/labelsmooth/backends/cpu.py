@@ -20,6 +20,7 @@ from labelsmooth.errors import InputError
 
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 BEST = -1  # the best instruction set that the processor has
+_OK = -1  # the status of a call without an index out of range
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 _SLOPES = "qqd" * 3 + "q" + "qqd" * 3
@@ -172,7 +173,9 @@ def _in_huge_pages(tensor: Tensor) -> Tensor:
 
 def _run_forward(request: Request, call: bytes) -> None:
     assert _kernels is not None
-    _raise_for(_kernels.labelsmooth_forward(call), request)
+    status = _kernels.labelsmooth_forward(call)
+    if status != _OK:
+        _raise_for(status, request)
 
 
 def _raise_for(status: int, request: Request) -> None:
@@ -196,7 +199,9 @@ def _run_backward(
     assert _kernels is not None
     gradient = _in_huge_pages(torch.empty_like(logits)) if out is None else out
     call = _CALL.pack(*inputs, *stats_fields, *slopes, 0, 0, shift_free, *_rows_fields(gradient))
-    _raise_for(_kernels.labelsmooth_backward(call), request)
+    status = _kernels.labelsmooth_backward(call)
+    if status != _OK:
+        _raise_for(status, request)
     return gradient
 
 

@@ -20,7 +20,7 @@ from labelsmooth.smoothing import Smoothing
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `cross_entropy` that its overloads leave alone."""
+    """The keywords that the overloads of `cross_entropy` share."""
 
     class_axis: int
     row_weight: Tensor | None
@@ -177,8 +177,8 @@ def _require_own_storage(logits: Tensor) -> None:
     source = logits if logits._base is None else logits._base
     if source.is_leaf and source.requires_grad:
         raise InputError("inplace_backward needs logits that a layer made, got a leaf, or a view of one")
-    reach = 0  # the span of the dimensions so far, from the smallest step on
-    for step, size in sorted(zip(logits.stride(), logits.shape, strict=True)):
-        if size > 1 and step <= reach:
+    span = 0  # between the first and the last element in the dimensions so far, from the smallest stride on
+    for stride, size in sorted(zip(logits.stride(), logits.shape, strict=True)):
+        if size > 1 and stride <= span:
             raise InputError("inplace_backward needs logits of their own memory each, got some that share it")
-        reach += step * (size - 1)
+        span += stride * (size - 1)
