@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Request
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, Request, hindrance, op, select
 from labelsmooth.checks import as_classes, plain, require_classes, require_logits, require_num_classes
 from labelsmooth.errors import InputError
 

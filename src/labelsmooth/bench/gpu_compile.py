@@ -22,8 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import gpu
-from labelsmooth.backends.contract import Request, Statistics
+from labelsmooth.backends import Request, Statistics, gpu
 from labelsmooth.errors import InputError
 
 # Triton's backend, the architecture and the threads of a warp.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelsmooth.backends.select import select
+from labelsmooth.backends import select
 from labelsmooth.provenance import processor
 
 

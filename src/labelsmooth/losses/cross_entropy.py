@@ -6,10 +6,7 @@ from typing import Literal, TypedDict, Unpack, overload
 
 from torch import Tensor
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Statistics
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, Statistics, hindrance, op, select
 from labelsmooth.checks import is_traced
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends import BackendName
 from labelsmooth.checks import as_classes, classes_last, require_classes, require_logits, require_tensor
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy

@@ -9,9 +9,7 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.contract import Request, Statistics
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, Request, Statistics, hindrance, select
 from labelsmooth.checks import is_traced, plain, require_logits
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Backend, Empty, Request, Statistics
-from labelsmooth.backends.registry import BACKENDS
+from labelsmooth.backends import BACKENDS, Backend, Empty, Request, Statistics, op
 from labelsmooth.checks import is_batched
 from labelsmooth.losses.row_loss import Reduction, RowLoss
 

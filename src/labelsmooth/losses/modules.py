@@ -9,8 +9,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import require_backend
+from labelsmooth.backends import BackendName, require_backend
 from labelsmooth.checks import require_int, require_num_classes, require_tensor
 from labelsmooth.errors import InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy

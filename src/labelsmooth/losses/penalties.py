@@ -9,9 +9,7 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import op
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, hindrance, op, select
 from labelsmooth.checks import require_factor
 from labelsmooth.losses.row_loss import times
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, Targets, check_logits

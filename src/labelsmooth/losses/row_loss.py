@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Combination, Request, Statistics
-from labelsmooth.backends.registry import BACKENDS
+from labelsmooth.backends import BACKENDS, Combination, Request, Statistics, op
 from labelsmooth.checks import is_batched
 from labelsmooth.mixture import Mixture
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Request
+from labelsmooth.backends import Request
 from labelsmooth.checks import (
     as_classes,
     can_look,
