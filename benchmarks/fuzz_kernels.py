@@ -23,7 +23,7 @@ from torch import Tensor
 
 import labelsmooth as ls
 from labelsmooth.backends import cpu, reference
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Request, Statistics
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INF = float("inf")
@@ -124,13 +124,13 @@ def statistics(draw: Draw) -> None:
         for name in names
         if (part := getattr(ours, name)) is not None and draw.flip(0.7)
     }
-    double = Parts(**{name: grad.double() for name, grad in grads.items()})
+    double = Statistics(**{name: grad.double() for name, grad in grads.items()})
     expected = reference.backward(flat.double(), request, exact, double, shift_free=shift_free)
     scale = sum(largest(grad) * (grad.shape[1] if grad.dim() > 1 else 1) for grad in grads.values())
     out = draw.choice((None, draw.layout(torch.empty(logits.shape, dtype=draw.dtype))))
     if out is not None and 0 in out.stride():  # its rows are one
         out = logits if logits.is_contiguous() else None
-    gradient = cpu.backward(logits, request, ours, Parts(**grads), out, shift_free=shift_free)
+    gradient = cpu.backward(logits, request, ours, Statistics(**grads), out, shift_free=shift_free)
     gradient = gradient.reshape(rows, columns)
     close(gradient[defined], expected[defined], 8 * scale, f"gradient {sorted(grads)}")
 

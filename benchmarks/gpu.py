@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labelsmooth.backends import gpu
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Request, Statistics
 
 SHAPES = (
     (8192, 32000, torch.bfloat16),
@@ -58,7 +58,7 @@ def ours(logits: Tensor, target: Tensor) -> tuple[Run, Run]:
     logits = logits.detach()
     request = Request(target[:, None], "uniform", None, None, columns, 0, False, False, False)
 
-    def forward() -> tuple[Tensor, Parts]:
+    def forward() -> tuple[Tensor, Statistics]:
         stats = gpu.forward(logits, request)
         loss = stats.log_sum - (1 - EPS) * stats.at_index[:, 0] - EPS * stats.at_prior
         return loss.mean(), stats
@@ -66,7 +66,7 @@ def ours(logits: Tensor, target: Tensor) -> tuple[Run, Run]:
     def both() -> Tensor:
         _, stats = forward()
         grad = logits.new_full((rows,), 1 / rows, dtype=torch.float32)
-        grads = Parts(log_sum=grad, at_index=(EPS - 1) * grad[:, None], at_prior=-EPS * grad)
+        grads = Statistics(log_sum=grad, at_index=(EPS - 1) * grad[:, None], at_prior=-EPS * grad)
         return gpu.backward(logits, request, stats, grads)
 
     return both, forward

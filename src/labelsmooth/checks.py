@@ -17,7 +17,7 @@ from labelsmooth.errors import InputError, InputTypeError
 
 T = TypeVar("T")
 
-# one value, or one for each row
+# a value for all rows, or for each row
 PerRow = float | Tensor | np.ndarray[Any, Any] | Sequence[float]
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -99,7 +99,7 @@ def require_factor(value: float | Tensor, name: str) -> None:
 
 
 def as_values(value: object) -> object:
-    """A NumPy array or a list as the tensor that it is; anything else as it is."""
+    """Return a NumPy array or a list as a tensor, and anything else unchanged."""
     if isinstance(value, (np.ndarray, list, tuple)):
         try:
             array = np.asarray(value)
@@ -110,7 +110,7 @@ def as_values(value: object) -> object:
 
 
 def as_classes(index: Tensor, name: str) -> Tensor:
-    """Class indices as int64: a narrower type wraps around what it is compared with."""
+    """Return class indices as int64, since a narrower type wraps around the numbers it is compared with."""
     require_tensor(index, name)
     index = plain(index)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
@@ -135,12 +135,12 @@ def require_no_nan(values: Tensor, name: str) -> None:
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Whether values can be read at once and for nothing: they exist, and on a CPU."""
+    """Return True where values can be read without waiting: they exist, and on a CPU."""
     return tensor.device.type == "cpu" and not is_traced(tensor) and not is_batched(tensor)
 
 
 def is_traced(tensor: Tensor) -> bool:
-    """Whether a graph is being made: compiled code, fake or functional tensors, a mode of dispatch."""
+    """Return True where a graph is being made: compiled code, fake or functional tensors, a dispatch mode."""
     return (
         torch.compiler.is_compiling()
         or (
@@ -152,7 +152,7 @@ def is_traced(tensor: Tensor) -> bool:
 
 
 def plain(value: T) -> T:
-    """The data of a tensor of a Python subclass as a plain tensor; anything else as it is.
+    """Return the data of a tensor of a Python subclass as a plain tensor, and anything else unchanged.
 
     Such a subclass may have rules of its own for torch's functions, and one that redefines what reaches the
     dispatcher (distributed, nested, fake tensors) stays as it is: its data need not be those of one tensor.
@@ -169,8 +169,8 @@ def plain(value: T) -> T:
 
 
 def is_batched(tensor: Tensor) -> bool:
-    """Whether `torch.func.vmap`, or a batched backward, has put many tensors into one."""
-    # torch.func has no public question for this
+    """Return True for a tensor that holds many, made by `torch.func.vmap` or a batched backward."""
+    # torch.func has no public function for this
     functorch = torch._C._functorch
     while functorch.is_gradtrackingtensor(tensor):
         tensor = functorch.get_unwrapped(tensor)

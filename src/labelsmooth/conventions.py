@@ -21,7 +21,7 @@ class Formula(str):
 
     Args:
         text: an expression in Python's syntax.
-        variables: its arguments, in order; ε and K where nothing else is said.
+        variables: the names of its arguments, in order.
     """
 
     _variables: str
@@ -42,7 +42,7 @@ class Formula(str):
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How an implementation smooths.
+    """The target of an implementation, as formulas.
 
     Attributes:
         name: the implementation.
@@ -52,7 +52,7 @@ class Convention:
         mass: the sum of the target.
         eps: the ε at whose optimum the label's class misses the probability m = 1 − q_y/mass.
         uniform_eps: the ε of `uniform` with the same target for every K; None where there is none.
-        needs_pad: whether a padding class is kept free of smoothing mass.
+        needs_pad: True where a padding class is kept free of smoothing mass.
 
     Example:
         >>> fairseq = conventions()["fairseq"]
@@ -168,7 +168,7 @@ def conventions() -> Mapping[str, Convention]:
 
 
 def convention_of(name: str) -> Convention:
-    """The convention of a name, also of "uniform" and "others"; `ValueError` for another name."""
+    """Return the convention of a name, also of "uniform" and "others"; `ValueError` for other names."""
     known = OWN_NAMES.get(name, name)
     if known not in _CONVENTIONS:
         expected = ", ".join([*OWN_NAMES, *sorted(_CONVENTIONS)])

@@ -1,4 +1,4 @@
-"""What is said where a package is missing that only a part of this library needs."""
+"""The error for a missing package that only a part of this library needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class MissingPackage(ModuleNotFoundError):
-    """A package is not installed that an extra of this one brings: one sentence that names both."""
+    """A package that an extra brings is not installed; the message names both."""
 
 
 @contextmanager

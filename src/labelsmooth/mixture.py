@@ -95,7 +95,7 @@ class Mixture:
 
     @property
     def device(self) -> torch.device | None:
-        """Where its tensors are; None where it is made of numbers alone."""
+        """The device of the tensors; None where all parts are numbers."""
         parts = (self.index, self.prior_row, self.prior, self.weight, self.prior_weight)
         return next((part.device for part in parts if isinstance(part, Tensor)), None)
 
@@ -117,7 +117,10 @@ class Mixture:
         return self.batch_shape[0]
 
     def __getitem__(self, rows: Any) -> Mixture:
-        """Some of the rows: whatever indexes a tensor of the batch shape (…).
+        """Return some of the rows.
+
+        Args:
+            rows: any index into a tensor of the batch shape (…).
 
         Example:
             >>> mixture = Mixture(index=torch.tensor([[2], [0], [1]]), weight=0.9, prior_weight=0.1)
@@ -131,7 +134,7 @@ class Mixture:
         return self.flat(shape).rows(positions[rows])
 
     def to(self, *args: Any, **kwargs: Any) -> Mixture:
-        """The mixture with its tensors on another device, its floating-point ones in another dtype.
+        """Move the tensors to another device, and the floating-point ones to another dtype.
 
         Takes what `torch.nn.Module.to` takes: `device`, `dtype`, `non_blocking`, or a tensor.
 
@@ -147,21 +150,21 @@ class Mixture:
         )
 
     def pin_memory(self) -> Mixture:
-        """The mixture with its tensors in pinned memory, for a `DataLoader`."""
+        """Copy the tensors to pinned memory, for a `DataLoader`."""
         return self._map(lambda part: part.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Mixture:
-        """The mixture with each of its tensors changed."""
+        """Return the mixture with `change` applied to each tensor."""
         changed: Mixture = _pytree.tree_map_only(Tensor, change, self)
         return changed
 
     @staticmethod
     def stack(mixtures: Sequence[Mixture]) -> Mixture:
-        """The mixtures of several rows, or batches of equal shape (…), as one of shape (N, …).
+        """Stack the mixtures of several rows, or of batches of equal shape (…), to batch shape (N, …).
 
         Args:
-            mixtures: N ≥ 1, each with the same parts and the same J. One prior that all of them share stays
-                one, else the priors become a table.
+            mixtures: N ≥ 1, each with the same parts and the same J. A prior that all of them share is kept
+                as it is, other priors become a table.
 
         Raises:
             ValueError: none given, or mixtures of different shapes or parts.
@@ -176,13 +179,13 @@ class Mixture:
         if not mixtures:
             raise InputError("there must be at least one Mixture to stack, got none")
         first = mixtures[0]
-        for other in mixtures:
-            if _layout(other) != _layout(first):
+        for mixture in mixtures:
+            if _layout(mixture) != _layout(first):
                 raise InputError(
-                    f"mixtures to stack must have equal parts and shapes, got {first} and {other}"
+                    f"mixtures to stack must have equal parts and shapes, got {first} and {mixture}"
                 )
         shape = first.batch_shape
-        picks = shape if first.index is None else first.index.shape
+        index_shape = shape if first.index is None else first.index.shape
         prior, prior_row = _stacked_priors(
             [m.prior for m in mixtures], [m.prior_row for m in mixtures], shape
         )
@@ -190,14 +193,14 @@ class Mixture:
             index=None
             if first.index is None
             else torch.stack([m.index for m in mixtures if m.index is not None]),
-            weight=_stacked_weights([m.weight for m in mixtures], picks, first.device),
+            weight=_stacked_weights([m.weight for m in mixtures], index_shape, first.device),
             prior=prior,
             prior_weight=_stacked_weights([m.prior_weight for m in mixtures], shape, first.device),
             prior_row=prior_row,
         )
 
     def check(self, num_classes: int) -> None:
-        """Raise `ValueError` unless the mixture is one over `num_classes` classes."""
+        """Raise `ValueError` unless the mixture is over `num_classes` classes."""
         if self.index is not None:
             require_classes(self.index, num_classes, "Mixture index")
         if self.prior is not None and self.prior.shape[-1] != num_classes:
@@ -211,12 +214,12 @@ class Mixture:
                 require_no_nan(value, f"Mixture {name}")
 
     def prior_of_rows(self) -> Tensor:
-        """The prior given, (K,), or (…, K) where each row has its own."""
+        """Return the prior, which is a tensor: (K,), or (…, K) where rows have different ones."""
         assert self.prior is not None
         return self.prior if self.prior_row is None else take_rows(self.prior, self.prior_row)
 
     def weighted(self, class_weight: Tensor) -> Mixture:  # (K,)
-        """The mixture with each class's share of the target multiplied by its class weight."""
+        """Multiply each class's share of the target by the weight of the class."""
         index, prior, prior_weight = self.index, self.prior, self.prior_weight
         if prior_weight is not None:
             prior = class_weight / class_weight.shape[0] if prior is None else prior * class_weight
@@ -226,20 +229,25 @@ class Mixture:
         return replace(self, weight=weight, prior=prior)
 
     def flat(self, batch: torch.Size) -> Mixture:
-        """The same with one batch dimension in place of the dimensions of `batch`; numbers stay numbers."""
+        """Flatten the dimensions of `batch` to one; numbers stay numbers."""
+        index_shape = batch if self.index is None else batch + self.index.shape[-1:]
 
-        def one(value: Tensor, shape: torch.Size) -> Tensor:
+        def flatten(value: Tensor, per_index: bool) -> Tensor:
+            shape = index_shape if per_index else batch
             return value.expand(shape).reshape(-1, *shape[len(batch) :])
 
-        picks = batch if self.index is None else batch + self.index.shape[-1:]
-        return self._with(lambda value, per_pick: one(value, picks if per_pick else batch))
+        return self._map_rows(flatten)
 
     def rows(self, chosen: slice | Tensor) -> Mixture:
-        """Some rows of a mixture with one batch dimension, as `flat` makes it."""
-        return self._with(lambda value, _: value[chosen])
+        """Return some rows of a mixture with one batch dimension, as `flat` makes it."""
+        return self._map_rows(lambda value, _: value[chosen])
 
-    def _with(self, change: Callable[[Tensor, bool], Tensor]) -> Mixture:
-        """The same with the tensors of rows changed; True goes with those that have a place per index."""
+    def _map_rows(self, change: Callable[[Tensor, bool], Tensor]) -> Mixture:
+        """Return the mixture with `change` applied to each tensor of rows.
+
+        Args:
+            change: takes the tensor, and True where it is (…, J), False where it is (…).
+        """
         parts = {"index": True, "weight": True, "prior_weight": False, "prior_row": False}
         values = {name: getattr(self, name) for name in parts}
         changed = {
@@ -248,11 +256,11 @@ class Mixture:
         return replace(self, **changed)
 
     def dense(self, num_classes: int, dtype: torch.dtype | None = None) -> Tensor:
-        """The targets q as a table, for looking and for tests.
+        """Return the targets q as a table, to look at and for tests.
 
         Args:
             num_classes: K ≥ 2.
-            dtype: of the result; None takes the widest among the parts, or torch's default dtype.
+            dtype: the dtype of the table; None takes the widest among the parts, or torch's default dtype.
 
         Returns:
             (…, K).
@@ -283,12 +291,12 @@ class Mixture:
 
 
 def finite_scale(prior: Tensor | None, finite: Tensor, dtype: torch.dtype) -> Tensor:
-    """The factor for each row that gives a prior, cut to the finite classes, the mass it had.
+    """Return each row's factor that restores the mass of a prior which is cut to the finite classes.
 
     Args:
-        prior: (K,) or (…, K); None for the uniform one.
-        finite: (…, K), whether the row can reach the class at all.
-        dtype: to reckon in.
+        prior: (K,) or (…, K); None for the uniform prior.
+        finite: (…, K) bool, False where a class has the logit −inf.
+        dtype: the dtype of the result, and of the sums.
 
     Returns:
         (…); 0 for rows that can reach no class with mass.
@@ -301,7 +309,7 @@ def finite_scale(prior: Tensor | None, finite: Tensor, dtype: torch.dtype) -> Te
 
 
 def take_rows(table: Tensor, row: Tensor) -> Tensor:
-    """`table[row]`, also for a single row under `torch.func.vmap`."""
+    """Return `table[row]`, also for a single row under `torch.func.vmap`."""
     return table.index_select(0, row.reshape(-1)).reshape(row.shape + table.shape[1:])
 
 
@@ -319,15 +327,19 @@ def _show(part: Tensor | float) -> str:
 
 
 def _layout(mixture: Mixture) -> tuple[Any, ...]:
-    """What has to be equal in mixtures that stack: the parts there are, and the shapes of rows."""
-    picks = None if mixture.index is None else mixture.index.shape
-    return mixture.batch_shape, picks, [name for name, value in vars(mixture).items() if value is not None]
+    """Return what must be equal in mixtures that stack: the shapes of rows, and which parts are present."""
+    index_shape = None if mixture.index is None else mixture.index.shape
+    return (
+        mixture.batch_shape,
+        index_shape,
+        [name for name, value in vars(mixture).items() if value is not None],
+    )
 
 
 def _stacked_weights(
     values: list[Tensor | float | None], shape: torch.Size, device: torch.device | None
 ) -> Tensor | float | None:
-    """Weights as one tensor (N, *shape), or as the number that all of them are."""
+    """Stack weights to one tensor (N, *shape), or return the number that all of them are."""
     first = values[0]
     if all(not isinstance(value, Tensor) and value == first for value in values):
         return first
@@ -338,7 +350,7 @@ def _stacked_weights(
 def _stacked_priors(
     priors: list[Tensor | None], rows: list[Tensor | None], shape: torch.Size
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The prior that all share, or a table of all of them, and each row's row in a table."""
+    """Return the prior that all share, or a table of all of them, and each row's row in a table."""
     given = [prior for prior in priors if prior is not None]
     if not given:
         return None, None

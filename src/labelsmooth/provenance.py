@@ -1,4 +1,4 @@
-"""Where numbers come from: the processor, and the commit of the code."""
+"""The provenance of numbers: the processor, and the commit of the code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The name of the processor, as the system gives it."""
+    """Return the name of the processor, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -19,7 +19,7 @@ def processor() -> str:
 
 
 def commit(path: Path = Path(__file__)) -> str | None:
-    """The commit of the git checkout that this package runs from.
+    """Return the commit of the git checkout that this package runs from.
 
     Args:
         path: of a file of the package.

@@ -1,4 +1,4 @@
-"""Row statistics: what one pass over a row of logits has to give for every loss and measure above it."""
+"""Statistics of rows of logits, made in one pass, from which every loss and measure is computed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Request
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, Request, hindrance, op, select
 from labelsmooth.checks import as_classes, plain, require_classes, require_logits, require_num_classes
 from labelsmooth.errors import InputError
 
@@ -53,7 +50,7 @@ class RowStats:
         prior_mass: Σ_k π_k over the columns that `at_prior` covers; 0-d or (…).
         log_sum_sq: log Σ exp 2(z−m); None unless asked for.
         mean_logit: Σ_k p_k (z_k − m); None unless asked for.
-        mask: True where the row counts, bool; None where all do. `counted` is the same as a tensor always.
+        mask: True where the row counts, bool; None where all do. `counted` is a tensor in either case.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
@@ -86,7 +83,7 @@ class RowStats:
 
     @property
     def counted(self) -> Tensor:
-        """Whether the row counts, bool; where all rows do, one True expanded to (…)."""
+        """True where the row counts, bool (…); one value expanded where all rows do."""
         if self.mask is not None:
             return self.mask
         return torch.ones((), dtype=torch.bool, device=self.max.device).expand(self.max.shape)
@@ -100,7 +97,7 @@ class RowStats:
         """The mean of a statistic over the rows that count, differentiable where the statistics are.
 
         Args:
-            name: of an attribute with one number a row: "nll", "correct", "brier", "entropy", "confidence",
+            name: an attribute with one number a row: "nll", "correct", "brier", "entropy", "confidence",
                 "sum_sq", "log_probability", "lse", "max", "log_sum", "log_sum_sq", "mean_logit" or
                 "at_prior".
 
@@ -108,7 +105,7 @@ class RowStats:
             0-d, in the dtype of `log_sum`; NaN where no row counts.
 
         Raises:
-            ValueError: another name, or one that these statistics were made without.
+            ValueError: an unknown name, or a statistic that these were made without.
 
         Cost: a pass over one number a row, and no wait for a device.
         """
@@ -153,7 +150,7 @@ class RowStats:
 
     @property
     def correct(self) -> Tensor:
-        """Whether the label has the largest logit, bool; False for rows that do not count."""
+        """True where the label has the largest logit, bool; False for rows that do not count."""
         correct = self.argmax == self.label
         return correct if self.mask is None else correct & self.mask
 
@@ -183,7 +180,7 @@ class RowStats:
         return values if self.mask is None else torch.where(self.mask, values, 0)
 
     def detach(self) -> RowStats:
-        """The same statistics, cut off from the graph that made them."""
+        """Detach the statistics from the graph that made them."""
         detached: RowStats = _pytree.tree_map(Tensor.detach, self)
         return detached
 
@@ -207,8 +204,7 @@ class RowStats:
             True
         """
         for field in fields(self):
-            mine, its = getattr(self, field.name), getattr(other, field.name)
-            if (mine is None) != (its is None):
+            if (getattr(self, field.name) is None) != (getattr(other, field.name) is None):
                 raise InputError(f"only one of the two row statistics to merge has {field.name}")
         if self.max.shape != other.max.shape:
             raise InputError(
@@ -216,11 +212,11 @@ class RowStats:
                 f"got {tuple(self.max.shape)} and {tuple(other.max.shape)}"
             )
         tie = self.max == other.max
-        first = (self.max > other.max) | (tie & (self.argmax <= other.argmax)) | self.max.isnan()
-        new_max = torch.where(first, self.max, other.max)
+        ours = (self.max > other.max) | (tie & (self.argmax <= other.argmax)) | self.max.isnan()
+        new_max = torch.where(ours, self.max, other.max)
         shift, other_shift = (_origin(old) - _origin(new_max) for old in (self.max, other.max))
-        mine, its = self.log_sum + shift, other.log_sum + other_shift
-        log_sum = _logaddexp(mine, its)
+        log_sums = self.log_sum + shift, other.log_sum + other_shift
+        log_sum = _logaddexp(*log_sums)
 
         at_index = seen = at_prior = prior_mass = log_sum_sq = mean_logit = None
         if self.at_index is not None and other.at_index is not None:
@@ -242,11 +238,11 @@ class RowStats:
         if self.log_sum_sq is not None and other.log_sum_sq is not None:
             log_sum_sq = _logaddexp(self.log_sum_sq + 2 * shift, other.log_sum_sq + 2 * other_shift)
         if self.mean_logit is not None and other.mean_logit is not None:
-            share, other_share = ((part - _origin(log_sum)).exp() for part in (mine, its))
+            share, other_share = ((part - _origin(log_sum)).exp() for part in log_sums)
             mean_logit = share * (self.mean_logit + shift) + other_share * (other.mean_logit + other_shift)
         return RowStats(
             max=new_max,
-            argmax=torch.where(first, self.argmax, other.argmax),
+            argmax=torch.where(ours, self.argmax, other.argmax),
             log_sum=log_sum,
             index=self.index,
             at_index=at_index,
@@ -287,8 +283,8 @@ def row_stats(
         num_classes: K where `logits` are only some of the columns; None where they are all.
         first_class: the class of `logits[..., 0]`, in a block of columns. `prior` then covers the block.
         support: "finite" leaves classes whose logit is −inf out of `at_prior` and `prior_mass`.
-        log_sum_sq: whether to give log Σ exp 2(z−m), for Σp².
-        mean_logit: whether to give Σ p (z−m), for the entropy.
+        log_sum_sq: True for log Σ exp 2(z−m), which Σp² needs.
+        mean_logit: True for Σ p (z−m), which the entropy needs.
         backend: "auto", "reference", "cpu" or "gpu"; auto takes the reference where the kernels cannot serve.
 
     Returns:
@@ -314,32 +310,14 @@ def row_stats(
     rows, columns = logits.shape[:-1], logits.shape[-1]
     if num_classes is None:
         num_classes = columns
-    require_num_classes(num_classes)
-    if columns > num_classes:
-        raise InputError(f"logits must have at most num_classes = {num_classes} columns, got {columns}")
-    if not 0 <= first_class <= num_classes - columns:
-        raise InputError(
-            f"a block of {columns} of {num_classes} classes must start at 0..{num_classes - columns}, "
-            f"got {first_class}"
-        )
+    _require_block(columns, num_classes, first_class)
     require_support(support)
     if index is not None:
         index = as_classes(index, "index")
         if index.shape[:-1] != rows or index.dim() == 0:
             raise InputError(f"index must have shape {(*rows, 'J')}, got {tuple(index.shape)}")
         require_classes(index, num_classes, "index")
-    if isinstance(prior, Tensor):
-        if prior.dim() not in (1, 2) or prior.shape[-1] != columns:
-            raise InputError(f"prior must be ({columns},) or (P, {columns}), got {tuple(prior.shape)}")
-    elif prior not in (None, "uniform"):
-        raise InputError(f"prior must be a tensor, 'uniform' or None, got {prior!r}")
-    if (isinstance(prior, Tensor) and prior.dim() == 2) != (prior_row is not None):
-        raise InputError("prior_row goes with a (P, K) prior, and only with one")
-    if isinstance(prior, Tensor) and prior_row is not None:
-        prior_row = as_classes(prior_row, "prior_row")
-        if prior_row.shape != rows:
-            raise InputError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
-        require_classes(prior_row, prior.shape[0], "prior_row")
+    prior_row = _check_prior(prior, prior_row, rows, columns)
     if counted is not None and (counted.shape != rows or counted.dtype != torch.bool):
         raise InputError(
             f"counted must be bool of shape {tuple(rows)}, got {counted.dtype} {tuple(counted.shape)}"
@@ -353,32 +331,64 @@ def row_stats(
     logits = logits.resolve_neg()
     chosen, _ = select(backend, logits.device, hindrance(logits, prior))
     request = Request(
-        index,
-        prior,
-        prior_row,
-        counted,
-        num_classes,
-        first_class,
-        support == "finite",
-        log_sum_sq,
-        mean_logit,
+        index=index,
+        prior=prior,
+        prior_row=prior_row,
+        counted=counted,
+        num_classes=num_classes,
+        first_class=first_class,
+        finite_support=support == "finite",
+        log_sum_sq=log_sum_sq,
+        mean_logit=mean_logit,
     )
     return RowStats(index=index, mask=counted, **op.row_stats(logits, request, chosen)._asdict())
 
 
+def _require_block(columns: int, num_classes: int, first_class: int) -> None:
+    """Raise `ValueError` unless the columns are a block of the classes."""
+    require_num_classes(num_classes)
+    if columns > num_classes:
+        raise InputError(f"logits must have at most num_classes = {num_classes} columns, got {columns}")
+    if not 0 <= first_class <= num_classes - columns:
+        raise InputError(
+            f"a block of {columns} of {num_classes} classes must start at 0..{num_classes - columns}, "
+            f"got {first_class}"
+        )
+
+
+def _check_prior(
+    prior: Tensor | str | None, prior_row: Tensor | None, rows: torch.Size, columns: int
+) -> Tensor | None:
+    """Return `prior_row` as int64, or raise `ValueError` where it or the prior does not fit the logits."""
+    if isinstance(prior, Tensor):
+        if prior.dim() not in (1, 2) or prior.shape[-1] != columns:
+            raise InputError(f"prior must be ({columns},) or (P, {columns}), got {tuple(prior.shape)}")
+    elif prior not in (None, "uniform"):
+        raise InputError(f"prior must be a tensor, 'uniform' or None, got {prior!r}")
+    if (isinstance(prior, Tensor) and prior.dim() == 2) != (prior_row is not None):
+        raise InputError("prior_row goes with a (P, K) prior, and only with one")
+    if not isinstance(prior, Tensor) or prior_row is None:
+        return None
+    prior_row = as_classes(prior_row, "prior_row")
+    if prior_row.shape != rows:
+        raise InputError(f"prior_row must have shape {tuple(rows)}, got {tuple(prior_row.shape)}")
+    require_classes(prior_row, prior.shape[0], "prior_row")
+    return prior_row
+
+
 def require_support(support: str) -> None:
-    """Raise `ValueError` unless `support` is one of its two words."""
+    """Raise `ValueError` unless `support` is "all" or "finite"."""
     if support not in ("all", "finite"):
         raise InputError(f"support must be 'all' or 'finite', got {support!r}")
 
 
 def _origin(maximum: Tensor) -> Tensor:
-    """What statistics are relative to: the maximum, or 0 where every logit is −inf."""
+    """Return the logit that statistics are relative to: the maximum, or 0 where every logit is −inf."""
     return torch.where(maximum == -torch.inf, 0, maximum)
 
 
 def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
-    # torch's has NaN for a gradient where both are −inf
+    """Return log(exp a + exp b), with a gradient of 0 where both are −inf; torch's has NaN there."""
     nothing = (a == -torch.inf) & (b == -torch.inf)
     zero = torch.zeros_like(a)
     return torch.where(

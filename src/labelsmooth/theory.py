@@ -21,8 +21,7 @@ from torch import Tensor
 from labelsmooth.checks import require_num_classes
 from labelsmooth.conventions import Convention, convention_of
 from labelsmooth.errors import InputError, InputTypeError
-from labelsmooth.smoothing.rule import Smoothing
-from labelsmooth.smoothing.values import EPS_ROUNDING, PRIOR_SUM_TOLERANCE
+from labelsmooth.smoothing import EPS_ROUNDING, PRIOR_SUM_TOLERANCE, Smoothing
 
 _NUMBERS_AT_A_TIME = 1 << 20  # of targets in float64, 8 MB
 

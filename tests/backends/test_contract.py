@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import labelsmooth as ls
 from labelsmooth.backends import cpu, gpu, reference
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Request, Statistics
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INF, NAN = float("inf"), float("nan")
@@ -268,7 +268,7 @@ def upstream_of(stats, seed=3):
         part = getattr(stats, name)
         if part is not None:
             grads[name] = draw(*part.shape, seed=seed + place).to(part)
-    return Parts(**grads)
+    return Statistics(**grads)
 
 
 def shift_free_of(stats):
@@ -280,7 +280,7 @@ def shift_free_of(stats):
         log_sum -= (grads.at_index * inside).sum(-1)
     if stats.at_prior is not None:
         log_sum -= grads.at_prior * stats.prior_mass
-    return Parts(log_sum=log_sum, at_index=grads.at_index, at_prior=grads.at_prior)
+    return Statistics(log_sum=log_sum, at_index=grads.at_index, at_prior=grads.at_prior)
 
 
 def without_maximum(gradient, request, stats, grads):
@@ -298,7 +298,7 @@ def without_maximum(gradient, request, stats, grads):
 def expanded_of(stats):
     one = torch.tensor(0.25).to(stats.max)
     present = {name: getattr(stats, name) for name in FLOATS if getattr(stats, name) is not None}
-    return Parts(**{name: one.expand(part.shape) for name, part in present.items()})
+    return Statistics(**{name: one.expand(part.shape) for name, part in present.items()})
 
 
 def strided_of(stats):
@@ -306,11 +306,11 @@ def strided_of(stats):
     apart = {n: g.repeat_interleave(2, 0)[::2] for n, g in grads._asdict().items() if g is not None}
     if grads.at_index is not None:
         apart["at_index"] = grads.at_index.T.contiguous().T
-    return Parts(**apart)
+    return Statistics(**apart)
 
 
 def alone(name):
-    return lambda stats: Parts(**{name: getattr(upstream_of(stats), name)})
+    return lambda stats: Statistics(**{name: getattr(upstream_of(stats), name)})
 
 
 UPSTREAM = {
@@ -318,7 +318,7 @@ UPSTREAM = {
     "shift_free": shift_free_of,
     "expanded": expanded_of,
     "strided": strided_of,
-    "none": lambda stats: Parts(),
+    "none": lambda stats: Statistics(),
     **{name: alone(name) for name in FLOATS},
 }
 
@@ -327,7 +327,7 @@ def with_nan(grads, counted):
     """The same with NaN in the rows that do not count, of which nothing may be read."""
     if counted is None:
         return grads
-    return Parts._make(
+    return Statistics._make(
         None if g is None else g.where(counted.view(-1, *(1,) * (g.dim() - 1)), NAN) for g in grads
     )
 
@@ -357,7 +357,7 @@ def test_statistics_and_gradients(backend, case, dtype):
         grads = UPSTREAM[kind](eager)
         if all(g is None for g in grads) and kind != "none":
             continue
-        double = Parts._make(None if g is None else g.double() for g in grads)
+        double = Statistics._make(None if g is None else g.double() for g in grads)
         with torch.no_grad():
             exact_gradient = reference.backward(logits.double(), request, exact, double)
             if kind == "shift_free":  # the rounded slopes' sum is not quite 0
@@ -417,7 +417,7 @@ def test_a_row_is_the_same_bits_in_any_batch_and_with_any_threads(backend, dtype
         try:
             stats = module.forward(logits[:rows], request, **options)
             grads = upstream_of(module.forward(logits, request_of(logits, index, prior), **options))
-            grads = Parts._make(None if g is None else g[:rows] for g in grads)
+            grads = Statistics._make(None if g is None else g[:rows] for g in grads)
             gradient = module.backward(logits[:rows], request, stats, grads, **options)
         finally:
             torch.set_num_threads(1)

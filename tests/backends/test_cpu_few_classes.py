@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from labelsmooth.backends import cpu, reference
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Request, Statistics
 
 NAN, INF = float("nan"), float("inf")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -60,7 +60,7 @@ def upstream_of(stats):
     if stats.at_prior is not None:
         at_prior = torch.randn_like(stats.at_prior)
         log_sum = log_sum - at_prior * stats.prior_mass
-    return Parts(log_sum=log_sum, at_index=at_index, at_prior=at_prior)
+    return Statistics(log_sum=log_sum, at_index=at_index, at_prior=at_prior)
 
 
 def assert_near(mine, its, dtype, name):
@@ -98,13 +98,13 @@ def test_against_float64(isa, layout, dtype):
         exact_request = replace(request, prior=request.prior.double()) if kind == "vector" else request
         exact_z = z.reshape(rows, num_classes).double()
         stats, exact = cpu.forward(z, request, isa), reference.forward(exact_z, exact_request)
-        for part, mine, its in zip(Parts._fields, stats, exact, strict=True):
+        for part, mine, its in zip(Statistics._fields, stats, exact, strict=True):
             if mine is not None:
                 assert_near(mine, its, wide, f"{name}: {part}")
 
         grads = upstream_of(stats)
         gradient = cpu.backward(z, request, stats, grads, shift_free=True, isa=isa)
-        doubles = Parts._make(None if g is None else g.double() for g in grads)
+        doubles = Statistics._make(None if g is None else g.double() for g in grads)
         expected = reference.backward(exact_z, exact_request, exact, doubles)
         assert_near(gradient.reshape(rows, num_classes), expected, dtype, name)
         if counted is not None:
@@ -129,8 +129,8 @@ def test_a_row_is_the_same_bits_in_any_batch(num_classes, layout, dtype):
         part = to_layout(z[some], layout)
         asked = replace(request, index=request.index[some])
         mine = cpu.forward(part, asked)
-        its = Parts._make(p if p is None or p.dim() == 0 else p[some] for p in stats)
-        slopes = Parts._make(g if g is None else g[some] for g in grads)
+        its = Statistics._make(p if p is None or p.dim() == 0 else p[some] for p in stats)
+        slopes = Statistics._make(g if g is None else g[some] for g in grads)
         back = cpu.backward(part, asked, mine, slopes, shift_free=True)
         for one, other in zip([*flat(mine), back], [*flat(its), gradient[some]], strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
@@ -148,11 +148,11 @@ def test_rows_that_are_not_finite_are_those_of_the_reference(isa, dtype):
         z[3], z[17, 1], z[18, 0], z[30, :-1] = -INF, NAN, INF, -INF
         request = request_of(num_classes, 1, None, None)
         stats, exact = cpu.forward(z, request, isa), reference.forward(z.double(), request)
-        for part, mine, its in zip(Parts._fields, stats, exact, strict=True):
+        for part, mine, its in zip(Statistics._fields, stats, exact, strict=True):
             if mine is not None:
                 assert_near(mine, its, wide, f"{num_classes} classes: {part}")
-        grads = Parts(log_sum=torch.ones(ROWS, dtype=wide), at_index=-torch.ones(ROWS, 1, dtype=wide))
-        doubles = Parts._make(None if g is None else g.double() for g in grads)
+        grads = Statistics(log_sum=torch.ones(ROWS, dtype=wide), at_index=-torch.ones(ROWS, 1, dtype=wide))
+        doubles = Statistics._make(None if g is None else g.double() for g in grads)
         gradient = cpu.backward(z, request, stats, grads, shift_free=True, isa=isa)
         expected = reference.backward(z.double(), request, exact, doubles, shift_free=True)
         finite = torch.ones(ROWS, dtype=torch.bool)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from labelsmooth.backends import gpu, reference
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends.contract import Request, Statistics
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytest.importorskip("triton")
@@ -71,7 +71,7 @@ def grads_of(stats, seed=3):
         part = getattr(stats, name)
         if part is not None:
             grads[name] = torch.randn(part.shape, generator=generator).to(part)
-    return Parts(**grads)
+    return Statistics(**grads)
 
 
 def assert_as_exact(ours, same, exact, eps):
@@ -111,7 +111,7 @@ def check(logits, request, grads=None, num_blocks=None):
 
     grads = grads_of(same) if grads is None else grads
     gradient = gpu.backward(logits, request, ours, grads)
-    double = Parts(*[None if grad is None else grad.double() for grad in grads])
+    double = Statistics(*[None if grad is None else grad.double() for grad in grads])
     with torch.no_grad():
         same_gradient = reference.backward(logits, request, same, grads)
         exact_gradient = reference.backward(logits.double(), request, exact, double)
@@ -252,7 +252,7 @@ def test_gradients_of_some_statistics(wanted):
     request = request_of(logits, 2)
     grads = grads_of(reference.forward(logits, request))
     names = (wanted,) if isinstance(wanted, str) else wanted
-    check(logits, request, Parts(**{name: getattr(grads, name) for name in names}))
+    check(logits, request, Statistics(**{name: getattr(grads, name) for name in names}))
 
 
 def test_expanded_gradients():
@@ -261,7 +261,7 @@ def test_expanded_gradients():
     check(
         logits,
         request_of(logits, 2),
-        Parts(log_sum=one.expand(4), at_index=one.expand(4, 2), at_prior=one.expand(4)),
+        Statistics(log_sum=one.expand(4), at_index=one.expand(4, 2), at_prior=one.expand(4)),
     )
 
 
@@ -282,7 +282,9 @@ def test_no_rows_and_no_indices(prior):
     index = torch.empty(2, 0, dtype=torch.int64, device=DEVICE)
     request = Request(index, None, None, None, 9, 0, False, False, False)
     check(
-        logits, request, Parts(log_sum=torch.ones(2, device=DEVICE), at_index=torch.ones(2, 0, device=DEVICE))
+        logits,
+        request,
+        Statistics(log_sum=torch.ones(2, device=DEVICE), at_index=torch.ones(2, 0, device=DEVICE)),
     )
 
 

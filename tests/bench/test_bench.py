@@ -10,7 +10,7 @@ import torch
 
 from labelsmooth.bench import cases, gpu_compile, timing
 from labelsmooth.bench.cases import GROUPS, contests
-from labelsmooth.bench.contest import Contest, Goal, Peer, Row, Size, Unavailable, hold
+from labelsmooth.bench.contest import Contest, Goal, Peer, Row, Size, Unavailable, run_contest
 from labelsmooth.bench.document import cells, from_json, header, markdown
 from labelsmooth.bench.memory import extra_peak
 from labelsmooth.bench.timing import Call, interleaved, ratio
@@ -100,7 +100,7 @@ def row_of(unit, ours, theirs, goal, full_size=True):
     def value(x):
         return lambda *_: Call(lambda: x)
 
-    return hold(
+    return run_contest(
         Contest(
             group="loss",
             work="w",
@@ -189,7 +189,7 @@ def test_a_peer_that_does_not_compile_is_left_out(monkeypatch):
         return call
 
     monkeypatch.setattr(torch, "compile", failing)
-    (row,) = hold(contests(["compile"], 0.001)[0], 1)
+    (row,) = run_contest(contests(["compile"], 0.001)[0], 1)
     assert row.skipped == "No working C++ compiler found"
     assert row.ours is row.theirs is row.ratio is row.reached is None
     assert cells(row, 1.0)[2:] == ["–", "–", "not run", "≥ 2×", "–"]

@@ -61,7 +61,7 @@ def test_opcheck(options, dtype, transposed):
     wanted = op._wanted(logits, op._request(*arguments[:-1]))
     stats = [s if w else None for s, w in zip(stats, wanted, strict=True)]
     grads = [
-        torch.ones_like(s) if s is not None and name in op.SLOPED else None
+        torch.ones_like(s) if s is not None and name in op.DIFFERENTIABLE else None
         for name, s in zip(wanted._fields, stats, strict=True)
     ]
     torch.library.opcheck(torch.ops.labelsmooth.row_stats_backward, (logits, *arguments, stats, grads))

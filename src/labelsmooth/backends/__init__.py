@@ -1,1 +1,24 @@
-"""Ways to compute row statistics; `contract` says what they share."""
+"""Backends, which compute row statistics and their gradients; `contract` says what they share.
+
+Other packages import from here only.
+"""
+
+from labelsmooth.backends import gpu, op
+from labelsmooth.backends.contract import Backend, Combination, Empty, Request, Statistics
+from labelsmooth.backends.registry import BACKENDS, BackendName
+from labelsmooth.backends.select import hindrance, require_backend, select
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendName",
+    "Combination",
+    "Empty",
+    "Request",
+    "Statistics",
+    "gpu",
+    "hindrance",
+    "op",
+    "require_backend",
+    "select",
+]

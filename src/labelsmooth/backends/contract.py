@@ -1,6 +1,6 @@
-"""What every backend is asked and what it answers.
+"""The contract of the backends: what each takes, what it returns, and which functions it has.
 
-A backend is a `Backend`: two functions over rows that were checked already, and what else it can do.
+A backend is a `Backend`: two functions over rows that were checked already, and optional members.
 
 `logits` are (N, C), any strides, float16, bfloat16, float32 or float64. All values are float64 for float64
 logits, else float32, accumulated at least in that; the gradient has the dtype of the logits, rounded once.
@@ -26,7 +26,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What is wanted of each row of (N, C) logits, C columns of num_classes from first_class on."""
+    """The statistics wanted of rows of (N, C) logits: C columns of num_classes, from first_class on."""
 
     index: Tensor | None  # (N, J) int64 in 0..num_classes−1
     prior: Tensor | str | None  # "uniform", (C,) or (P, C), floating-point
@@ -38,14 +38,19 @@ class Request:
     log_sum_sq: bool
     mean_logit: bool
 
+    @property
+    def prior_mass_by_row(self) -> bool:
+        """True where `Statistics.prior_mass` differs between rows and is (N,), not ()."""
+        return self.finite_support or self.prior_row is not None
+
     def tensors(self) -> list[Tensor]:
-        """What a backward needs as it was, so that autograd can tell when somebody changed it."""
+        """Return the tensors that a backward needs unchanged, for autograd to watch."""
         values = (self.index, self.prior, self.prior_row, self.counted)
         return [value for value in values if isinstance(value, Tensor)]
 
 
-class Parts(NamedTuple):
-    """The statistics of rows, or their upstream gradients; see `RowStats` for their meaning."""
+class Statistics(NamedTuple):
+    """The statistics of rows, or their upstream gradients; `RowStats` says what they mean."""
 
     max: Tensor | None = None  # (N,)
     argmax: Tensor | None = None  # (N,) int64, counted from first_class
@@ -59,7 +64,7 @@ class Parts(NamedTuple):
 
 
 class Combination(NamedTuple):
-    """The numbers of log_sum·ℓ + Σ_j at_index·a_j + at_prior·b, which does not change with m."""
+    """The coefficients of log_sum·ℓ + Σ_j at_index·a_j + at_prior·b, which does not change with m."""
 
     log_sum: float
     at_index: float
@@ -67,20 +72,20 @@ class Combination(NamedTuple):
 
 
 class Forward(Protocol):
-    """The statistics of rows."""
+    """Compute the statistics of rows."""
 
-    def __call__(self, logits: Tensor, request: Request) -> Parts: ...  # (N, C)
+    def __call__(self, logits: Tensor, request: Request) -> Statistics: ...  # (N, C)
 
 
 class Backward(Protocol):
-    """The gradient of the logits in what was made of the statistics."""
+    """Compute the gradient of the logits from the upstream gradients of the statistics."""
 
     def __call__(
         self,
         logits: Tensor,  # (N, C)
         request: Request,
-        stats: Parts,
-        grads: Parts,
+        stats: Statistics,
+        grads: Statistics,
         out: Tensor | None = None,
         *,
         shift_free: bool = False,
@@ -88,9 +93,9 @@ class Backward(Protocol):
 
 
 class Combine(Protocol):
-    """The combination in each row (N,), or with `total` its sum over the rows that count (), in one call.
+    """Compute the combination of each row (N,), or with `total` its sum over the rows that count ().
 
-    Beside it the call gives the maximum and ℓ of each row, (2, N), for `CombineBackward`.
+    Returns it with the maximum and ℓ of each row, (2, N), which `CombineBackward` takes.
     """
 
     def __call__(
@@ -99,7 +104,7 @@ class Combine(Protocol):
 
 
 class CombineBackward(Protocol):
-    """The gradient of the logits in a combination, as `Backward` gives it."""
+    """Compute the gradient of the logits from the upstream gradient of a combination."""
 
     def __call__(
         self,
@@ -113,7 +118,7 @@ class CombineBackward(Protocol):
 
 
 class Empty(Protocol):
-    """Uninitialised memory of a shape and dtype on the device of a tensor."""
+    """Allocate a tensor without initial values on the device of another."""
 
     def __call__(self, like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor: ...
 
@@ -125,15 +130,15 @@ def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A way to compute row statistics: two functions that all have, and members that some have.
+    """A backend: two functions that every one has, and members that some have.
 
     Attributes:
-        forward, backward: the statistics, and the gradient of what was made of them.
-        unavailable: why the backend cannot serve a device, in words; None where it can.
-        kernels: what it is made of, in words.
-        combine, combine_backward: both in one call each, for losses that are the same `Combination` in every
-            row; None for a backend that has no such calls.
-        empty: how large buffers are allocated.
+        forward, backward: compute the statistics, and the gradient of the logits.
+        unavailable: says in words why the backend cannot serve a device; None where it can.
+        kernels: the name of the kernels, in words.
+        combine, combine_backward: compute in one call each way a loss that is the same `Combination` in every
+            row; None for a backend without such calls.
+        empty: allocates large buffers.
         three_dimensional: whether logits may be (A, B, C), the A·B rows of which need not have one stride:
             pixels of images are then taken where they lie.
     """

@@ -1,6 +1,6 @@
-"""The CPU backend: the C++ kernels of csrc/, called through ctypes.
+"""The CPU backend: the C++ kernels of csrc/, called through ctypes; it has every member of the contract.
 
-It has every optional member of the contract.
+A call is one `Call` of csrc/row_stats.h, packed here from its input, statistics, slope and output fields.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from importlib.resources.abc import Traversable
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Backend, Combination, Parts, Request
+from labelsmooth.backends.contract import Backend, Combination, Request, Statistics
 from labelsmooth.errors import InputError
 
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
 BEST = -1  # the best instruction set that the processor has
+_OK = -1  # the status of a call without an index out of range
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 _SLOPES = "qqd" * 3 + "q" + "qqd" * 3
@@ -37,58 +38,58 @@ _LAYOUT = (  # the names of the fields of `Slope`, `Rows` and `Call`
 _NO_SLOPE = (0, 0, 0.0)
 _NO_SLOPES = (*_NO_SLOPE * 3, 0, *_NO_SLOPE * 3)
 _NO_STATS = (0,) * 10
-_NOWHERE = (0,) * 6
-_HUGE = 1 << 22  # bytes from which on fresh memory is asked for in huge pages
+_NO_GRADIENT = (0,) * 6
+_HUGE = 1 << 22  # bytes from which on new memory is wanted in huge pages
 
 
-def forward(logits: Tensor, request: Request, isa: int = BEST) -> Parts:  # (N, C)
+def forward(logits: Tensor, request: Request, isa: int = BEST) -> Statistics:  # (N, C)
     rows, columns = _num_rows(logits), logits.shape[-1]
     wide = _wide(logits)
-    room = functools.partial(torch.empty, dtype=wide, device="cpu")
-    prior, question = _ask(logits, request, isa)
+    empty = functools.partial(torch.empty, dtype=wide, device="cpu")
+    prior, inputs = _input_fields(logits, request, isa)
 
-    at_index = seen = at_prior = prior_mass = own_mass = None
+    at_index = seen = at_prior = prior_mass = mass_of_rows = None
     if request.index is not None:
-        at_index = room(request.index.shape)
+        at_index = empty(request.index.shape)
         if columns < request.num_classes:
             seen = torch.empty(request.index.shape, dtype=torch.bool, device="cpu")
     if request.prior is not None:
-        at_prior = room(rows)
-        if request.finite_support or request.prior_row is not None:
-            prior_mass = own_mass = room(rows)
+        at_prior = empty(rows)
+        if request.prior_mass_by_row:
+            prior_mass = mass_of_rows = empty(rows)
         elif prior is not None:
             prior_mass = prior.sum()
         else:
             prior_mass = torch.full((), columns / request.num_classes, dtype=wide, device="cpu")
-    parts = Parts(
-        max=room(rows),
+    stats = Statistics(
+        max=empty(rows),
         argmax=torch.empty(rows, dtype=torch.int64, device="cpu"),
-        log_sum=room(rows),
+        log_sum=empty(rows),
         at_index=at_index,
         seen=seen,
         at_prior=at_prior,
         prior_mass=prior_mass,
-        log_sum_sq=room(rows) if request.log_sum_sq else None,
-        mean_logit=room(rows) if request.mean_logit else None,
+        log_sum_sq=empty(rows) if request.log_sum_sq else None,
+        mean_logit=empty(rows) if request.mean_logit else None,
     )
-    answers = _answers(parts._replace(prior_mass=own_mass))
-    _run_forward(request, _CALL.pack(*question, *answers, *_NO_SLOPES, 0, 0, *_NOWHERE))
-    return parts
+    stats_fields = _stats_fields(stats._replace(prior_mass=mass_of_rows))
+    _run_forward(request, _CALL.pack(*inputs, *stats_fields, *_NO_SLOPES, 0, 0, *_NO_GRADIENT))
+    return stats
 
 
 def backward(
     logits: Tensor,  # (N, C)
     request: Request,
-    stats: Parts,
-    grads: Parts,
+    stats: Statistics,
+    grads: Statistics,
     out: Tensor | None = None,
     *,
     shift_free: bool = False,
     isa: int = BEST,
 ) -> Tensor:
-    _kept, question = _ask(logits, request, isa)
+    _prior, inputs = _input_fields(logits, request, isa)
     wide = _wide(logits)
-    grads = Parts._make([g if g is None or g.dtype == wide else g.to(wide) for g in grads])
+    grads = Statistics._make([g if g is None or g.dtype == wide else g.to(wide) for g in grads])
     slopes = (
         *_slope(grads.max),
         *_slope(grads.log_sum),
@@ -98,10 +99,11 @@ def backward(
         *_slope(grads.log_sum_sq),
         *_slope(grads.mean_logit),
     )
-    return _run_backward(logits, request, question, _answers(stats), slopes, out, shift_free)
+    return _run_backward(logits, request, inputs, _stats_fields(stats), slopes, out, shift_free)
 
 
 def _combination_slopes(combination: Combination, upstream: Tensor | None) -> tuple[int | float, ...]:
+    """Return the slope fields of `Call` for a combination, times the upstream gradient where there is one."""
     values, step = _strided(upstream)
     return (
         *_NO_SLOPE,
@@ -119,18 +121,18 @@ def combine(
     *,
     total: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The combination in each row (N,), or its sum over the rows that count (), and max and log_sum (2, N).
+    """Compute the combination of each row (N,), or its sum over the rows that count (), and (2, N) max and ℓ.
 
-    What `forward` and arithmetic on its answer give, in one call: in small batches calls are what costs.
+    Equal to `forward` and arithmetic on its result, but in one call: in small batches the calls cost most.
     """
-    _kept, question = _ask(logits, request, BEST)
+    _prior, inputs = _input_fields(logits, request, BEST)
     rows, wide = _num_rows(logits), _wide(logits)
-    room = functools.partial(torch.empty, dtype=wide, device="cpu")
-    origins, combined = room(2, rows), room(rows)
-    result = room(()) if total else combined
-    places = (combined.data_ptr(), result.data_ptr() if total else 0)
+    empty = functools.partial(torch.empty, dtype=wide, device="cpu")
+    origins, combined = empty(2, rows), empty(rows)
+    result = empty(()) if total else combined
+    results = (combined.data_ptr(), result.data_ptr() if total else 0)
     slopes = _combination_slopes(combination, None)
-    _run_forward(request, _CALL.pack(*question, *_origins(origins), *slopes, *places, *_NOWHERE))
+    _run_forward(request, _CALL.pack(*inputs, *_origin_fields(origins), *slopes, *results, *_NO_GRADIENT))
     return result, origins
 
 
@@ -142,26 +144,27 @@ def combine_backward(
     upstream: Tensor,  # (N,), or () for the sum
     out: Tensor | None,
 ) -> Tensor:
-    """The gradient of the logits, as `backward` gives it."""
-    _kept, question = _ask(logits, request, BEST)
+    """Compute the gradient of the logits from the upstream gradient of a combination."""
+    _prior, inputs = _input_fields(logits, request, BEST)
     if upstream.dtype != origins.dtype:
         upstream = upstream.to(origins.dtype)
     slopes = _combination_slopes(combination, upstream)
-    return _run_backward(logits, request, question, _origins(origins), slopes, out, True)
+    return _run_backward(logits, request, inputs, _origin_fields(origins), slopes, out, True)
 
 
-def _origins(origins: Tensor) -> tuple[int, ...]:
-    """`_answers` with nothing but max and log_sum."""
+def _origin_fields(origins: Tensor) -> tuple[int, ...]:
+    """Return the statistics fields of `Call` where there are only max and log_sum."""
     first = origins.data_ptr()
     return (first, 0, first + origins.shape[1] * origins.element_size(), *_NO_STATS[3:])
 
 
 def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Allocate in huge pages where the system grants them: small ones fault every 4 KiB."""
+    """Allocate in huge pages where the system grants them, as small ones fault every 4 KiB."""
     return _in_huge_pages(like.new_empty(shape, dtype=dtype))
 
 
 def _in_huge_pages(tensor: Tensor) -> Tensor:
+    """Ask the system for huge pages under a large new tensor, and return it."""
     size = tensor.numel() * tensor.element_size()
     if size >= _HUGE and _kernels is not None:
         _kernels.labelsmooth_advise(tensor.data_ptr(), size)
@@ -170,43 +173,45 @@ def _in_huge_pages(tensor: Tensor) -> Tensor:
 
 def _run_forward(request: Request, call: bytes) -> None:
     assert _kernels is not None
-    _refuse(_kernels.labelsmooth_forward(call), request)
+    status = _kernels.labelsmooth_forward(call)
+    if status != _OK:
+        _raise_for(status, request)
 
 
-def _refuse(place: int, request: Request) -> None:
-    """Raise `ValueError` for what a kernel would not take."""
-    if place >= 0 and request.index is not None:
-        value = int(request.index.flatten()[place])
+def _raise_for(status: int, request: Request) -> None:
+    """Raise `ValueError` where the status that a kernel returned is that of an index out of range."""
+    if status >= 0 and request.index is not None:
+        value = int(request.index.flatten()[status])
         raise InputError(f"class indices must lie in 0..{request.num_classes - 1}, got {value}")
-    if place == -2 and isinstance(request.prior, Tensor):
+    if status == -2 and isinstance(request.prior, Tensor):
         raise InputError(f"prior_row must lie in 0..{len(request.prior) - 1}, got one that does not")
 
 
 def _run_backward(
     logits: Tensor,
     request: Request,
-    question: tuple[int, ...],
-    answers: tuple[int, ...],
+    inputs: tuple[int, ...],
+    stats_fields: tuple[int, ...],
     slopes: tuple[int | float, ...],
     out: Tensor | None,
     shift_free: bool,
 ) -> Tensor:
     assert _kernels is not None
     gradient = _in_huge_pages(torch.empty_like(logits)) if out is None else out
-    place = _place(gradient)
-    _refuse(
-        _kernels.labelsmooth_backward(_CALL.pack(*question, *answers, *slopes, 0, 0, shift_free, *place)),
-        request,
-    )
+    call = _CALL.pack(*inputs, *stats_fields, *slopes, 0, 0, shift_free, *_rows_fields(gradient))
+    status = _kernels.labelsmooth_backward(call)
+    if status != _OK:
+        _raise_for(status, request)
     return gradient
 
 
 def _slope(grad: Tensor | None) -> tuple[int, int, float]:
+    """Return the fields of `Slope` of csrc/row_stats.h."""
     return _NO_SLOPE if grad is None else (*_strided(grad), 1.0)
 
 
-def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tuple[int, ...]]:
-    """The prior as the kernels take it, to be kept alive, and the first fields of `Call`."""
+def _input_fields(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tuple[int, ...]]:
+    """Return the prior as the kernels take it, to outlive the call, and the input fields of `Call`."""
     for tensor in request.tensors():
         if not tensor.is_cpu:  # its address would mean nothing here
             raise InputError(f"targets must be where the logits are, on the CPU, got one on {tensor.device}")
@@ -222,7 +227,7 @@ def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tup
         _DTYPES[logits.dtype],
         _num_rows(logits),
         logits.shape[-1],
-        *_place(logits),
+        *_rows_fields(logits),
         *((0, 0, 0, 0) if index is None else (index.data_ptr(), index.shape[1], *index.stride())),
         request.num_classes,
         request.first_class,
@@ -236,8 +241,8 @@ def _ask(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | None, tup
     return prior, fields
 
 
-def _place(logits: Tensor) -> tuple[int, int, int, int, int]:
-    """`Rows` of csrc/row_stats.h."""
+def _rows_fields(logits: Tensor) -> tuple[int, int, int, int, int]:
+    """Return the fields of `Rows` of csrc/row_stats.h."""
     inner = max(1, logits.shape[-2])  # the kernels divide by it
     outer_stride = logits.stride(0) if logits.dim() == 3 else 0
     return logits.data_ptr(), inner, outer_stride, logits.stride(-2), logits.stride(-1)
@@ -247,8 +252,8 @@ def _num_rows(logits: Tensor) -> int:
     return logits.shape[0] if logits.dim() == 2 else logits.shape[0] * logits.shape[1]
 
 
-def _answers(stats: Parts) -> tuple[int, ...]:
-    """The middle fields of `Call`."""
+def _stats_fields(stats: Statistics) -> tuple[int, ...]:
+    """Return the statistics fields of `Call`."""
     return (
         _address(stats.max),
         _address(stats.argmax),
@@ -267,7 +272,7 @@ def _address(tensor: Tensor | None) -> int:
 
 
 def _strided(tensor: Tensor | None) -> tuple[int, int]:
-    """The address, and the stride of the first dimension."""
+    """Return the address, and the stride of the first dimension."""
     if tensor is None:
         return 0, 0
     return tensor.data_ptr(), tensor.stride(0) if tensor.dim() else 0
@@ -278,7 +283,7 @@ def _wide(logits: Tensor) -> torch.dtype:
 
 
 def _load(path: Traversable) -> tuple[ctypes.CDLL | None, str | None]:
-    """The kernels, or why there are none."""
+    """Return the kernels, or in words why there are none."""
     if not path.is_file():
         return None, "the package was installed where there was no C++ compiler"
     try:
@@ -297,7 +302,7 @@ def _load(path: Traversable) -> tuple[ctypes.CDLL | None, str | None]:
 
 
 def _has_layout(library: ctypes.CDLL) -> bool:
-    """Whether the fields that the library reads are those packed here, in their order."""
+    """Return True where the library reads the fields that are packed here, in their order."""
     if not hasattr(library, "labelsmooth_layout"):
         return False
     library.labelsmooth_layout.restype = ctypes.c_char_p
@@ -312,7 +317,7 @@ INSTRUCTION_SET = None if _kernels is None else INSTRUCTION_SETS[_kernels.labels
 
 
 def unavailable(device: torch.device) -> str | None:
-    """Why these kernels cannot serve this device, in words; None where they can."""
+    """Return in words why these kernels cannot serve a device, or None."""
     return _missing if device.type == "cpu" else f"it serves the CPU, not {device.type}"
 
 

@@ -18,7 +18,7 @@ import triton.language as tl
 
 
 def _kernel(function):
-    """A Triton kernel that is compiled once for all numbers, and once more where columns are neighbours."""
+    """Return a Triton kernel, compiled once for all numbers, and once more where columns are neighbours."""
     parameters = inspect.signature(function).parameters.values()
     numbers = [p.name for p in parameters if p.annotation is p.empty]
     strides = [name for name in numbers if name.endswith("column_stride")]
@@ -31,12 +31,13 @@ def _kernel(function):
 
 @triton.jit
 def _origin(top):
-    """What statistics are relative to: the maximum, or 0 where every logit is −inf."""
+    """Return the logit that statistics are relative to: the maximum, or 0 where every logit is −inf."""
     return tl.where(top == float("-inf"), 0.0, top)
 
 
 @triton.jit
 def _any(flags):
+    """Return True where one of the flags is."""
     return tl.max(flags.to(tl.int32), 0) != 0
 
 
@@ -48,7 +49,7 @@ def _row_starts(
     lead,
     VECTOR: tl.constexpr,
 ):
-    """The address of each row's first place, a multiple of the size of a vector."""
+    """Return the address of each row's first place, a multiple of the size of a vector."""
     starts = table + (row.to(tl.int64) * row_stride - lead)
     return tl.multiple_of(starts, VECTOR * table.dtype.element_ty.primitive_bitwidth // 8)
 
@@ -61,7 +62,7 @@ def _lead(
     VECTOR: tl.constexpr,
     RAGGED: tl.constexpr,
 ):
-    """How many places of a row come before its first logit."""
+    """Return the number of places before the first logit of a row."""
     lead = 0
     if RAGGED:
         itemsize: tl.constexpr = logits.dtype.element_ty.primitive_bitwidth // 8
@@ -79,9 +80,9 @@ def _places(
     VECTOR: tl.constexpr,
     RAGGED: tl.constexpr,
 ):
-    """The places of a block, which are in vectors that reach into the row, and which are in the row."""
+    """Return the places of a block, and masks of those in vectors that reach into the row, and in the row."""
     offset = tl.arange(0, BLOCK)[None, :]
-    vector = start + offset // VECTOR * VECTOR  # the first place of each one's
+    vector = start + offset // VECTOR * VECTOR  # the first place of the vector
     held = vector < end
     valid = held
     if RAGGED:
@@ -104,7 +105,7 @@ def _read(
     RAGGED: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Logits, −inf beyond the row, 0 in rows that do not count; their places, and which are in the row."""
+    """Return a block's logits, −inf beyond the row, 0 in rows that do not count; their places; a mask."""
     place, held, valid = _places(start, lead, end, BLOCK, VECTOR, RAGGED)
     valid = valid & inside[:, None]
     at = starts[:, None] + place.to(tl.int64) * column_stride
@@ -127,7 +128,7 @@ def _first_nan(
     RAGGED: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The first of the places first..last−1 that holds NaN, `end` without any."""
+    """Return the first of the places first..last−1 that holds NaN, `end` without any."""
     found = tl.zeros_like(live).to(tl.int32) + end
     for start in range(first, last, BLOCK):
         z, place, _ = _read(starts, start, lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC)
@@ -141,7 +142,7 @@ def _live(
     row,  # (ROWS,)
     inside,  # (ROWS,)
 ):
-    """Which rows are there and count."""
+    """Return True for the rows that count."""
     if counted is not None:
         inside = inside & (tl.load(counted + row, mask=inside, other=0) != 0)
     return inside
@@ -156,7 +157,7 @@ def _prior_starts(
     inside,  # (ROWS,)
     VECTOR: tl.constexpr,
 ):
-    """The address at which each row's prior begins."""
+    """Return the address at which each row's prior begins."""
     which = tl.zeros_like(row)
     if prior_row is not None:
         which = tl.load(prior_row + row, mask=inside, other=0)
@@ -178,13 +179,12 @@ def _at_index(
     J_BLOCK: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The logits at the indices, (ROWS, J_BLOCK), and whether they lie in the columns."""
+    """Return the logits at the indices, (ROWS, J_BLOCK), and True for those in the columns."""
     j = tl.arange(0, J_BLOCK)[None, :]
-    asked = inside[:, None] & (j < J)
-    wide = row.to(tl.int64)[:, None]
-    column = tl.load(index + wide * J + j, mask=asked, other=-1) - first_class
+    row = row.to(tl.int64)[:, None]
+    column = tl.load(index + row * J + j, mask=inside[:, None] & (j < J), other=-1) - first_class
     seen = (column >= 0) & (column < num_columns)
-    z = tl.load(logits + wide * row_stride + column * column_stride, mask=seen & live[:, None], other=0)
+    z = tl.load(logits + row * row_stride + column * column_stride, mask=seen & live[:, None], other=0)
     return z.to(ACC), seen
 
 
@@ -197,7 +197,7 @@ def _combine(
     at_priors,
     masses,
 ):
-    """The sums of whole rows from those of their pieces, whose maxima are not NaN."""
+    """Combine the sums of the pieces of rows, whose maxima are not NaN, to those of whole rows."""
     top = tl.max(tops, 1)
     shift = tl.where(tops == top[:, None], 0.0, _origin(tops) - _origin(top)[:, None])
     scale = tl.where(tops == float("-inf"), 0.0, tl.exp(shift))
@@ -209,8 +209,115 @@ def _combine(
 
 
 @triton.jit
-def _by_lane_sum(values):  # (ROWS, REPEATS, LANES, VECTOR)
+def _lane_sum(values):  # (ROWS, REPEATS, LANES, VECTOR)
+    """Return the sum of each lane, (ROWS, LANES)."""
     return tl.sum(tl.sum(values, 3), 1)
+
+
+@triton.jit
+def _add_prior(
+    at_priors,  # (ROWS, LANES), as masses, shift and ahead
+    masses,
+    shift,  # from the origin of the sums to that of the block
+    ahead,  # places of the first block before the row, where RAGGED
+    x,  # (ROWS, REPEATS, LANES, VECTOR), logits relative to the origin
+    start,  # of the block
+    place,  # (ROWS, BLOCK), as valid
+    valid,
+    prior_starts,  # (ROWS,), or None where UNIFORM
+    prior_column_stride,
+    UNIFORM: tl.constexpr,
+    FINITE: tl.constexpr,
+    RAGGED: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Add a block to Σ π·x and Σ π of each lane; a uniform π counts as 1 until the row is finished."""
+    at_priors += tl.where(masses == 0, 0.0, masses * shift)
+    if UNIFORM:
+        if FINITE:
+            covered = x > float("-inf")
+            masses += _lane_sum(covered.to(ACC))
+        else:
+            covered = tl.reshape(valid, x.shape)
+            masses += x.shape[1] * x.shape[3]
+            if RAGGED:
+                masses -= tl.where(start == 0, ahead, 0.0)
+        at_priors += _lane_sum(tl.where(covered, x, 0.0))
+    else:
+        at = prior_starts[:, None] + place.to(tl.int64) * prior_column_stride
+        pi = tl.load(at, mask=valid, other=0).to(ACC)
+        pi = tl.reshape(pi, x.shape)
+        if FINITE:
+            pi = tl.where(x > float("-inf"), pi, 0.0)
+        masses += _lane_sum(pi)
+        at_priors += _lane_sum(tl.where(pi == 0, 0.0, pi * x))
+    return at_priors, masses
+
+
+@triton.jit
+def _find_maximum(
+    tops,  # (ROWS, LANES), the maximum of each lane
+    blocks,  # (ROWS, LANES), the block in which it comes first
+    top,  # (ROWS,)
+    total,  # (ROWS,), Σ exp(z−m)
+    starts,  # (ROWS,), of the rows
+    first,
+    last,
+    lead,
+    end,
+    column_stride,
+    live,  # (ROWS,)
+    inside,  # (ROWS,)
+    BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """Return each row's maximum and its first place; NaN and the first place of NaN where a row holds it."""
+    start = tl.min(tl.where(tops == top[:, None], blocks, end), 1) // BLOCK * BLOCK  # for wide loads too
+    z, place, _ = _read(
+        starts, start[:, None], lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
+    )
+    found = tl.min(tl.where(z == top[:, None], place, end), 1)
+    if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
+        nan_at = _first_nan(
+            starts, first, last, lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
+        )
+        found = tl.where(nan_at < end, nan_at, found)
+        top = tl.where(nan_at < end, float("nan"), top)
+    return top, found
+
+
+@triton.jit
+def _store_pieces(
+    at,  # (ROWS,)
+    inside,  # (ROWS,)
+    top,  # (ROWS,), as those below
+    argmax,
+    total,
+    total_sq,
+    weighted,
+    at_prior,
+    mass,
+    max_out,
+    argmax_out,
+    log_sum_out,
+    at_prior_out,
+    prior_mass_out,
+    log_sum_sq_out,
+    mean_logit_out,
+):
+    """Store the sums of pieces of rows, which `merge` makes statistics of."""
+    tl.store(max_out + at, top, mask=inside)
+    tl.store(argmax_out + at, argmax.to(tl.int64), mask=inside)
+    tl.store(log_sum_out + at, total, mask=inside)
+    if at_prior_out is not None:
+        tl.store(at_prior_out + at, at_prior, mask=inside)
+        tl.store(prior_mass_out + at, mass, mask=inside)
+    if log_sum_sq_out is not None:
+        tl.store(log_sum_sq_out + at, total_sq, mask=inside)
+    if mean_logit_out is not None:
+        tl.store(mean_logit_out + at, weighted, mask=inside)
 
 
 @triton.jit
@@ -249,10 +356,10 @@ def _finish(
     if at_index_out is not None:
         j = tl.arange(0, J_BLOCK)[None, :]
         at = row.to(tl.int64)[:, None] * J + j
-        asked = inside[:, None] & (j < J)
-        tl.store(at_index_out + at, tl.where(seen, picked - _origin(top)[:, None], float("-inf")), mask=asked)
+        valid = inside[:, None] & (j < J)
+        tl.store(at_index_out + at, tl.where(seen, picked - _origin(top)[:, None], float("-inf")), mask=valid)
         if seen_out is not None:
-            tl.store(seen_out + at, seen, mask=asked)
+            tl.store(seen_out + at, seen, mask=valid)
     if at_prior_out is not None:
         if FINITE:  # relative to +inf or NaN no logit is above −inf
             bounded = top < float("inf")
@@ -312,7 +419,7 @@ def forward(
     STAGES: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """One pass over each row: sums relative to the running maximum, rescaled once a block."""
+    """Pass over each row once: sums relative to the running maximum, rescaled once a block."""
     split = tl.program_id(0) % splits
     row = tl.program_id(0) // splits * ROWS + tl.arange(0, ROWS)
     inside = row < num_rows
@@ -321,19 +428,10 @@ def forward(
     seen = picked
     if index is not None:  # loaded first, so that the row hides the wait
         picked, seen = _at_index(
-            logits,
-            index,
-            row,
-            inside,
-            live,
-            row_stride,
-            column_stride,
-            num_columns,
-            first_class,
-            J,
-            J_BLOCK,
-            ACC,
-        )
+            logits, index, row, inside, live, row_stride, column_stride, num_columns, first_class,
+            J, J_BLOCK, ACC,
+        )  # fmt: skip
+    prior_starts = None
     if prior is not None:
         prior_starts = _prior_starts(prior, prior_row, prior_stride, row, inside, PRIOR_VECTOR)
 
@@ -352,9 +450,10 @@ def forward(
     weighteds = tl.zeros([ROWS, LANES], ACC)
     at_priors = tl.zeros([ROWS, LANES], ACC)
     masses = tl.zeros([ROWS, LANES], ACC)
+    ahead = None
     if RAGGED:
         ahead = (tl.arange(0, BLOCK) < lead).to(ACC)
-        ahead = _by_lane_sum(tl.reshape(ahead, [1, REPEATS, LANES, VECTOR]))
+        ahead = _lane_sum(tl.reshape(ahead, [1, REPEATS, LANES, VECTOR]))
     for start in tl.range(first, last, BLOCK, num_stages=STAGES):
         z, place, valid = _read(
             starts, start, lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
@@ -373,73 +472,35 @@ def forward(
         e = tl.exp(x)
         if mean_logit_out is not None:
             moved = tl.where(totals == 0, 0.0, totals * shift)
-            weighteds = scale * (weighteds + moved) + _by_lane_sum(tl.where(e == 0, 0.0, e * x))
+            weighteds = scale * (weighteds + moved) + _lane_sum(tl.where(e == 0, 0.0, e * x))
         if log_sum_sq_out is not None:
-            total_sqs = total_sqs * scale * scale + _by_lane_sum(e * e)
-        totals = totals * scale + _by_lane_sum(e)
+            total_sqs = total_sqs * scale * scale + _lane_sum(e * e)
+        totals = totals * scale + _lane_sum(e)
         if at_prior_out is not None:
-            at_priors += tl.where(masses == 0, 0.0, masses * shift)
-            if UNIFORM:
-                if FINITE:
-                    covered = x > float("-inf")
-                    masses += _by_lane_sum(covered.to(ACC))
-                else:
-                    covered = tl.reshape(valid, [ROWS, REPEATS, LANES, VECTOR])
-                    masses += REPEATS * VECTOR
-                    if RAGGED:
-                        masses -= tl.where(start == 0, ahead, 0.0)
-                at_priors += _by_lane_sum(tl.where(covered, x, 0.0))
-            else:
-                at = prior_starts[:, None] + place.to(tl.int64) * prior_column_stride
-                pi = tl.load(at, mask=valid, other=0).to(ACC)
-                pi = tl.reshape(pi, [ROWS, REPEATS, LANES, VECTOR])
-                if FINITE:
-                    pi = tl.where(x > float("-inf"), pi, 0.0)
-                masses += _by_lane_sum(pi)
-                at_priors += _by_lane_sum(tl.where(pi == 0, 0.0, pi * x))
+            at_priors, masses = _add_prior(
+                at_priors, masses, shift, ahead, x, start, place, valid, prior_starts, prior_column_stride,
+                UNIFORM, FINITE, RAGGED, ACC,
+            )  # fmt: skip
     if UNIFORM and not FINITE and first < last:  # the last block may not be full
         beyond = (last - 1) // BLOCK * BLOCK + tl.arange(0, BLOCK) >= end
         beyond = tl.reshape(beyond.to(ACC), [1, REPEATS, LANES, VECTOR])
-        masses -= _by_lane_sum(beyond)
+        masses -= _lane_sum(beyond)
 
     top, total, total_sq, weighted, at_prior, mass = _combine(
         tops, totals, total_sqs, weighteds, at_priors, masses
     )
-    start = tl.min(tl.where(tops == top[:, None], blocks, end), 1) // BLOCK * BLOCK  # for wide loads too
-    z, place, _ = _read(
-        starts, start[:, None], lead, end, column_stride, live, inside, BLOCK, VECTOR, RAGGED, ACC
-    )
-    found = tl.min(tl.where(z == top[:, None], place, end), 1)
-    if _any(total != total):  # the maximum passes NaN by; +inf alone comes here too
-        nan_at = _first_nan(
-            starts,
-            first,
-            last,
-            lead,
-            end,
-            column_stride,
-            live,
-            inside,
-            BLOCK,
-            VECTOR,
-            RAGGED,
-            ACC,
-        )
-        found = tl.where(nan_at < end, nan_at, found)
-        top = tl.where(nan_at < end, float("nan"), top)
+    top, found = _find_maximum(
+        tops, blocks, top, total, starts, first, last, lead, end, column_stride, live, inside,
+        BLOCK, VECTOR, RAGGED, ACC,
+    )  # fmt: skip
     argmax = found - lead
     if PARTIAL:
-        at = split.to(tl.int64) * num_rows + row
-        tl.store(max_out + at, top, mask=inside)
-        tl.store(argmax_out + at, argmax.to(tl.int64), mask=inside)
-        tl.store(log_sum_out + at, total, mask=inside)
-        if at_prior_out is not None:
-            tl.store(at_prior_out + at, at_prior, mask=inside)
-            tl.store(prior_mass_out + at, mass, mask=inside)
-        if log_sum_sq_out is not None:
-            tl.store(log_sum_sq_out + at, total_sq, mask=inside)
-        if mean_logit_out is not None:
-            tl.store(mean_logit_out + at, weighted, mask=inside)
+        _store_pieces(
+            split.to(tl.int64) * num_rows + row, inside,
+            top, argmax, total, total_sq, weighted, at_prior, mass,
+            max_out, argmax_out, log_sum_out,
+            at_prior_out, prior_mass_out, log_sum_sq_out, mean_logit_out,
+        )  # fmt: skip
     else:
         _finish(
             row, inside, top, argmax, total, total_sq, weighted, at_prior, mass, picked, seen,
@@ -485,7 +546,7 @@ def merge(
     SPLITS: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """The statistics of a row from those of its pieces, left to right."""
+    """Compute the statistics of a row from the sums of its pieces, left to right."""
     row = tl.program_id(0) + tl.arange(0, 1)
     inside = row < num_rows
     live = _live(counted, row, inside)
@@ -493,19 +554,9 @@ def merge(
     seen = picked
     if index is not None:
         picked, seen = _at_index(
-            logits,
-            index,
-            row,
-            inside,
-            live,
-            row_stride,
-            column_stride,
-            num_columns,
-            first_class,
-            J,
-            J_BLOCK,
-            ACC,
-        )
+            logits, index, row, inside, live, row_stride, column_stride, num_columns, first_class,
+            J, J_BLOCK, ACC,
+        )  # fmt: skip
     piece = tl.arange(0, SPLITS)
     valid = (piece < splits)[None, :] & inside[:, None]
     at = piece[None, :].to(tl.int64) * num_rows + row[:, None]
@@ -549,11 +600,79 @@ def _row_grad(
     live,  # (ROWS,)
     ACC: tl.constexpr,
 ):
-    """The upstream gradients of rows that count; 0 for others and without any."""
+    """Return the upstream gradients of rows, 0 where they do not count or there are none."""
     value = tl.zeros(row.shape, ACC)
     if grad is not None:
         value = tl.load(grad + row.to(tl.int64) * stride, mask=live, other=0).to(ACC)
     return value
+
+
+@triton.jit
+def _softmax_gradient(
+    x,  # (ROWS, BLOCK), logits relative to the origin
+    row,  # (ROWS,)
+    live,  # (ROWS,)
+    log_sum_in,
+    log_sum_sq_in,
+    mean_logit_in,
+    grad_log_sum,
+    grad_log_sum_sq,
+    grad_mean_logit,
+    grad_log_sum_stride,
+    grad_log_sum_sq_stride,
+    grad_mean_logit_stride,
+    ACC: tl.constexpr,
+):
+    """Return the gradient through the statistics of p, and what the maximum takes back of it, (ROWS,)."""
+    log_sum = _origin(tl.load(log_sum_in + row, mask=live, other=0))
+    p = tl.exp(x) * tl.exp(-log_sum)[:, None]
+    at_max = tl.zeros(row.shape, ACC)
+    grad = _row_grad(grad_log_sum, grad_log_sum_stride, row, live, ACC)
+    at_max += grad
+    slope = grad[:, None]
+    if grad_mean_logit is not None:
+        grad_mean = _row_grad(grad_mean_logit, grad_mean_logit_stride, row, live, ACC)
+        mean = tl.load(mean_logit_in + row, mask=live, other=0)
+        slope = slope + grad_mean[:, None] * (1 + tl.where(p == 0, 0.0, x) - mean[:, None])
+        at_max += grad_mean
+    if grad_log_sum_sq is not None:
+        grad_sq = 2 * _row_grad(grad_log_sum_sq, grad_log_sum_sq_stride, row, live, ACC)
+        log_sum_sq = _origin(tl.load(log_sum_sq_in + row, mask=live, other=0))
+        slope = slope + (grad_sq * tl.exp(2 * log_sum - log_sum_sq))[:, None] * p
+        at_max += grad_sq
+    return p * slope, at_max
+
+
+@triton.jit
+def _store_gradient(
+    grad,  # (ROWS, BLOCK)
+    out,  # (N, C)
+    row,  # (ROWS,)
+    inside,  # (ROWS,)
+    start,  # of the block
+    place,  # (ROWS, BLOCK), as valid
+    valid,
+    lead,
+    end,
+    num_columns,
+    out_stride,
+    out_column_stride,
+    BLOCK: tl.constexpr,
+    OUT_VECTOR: tl.constexpr,
+    RAGGED: tl.constexpr,
+):
+    """Store a tile of the gradient, in whole vectors but at the ends of ragged rows."""
+    grad = grad.to(out.dtype.element_ty)
+    out_starts = _row_starts(out, row, out_stride, lead, OUT_VECTOR)
+    at = out_starts[:, None] + place.to(tl.int64) * out_column_stride
+    if RAGGED and OUT_VECTOR > 1:
+        vector = place // OUT_VECTOR * OUT_VECTOR
+        whole = (vector >= lead) & (vector + OUT_VECTOR <= end) & inside[:, None]
+        tl.store(at, grad, mask=whole)
+        if start == 0 or start + BLOCK > num_columns:
+            tl.store(at, grad, mask=valid & (whole == 0))
+    else:
+        tl.store(at, grad, mask=valid)
 
 
 @_kernel
@@ -607,7 +726,7 @@ def backward(
     SHIFT_FREE: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    """Each tile of the gradient from its logits and the statistics of its rows, in any order."""
+    """Compute each tile of the gradient from its logits and the statistics of its rows, in any order."""
     row = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
     inside = row < num_rows
     live = _live(counted, row, inside)
@@ -626,40 +745,28 @@ def backward(
     top = tl.load(max_in + row, mask=live, other=0)
     x = z - _origin(top)[:, None]
     grad = tl.zeros([ROWS, BLOCK], ACC)
-    attained = tl.zeros([ROWS], ACC)  # what the maximum that the statistics are relative to takes back
+    at_max = tl.zeros([ROWS], ACC)  # what the maximum takes back, as all statistics are relative to it
 
     if grad_log_sum is not None or grad_log_sum_sq is not None or grad_mean_logit is not None:
-        log_sum = _origin(tl.load(log_sum_in + row, mask=live, other=0))
-        p = tl.exp(x) * tl.exp(-log_sum)[:, None]
-        slope = _row_grad(grad_log_sum, grad_log_sum_stride, row, live, ACC)
-        attained += slope
-        slope = slope[:, None]
-        if grad_mean_logit is not None:
-            grad_mean = _row_grad(grad_mean_logit, grad_mean_logit_stride, row, live, ACC)
-            mean = tl.load(mean_logit_in + row, mask=live, other=0)
-            slope = slope + grad_mean[:, None] * (1 + tl.where(p == 0, 0.0, x) - mean[:, None])
-            attained += grad_mean
-        if grad_log_sum_sq is not None:
-            grad_sq = 2 * _row_grad(grad_log_sum_sq, grad_log_sum_sq_stride, row, live, ACC)
-            log_sum_sq = _origin(tl.load(log_sum_sq_in + row, mask=live, other=0))
-            slope = slope + (grad_sq * tl.exp(2 * log_sum - log_sum_sq))[:, None] * p
-            attained += grad_sq
-        grad = p * slope
+        grad, at_max = _softmax_gradient(
+            x, row, live, log_sum_in, log_sum_sq_in, mean_logit_in,
+            grad_log_sum, grad_log_sum_sq, grad_mean_logit,
+            grad_log_sum_stride, grad_log_sum_sq_stride, grad_mean_logit_stride, ACC,
+        )  # fmt: skip
     if grad_at_prior is not None:
         grad_prior = _row_grad(grad_at_prior, grad_at_prior_stride, row, live, ACC)
-        attained += grad_prior * tl.load(
-            prior_mass_in + row.to(tl.int64) * prior_mass_stride, mask=live, other=0
-        )
+        mass = tl.load(prior_mass_in + row.to(tl.int64) * prior_mass_stride, mask=live, other=0)
+        at_max += grad_prior * mass
         if UNIFORM:
-            of_prior = (grad_prior / num_classes)[:, None]
+            slope = (grad_prior / num_classes)[:, None]
         else:
             prior_starts = _prior_starts(prior, prior_row, prior_stride, row, inside, PRIOR_VECTOR)
             priors = prior_starts[:, None] + place.to(tl.int64) * prior_column_stride
             pi = tl.load(priors, mask=valid, other=0)
-            of_prior = grad_prior[:, None] * pi.to(ACC)
+            slope = grad_prior[:, None] * pi.to(ACC)
         if FINITE:
-            of_prior = tl.where(x > float("-inf"), of_prior, 0.0)
-        grad += of_prior
+            slope = tl.where(x > float("-inf"), slope, 0.0)
+        grad += slope
     if grad_at_index is not None:
         for j in range(J):
             wide = row.to(tl.int64)
@@ -667,21 +774,14 @@ def backward(
             seen = live & (k >= 0) & (k < num_columns)
             at = wide * grad_at_index_stride + j * grad_at_index_j_stride
             grad_index = tl.load(grad_at_index + at, mask=seen, other=0).to(ACC)
-            attained += grad_index
+            at_max += grad_index
             grad += tl.where(column == k[:, None], grad_index[:, None], 0.0)
     if not SHIFT_FREE:
         argmax = tl.load(argmax_in + row, mask=live, other=0) - first_class
-        at_top = _row_grad(grad_max, grad_max_stride, row, live, ACC)
-        at_top -= tl.where(top == float("-inf"), 0.0, attained)
-        grad += tl.where(column == argmax[:, None], at_top[:, None], 0.0)
-    grad = grad.to(out.dtype.element_ty)
-    out_starts = _row_starts(out, row, out_stride, lead, OUT_VECTOR)
-    at = out_starts[:, None] + place.to(tl.int64) * out_column_stride
-    if RAGGED and OUT_VECTOR > 1:
-        vector = place // OUT_VECTOR * OUT_VECTOR
-        whole = (vector >= lead) & (vector + OUT_VECTOR <= end) & inside[:, None]
-        tl.store(at, grad, mask=whole)
-        if start == 0 or start + BLOCK > num_columns:
-            tl.store(at, grad, mask=valid & (whole == 0))
-    else:
-        tl.store(at, grad, mask=valid)
+        slope = _row_grad(grad_max, grad_max_stride, row, live, ACC)
+        slope -= tl.where(top == float("-inf"), 0.0, at_max)
+        grad += tl.where(column == argmax[:, None], slope[:, None], 0.0)
+    _store_gradient(
+        grad, out, row, inside, start, place, valid, lead, end, num_columns, out_stride, out_column_stride,
+        BLOCK, OUT_VECTOR, RAGGED,
+    )  # fmt: skip

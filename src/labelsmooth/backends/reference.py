@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Backend, Parts, Request
+from labelsmooth.backends.contract import Backend, Request, Statistics
 from labelsmooth.mixture import take_rows
 
 
-def forward(logits: Tensor, request: Request) -> Parts:  # (..., C)
-    """The statistics; here with any batch dimensions, and by operations that torch differentiates."""
+def forward(logits: Tensor, request: Request) -> Statistics:  # (..., C)
+    """Compute the statistics, of any batch dimensions, by operations that torch differentiates."""
     return _forward(logits, request, through_max=True)
 
 
-def _forward(logits: Tensor, request: Request, *, through_max: bool) -> Parts:
+def _forward(logits: Tensor, request: Request, *, through_max: bool) -> Statistics:
     z = logits if logits.dtype == torch.float64 else logits.float()
     if request.counted is not None:
         z = z.masked_fill(~request.counted.unsqueeze(-1), 0)
@@ -52,45 +52,45 @@ def _forward(logits: Tensor, request: Request, *, through_max: bool) -> Parts:
     if request.mean_logit:
         weighted = (exp_z * torch.where(exp_z == 0, 0, z)).sum(-1)
         mean_logit = weighted / torch.where(total == 0, 1, total)
-    return Parts(
-        top,
-        argmax + request.first_class,
-        _log(total),
-        at_index,
-        seen,
-        at_prior,
-        prior_mass,
-        log_sum_sq,
-        mean_logit,
+    return Statistics(
+        max=top,
+        argmax=argmax + request.first_class,
+        log_sum=_log(total),
+        at_index=at_index,
+        seen=seen,
+        at_prior=at_prior,
+        prior_mass=prior_mass,
+        log_sum_sq=log_sum_sq,
+        mean_logit=mean_logit,
     )
 
 
 def backward(
     logits: Tensor,  # (N, C)
     request: Request,
-    stats: Parts,  # noqa: ARG001, the others need not reckon these again
-    grads: Parts,
+    stats: Statistics,  # noqa: ARG001, kernels need them so as not to compute them again
+    grads: Statistics,
     out: Tensor | None = None,
     *,
     shift_free: bool = False,
 ) -> Tensor:
-    """The gradient of the logits; itself differentiable where grad mode is on."""
+    """Compute the gradient of the logits, which is differentiable itself where grad mode is on."""
     create_graph = torch.is_grad_enabled() and logits.requires_grad
     with torch.enable_grad():
         z = logits if create_graph else logits.detach().requires_grad_()
-        parts = _forward(z, request, through_max=not shift_free)
+        recomputed = _forward(z, request, through_max=not shift_free)
         if shift_free:
             grads = grads._replace(max=None)
-        wanted = [(part, grad) for part, grad in zip(parts, grads, strict=True) if grad is not None]
-        if not wanted:
+        pairs = [(output, grad) for output, grad in zip(recomputed, grads, strict=True) if grad is not None]
+        if not pairs:
             return torch.zeros_like(logits)
-        outputs, upstream = zip(*wanted, strict=True)
+        outputs, upstream = zip(*pairs, strict=True)
         (gradient,) = torch.autograd.grad(outputs, z, upstream, create_graph=create_graph)
     return gradient if out is None else out.copy_(gradient)
 
 
 def _log(total: Tensor) -> Tensor:
-    """log, with −inf and no gradient at 0."""
+    """Return the logarithm, with −inf and no gradient at 0."""
     return torch.where(total == 0, -torch.inf, torch.where(total == 0, 1, total).log())
 
 

@@ -1,4 +1,4 @@
-"""All backends by name."""
+"""The backends by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backend serves a call, and why."""
+"""The choice of the backend that serves a call, with its reason."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _log = logging.getLogger(__name__)
 
 
 def select(backend: BackendName, device: torch.device, hindrance: str | None = None) -> tuple[str, str]:
-    """The backend that serves logits on this device, and the reason in words.
+    """Return the name of the backend that serves logits on this device, and the reason in words.
 
     Args:
-        backend: "auto", or the one to insist on.
+        backend: "auto", or the name of a backend that must serve.
         device: of the logits. Every backend serves every dtype.
-        hindrance: why the call itself is one for the reference alone, as `hindrance` says; None where not.
+        hindrance: the reason of `hindrance` why only the reference can serve the call; None without any.
 
     The reason is logged at level DEBUG where "auto" takes the reference, unless a graph is being compiled.
 
@@ -43,13 +43,13 @@ def select(backend: BackendName, device: torch.device, hindrance: str | None = N
 
 
 def require_backend(backend: str) -> None:
-    """Raise `ValueError` unless it is the name of one."""
+    """Raise `ValueError` unless it is "auto" or the name of a backend."""
     if backend != "auto" and backend not in BACKENDS:
         raise InputError(f"backend must be 'auto', {', '.join(map(repr, BACKENDS))}, got {backend!r}")
 
 
 def hindrance(logits: Tensor, prior: Tensor | str | None) -> str | None:
-    """Why only the reference, made of torch's own operations, can serve a call; None where others can."""
+    """Return in words why only the reference, made of torch's operations, can serve a call, or None."""
     if isinstance(prior, Tensor) and prior.requires_grad and torch.is_grad_enabled():
         return "the prior needs a gradient"
     if torch.compiler.is_compiling():

@@ -1,1 +1,1 @@
-"""What the losses cost beside their peers, measured on the machine at hand."""
+"""Benchmarks of the losses beside their peers, measured on the machine at hand."""

@@ -1,4 +1,4 @@
-"""The contests: which work, of which size, against whom, and what ours has to reach."""
+"""The contests: the work, its size, the peers, and the goals for ours."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from labelsmooth.bench.timing import Call
 EPS = 0.1
 GROUPS = {
     "loss": "The mean loss at ε = 0.1 and the gradient of its logits, which are a leaf.",
-    "classes": "The same for few classes, once as rows of a table and once as images of 128×128 pixels, "
-    "whose class axis is the second. No figure is aimed at.",
-    "inplace": "The same with `inplace_backward=True`, where the gradient takes the place of the logits; "
-    "these are not a leaf, and are restored between the runs, off the clock.",
+    "classes": "Loss and gradient for few classes, once as rows of a table and once as images of 128×128 "
+    "pixels, whose class axis is the second. There is no goal.",
+    "inplace": "Loss and gradient with `inplace_backward=True`, where the gradient takes the place of the "
+    "logits; these are not a leaf, and are restored between the runs, off the clock.",
     "forward": "The mean loss at ε = 0.1 alone, under `torch.no_grad`.",
     "compile": "Loss and gradient, against torch's loss compiled by inductor for that very shape, "
     "off the clock.",
     "accuracy": "How far the mean loss of bfloat16 logits is from that of the same logits in float64.",
-    "smoothing": "What ε = 0.1 costs over ε = 0 in our loss and gradient.",
+    "smoothing": "The cost of ε = 0.1 over ε = 0 in our loss and gradient.",
     "linear": "A linear layer and the mean loss of its logits at ε = 0.1, with the gradients of the layer's "
     "input and weight. The memory is what a call takes at its peak beyond its inputs and these gradients.",
 }
 
 Loss = Callable[..., Tensor]
 _ours: Loss = losses.cross_entropy
-_ours_of_layer: Loss = losses.linear_cross_entropy
+_our_linear: Loss = losses.linear_cross_entropy
 _BLOCK = 1 << 24  # logits that are float64 at a time
 
 
 def contests(groups: Sequence[str] = tuple(GROUPS), scale: float = 1.0) -> list[Contest]:
-    """The contests of the groups, in the order of `GROUPS`.
+    """Return the contests of the groups, in the order of `GROUPS`.
 
     Args:
         groups: keys of `GROUPS`.
-        scale: in (0, 1], the share of the rows to take, at least one row. Classes and features stay.
+        scale: the share of the rows to take, in (0, 1], at least one row; classes and features stay.
     """
     return [
         replace(contest, size=replace(contest.size, rows=math.ceil(contest.size.rows * scale)))
-        for contest in _all()
+        for contest in _all_contests()
         if contest.group in groups
     ]
 
@@ -54,7 +54,7 @@ def contests(groups: Sequence[str] = tuple(GROUPS), scale: float = 1.0) -> list[
 _BOTH, _TORCH = "loss, forward and backward", "F.cross_entropy"
 
 
-def _all() -> list[Contest]:
+def _all_contests() -> list[Contest]:
     vocabulary = (Size(rows=2048, classes=32000), Size(rows=512, classes=128256))
     return [
         *_loss(vocabulary),
@@ -167,11 +167,11 @@ def _accuracy(vocabulary: tuple[Size, ...]) -> list[Contest]:
             size=_half(size),
             unit="relative error",
             inputs=_logits,
-            ours=partial(_error, _ours),
+            ours=partial(_relative_error, _ours),
             peers=(
                 Peer(
                     name=_TORCH,
-                    make=partial(_error, F.cross_entropy),
+                    make=partial(_relative_error, F.cross_entropy),
                     goal=Goal(of="ours", limit=1e-6),
                 ),
             ),
@@ -202,14 +202,14 @@ def _cost_of_smoothing(vocabulary: tuple[Size, ...]) -> list[Contest]:
 
 def _linear(size: Size) -> list[Contest]:
     eager = "F.linear, F.cross_entropy"
-    # torch cannot smooth in chunks; those of its choice are small, eight take the memory that ours may take
+    # torch cannot smooth in chunks; it chooses small ones, and eight take the memory that ours may take
     chunked = "F.linear_cross_entropy, ε = 0, its choice of chunks"
     in_eight = "F.linear_cross_entropy, ε = 0, 8 chunks"
-    ours = partial(_layer_backward, _ours_of_layer)
-    fewer = tuple(
+    ours = partial(_layer_backward, _our_linear)
+    smaller_chunks = tuple(
         Peer(
             name=f"ours with chunk_rows={rows}",
-            make=partial(_layer_backward, partial(_ours_of_layer, chunk_rows=rows)),
+            make=partial(_layer_backward, partial(_our_linear, chunk_rows=rows)),
         )
         for rows in (256, 128)
     )
@@ -227,7 +227,7 @@ def _linear(size: Size) -> list[Contest]:
                 Peer(name=eager, make=partial(_layer_backward, _through_logits), goal=_faster(1.25)),
                 Peer(name=chunked, make=_chunked, goal=_faster(2)),
                 Peer(name=in_eight, make=partial(_chunked, chunks=8)),
-                *fewer,
+                *smaller_chunks,
             ),
         ),
         Contest(
@@ -245,7 +245,7 @@ def _linear(size: Size) -> list[Contest]:
                 ),
                 Peer(name=chunked, make=_chunked),
                 Peer(name=in_eight, make=partial(_chunked, chunks=8)),
-                *fewer,
+                *smaller_chunks,
             ),
         ),
     ]
@@ -260,14 +260,14 @@ def _half(size: Size) -> Size:
 
 
 def _logits(size: Size) -> tuple[Tensor, Tensor]:  # (N, K), (N,)
-    """Logits, a leaf, and target."""
+    """Return logits, a leaf, and target."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(size.rows, size.classes, generator=generator).to(size.dtype)
     return logits.requires_grad_(), torch.randint(size.classes, (size.rows,), generator=generator)
 
 
 def _pixels(size: Size) -> tuple[Tensor, Tensor]:  # (B, K, 128, 128), (B, 128, 128)
-    """Logits, a leaf, and target of whole images, at least one."""
+    """Return logits, a leaf, and target of whole images, at least one."""
     images = -(-size.rows // 128**2)
     logits, target = _logits(replace(size, rows=images * 128**2))
     square = (images, 128, 128)
@@ -275,7 +275,7 @@ def _pixels(size: Size) -> tuple[Tensor, Tensor]:  # (B, K, 128, 128), (B, 128, 
 
 
 def _layer(size: Size) -> tuple[Tensor, Tensor, Tensor]:  # (N, H), (K, H), (N,)
-    """Input and weight of the layer, both leaves, and target."""
+    """Return input and weight of the layer, both leaves, and target."""
     assert size.features is not None
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(size.rows, size.features, generator=generator)
@@ -297,14 +297,12 @@ def _backward(loss: Loss, logits: Tensor, target: Tensor, eps: float = EPS) -> C
 
 
 def _compiled_backward(logits: Tensor, target: Tensor) -> Call:
-    torch.compiler.reset()  # else the shapes before this one count as recompilations
+    torch.compiler.reset()  # else the shapes of earlier contests count as recompilations
     compiled = torch.compile(F.cross_entropy, dynamic=False)
     call = _backward(compiled, logits, target)
     try:
         call.run()
-    except (
-        RuntimeError
-    ) as error:  # what Dynamo and inductor raise, with a page of advice after the first line
+    except RuntimeError as error:  # of Dynamo or inductor, with a page of advice after the first line
         raise Unavailable(str(error).strip().splitlines()[0]) from error
     return call
 
@@ -334,7 +332,7 @@ def _clone(logits: Tensor, target: Tensor) -> Call:  # noqa: ARG001
     return Call(logits.detach().clone)
 
 
-def _error(loss: Loss, logits: Tensor, target: Tensor) -> Call:
+def _relative_error(loss: Loss, logits: Tensor, target: Tensor) -> Call:
     def run() -> float:
         with torch.no_grad():
             return abs(loss(logits, target, label_smoothing=EPS).item() / _exact(logits, target) - 1)
@@ -343,7 +341,7 @@ def _error(loss: Loss, logits: Tensor, target: Tensor) -> Call:
 
 
 def _exact(logits: Tensor, target: Tensor) -> float:
-    """The mean loss in float64, by torch, a few rows at a time."""
+    """Compute the mean loss in float64, by torch, a few rows at a time."""
     rows = max(1, _BLOCK // logits.shape[1])
     total = math.fsum(
         F.cross_entropy(block.double(), labels, label_smoothing=EPS, reduction="sum").item()
@@ -367,7 +365,7 @@ def _through_logits(features: Tensor, weight: Tensor, target: Tensor, *, label_s
 
 
 def _chunked(features: Tensor, weight: Tensor, target: Tensor, chunks: int | None = None) -> Call:
-    """Of so many chunks, or of as many as torch thinks best."""
+    """Return torch's chunked loss and gradient, in so many chunks or in as many as torch chooses."""
     if not hasattr(torch.nn, "LinearCrossEntropyOptions"):
         raise Unavailable(f"torch has it from 2.13 on, and this is {torch.__version__}")
     rows = None if chunks is None else math.ceil(len(features) / chunks)

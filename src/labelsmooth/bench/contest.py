@@ -1,4 +1,4 @@
-"""A contest: ours and its peers at the same work, and the rows that come of it."""
+"""Contests of ours and its peers at the same work, and the rows of the table that they give."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What ours has to reach.
+    """A bound that ours has to keep.
 
     Args:
-        of: "speed-up", theirs / ours, which has to be at least `limit`; "cost", ours / theirs, at most; or
-            "ours", the value itself, at most.
-        limit: in times, or in the unit of the contest.
+        of: "speed-up", theirs / ours, which is to be at least `limit`; "cost", ours / theirs, which is to be
+            at most `limit`; or "ours", the value itself, which is to be at most `limit`.
+        limit: a factor, or a value in the unit of the contest.
     """
 
     of: Literal["speed-up", "cost", "ours"]
@@ -53,12 +53,12 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Who ours is set against.
+    """An implementation that ours is measured against.
 
     Args:
-        name: in words.
-        make: its call, from the tensors of `Contest.inputs`. Raises `Unavailable` where there is none here.
-        goal: of ours against it; None where it stands there for comparison only.
+        name: the name in tables.
+        make: makes the peer's call from the tensors of `Contest.inputs`, or raises `Unavailable`.
+        goal: the goal of ours against this peer; None where there is none.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Contest:
     """Ours and its peers, on the same inputs.
 
     Args:
-        group: the part of the benchmark that it belongs to, a key of `cases.GROUPS`.
-        work: in words.
-        size: of the inputs.
+        group: the part of the benchmark, a key of `cases.GROUPS`.
+        work: the work in words.
+        size: the size of the inputs.
         unit: "s", the time of a run; "bytes", its extra peak memory (`memory.extra_peak`); or "relative
             error", which the run returns itself.
-        inputs: makes the tensors that all contenders get.
-        ours: makes our call from them.
-        peers: the others, at least one.
+        inputs: makes the tensors that all calls get.
+        ours: makes our call from these tensors.
+        peers: at least one.
     """
 
     group: str
@@ -92,12 +92,12 @@ class Contest:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table: ours against one peer.
+    """A line of the table: ours against a peer.
 
     `ours` and `theirs` are in `unit`; times are medians over the repetitions. `ratio` is ours / theirs where
-    the goal is a cost, else theirs / ours; that of a time is taken within each repetition, and others are
-    measured once. `reached` is None where there is no goal, or the size is not the one it is for. Where the
-    peer could not run, `skipped` says why and the numbers are None.
+    the goal is a cost, else theirs / ours; ratios of times are taken within each repetition, other values are
+    measured once. `reached` is None where there is no goal, or the goal is for another size. Where the peer
+    could not run, `skipped` says why and the numbers are None.
     """
 
     group: str
@@ -114,15 +114,15 @@ class Row:
     skipped: str | None = None
 
 
-def hold(contest: Contest, repetitions: int, *, full_size: bool = True) -> list[Row]:
-    """Measure a contest: one row for each peer.
+def run_contest(contest: Contest, repetitions: int, *, full_size: bool = True) -> list[Row]:
+    """Measure a contest and return a row for each peer.
 
     Args:
-        contest: what to measure.
-        repetitions: of each time, at least 1.
-        full_size: whether the goals are for this size.
+        contest: the contest.
+        repetitions: how often each time is measured, at least 1.
+        full_size: False where the goals are for another size.
 
-    Cost: that of `timing.interleaved` or, for memory, a process for each contender.
+    Cost: that of `timing.interleaved` or, for memory, a process for each call.
     """
     results = _times(contest, repetitions) if contest.unit == "s" else _values(contest)
     ours = results[_OURS]
@@ -131,7 +131,7 @@ def hold(contest: Contest, repetitions: int, *, full_size: bool = True) -> list[
 
 
 _OURS = "labelsmooth"
-Results = dict[str, list[float] | Unavailable]  # by name of the contender
+Results = dict[str, list[float] | Unavailable]  # by the name of the peer
 
 
 def _times(contest: Contest, repetitions: int) -> Results:
@@ -157,16 +157,16 @@ def _values(contest: Contest) -> Results:
 
 
 def _value(contest: Contest, make: Callable[..., Call]) -> float:
-    call = partial(_made, make, contest.inputs, contest.size)
+    call = partial(_make_call, make, contest.inputs, contest.size)
     if contest.unit == "bytes":
         tiny = replace(contest.size, rows=2, classes=16, features=contest.size.features and 8)
-        return extra_peak(call, partial(_made, make, contest.inputs, tiny), torch.get_num_threads())
+        return extra_peak(call, partial(_make_call, make, contest.inputs, tiny), torch.get_num_threads())
     error = call().run()
     assert isinstance(error, float)
     return error
 
 
-def _made(make: Callable[..., Call], inputs: Callable[[Size], tuple[Tensor, ...]], size: Size) -> Call:
+def _make_call(make: Callable[..., Call], inputs: Callable[[Size], tuple[Tensor, ...]], size: Size) -> Call:
     return make(*inputs(size))
 
 
@@ -184,9 +184,9 @@ def _row(
     )
     if isinstance(theirs, Unavailable):
         return replace(row, skipped=str(theirs))
-    ours_then_theirs = peer.goal is not None and peer.goal.of == "cost"
-    quotient = _ratio(ours, theirs) if ours_then_theirs else _ratio(theirs, ours)
-    middle = statistics.median(ours)
+    is_cost = peer.goal is not None and peer.goal.of == "cost"
+    quotient = _ratio(ours, theirs) if is_cost else _ratio(theirs, ours)
+    median = statistics.median(ours)
     reached = None
     if peer.goal is not None and full_size:
         match peer.goal.of:
@@ -195,10 +195,10 @@ def _row(
             case "cost":
                 reached = quotient is not None and quotient.median <= peer.goal.limit
             case "ours":
-                reached = middle <= peer.goal.limit
-    return replace(row, ours=middle, theirs=statistics.median(theirs), ratio=quotient, reached=reached)
+                reached = median <= peer.goal.limit
+    return replace(row, ours=median, theirs=statistics.median(theirs), ratio=quotient, reached=reached)
 
 
 def _ratio(above: list[float], below: list[float]) -> Spread | None:
-    """None where something was too small to be seen."""
+    """Return the quotients above/below, or None where a value below is too small to be measured."""
     return ratio(above, below) if min(below) > 0 else None

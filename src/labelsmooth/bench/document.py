@@ -20,15 +20,15 @@ UNFINISHED = "The run ended early, and rows are missing"
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run of the benchmark measured.
+    """The result of a run of the benchmark.
 
     Args:
-        command: that measured it.
-        repetitions: of each time.
+        command: the command that ran it.
+        repetitions: how often each time was measured.
         scale: the share of the rows of the full size.
         complete: False where the run ended early.
-        machine: that it ran on.
-        rows: the table.
+        machine: the machine that it ran on.
+        rows: the rows of the table.
     """
 
     command: str
@@ -44,7 +44,7 @@ def to_json(result: Result) -> str:
 
 
 def from_json(text: str) -> Result:
-    """The result that `to_json` wrote."""
+    """Read the result that `to_json` wrote."""
     fields = json.loads(text)
     machine, rows = Machine(**fields.pop("machine")), tuple(map(_row, fields.pop("rows")))
     return Result(**fields, machine=machine, rows=rows)
@@ -56,7 +56,7 @@ def _row(fields: dict[str, Any]) -> Row:
 
 
 def header(scale: float) -> list[str]:
-    """The names of the columns; the goals are for the full size only."""
+    """Return the titles of the columns; goals are shown for the full size only."""
     return [
         "work",
         "against",
@@ -68,7 +68,7 @@ def header(scale: float) -> list[str]:
 
 
 def cells(row: Row, scale: float) -> list[str]:
-    """One line of the table, under `header`."""
+    """Return a line of the table, under `header`."""
     work = f"{row.work}, {'×'.join(map(str, row.shape))} {row.dtype}"
     measured = (
         [_shown(row.ours, row.unit), _shown(row.theirs, row.unit), _spread(row.ratio)]
@@ -80,18 +80,18 @@ def cells(row: Row, scale: float) -> list[str]:
 
 
 def table(rows: Iterable[Row], scale: float) -> Table:
-    """The rows of contests under `header`."""
+    """Return the rows of contests as a table under `header`."""
     return Table(head=header(scale), rows=[cells(row, scale) for row in rows], words=2)
 
 
 def missing(rows: Iterable[Row]) -> list[str]:
-    """A sentence for each peer that could not run."""
-    # a dict, for each reason once and in their order
+    """Return a sentence for each peer that could not run."""
+    # the keys of a dict are each reason once, in the order of the rows
     return list(dict.fromkeys(f"{row.against} did not run: {row.skipped}" for row in rows if row.skipped))
 
 
 def markdown(result: Result) -> str:
-    """The page: what it ran on, how to read it, and a table for each group."""
+    """Return the page: the machine, how to read the tables, and a table for each group."""
     machine = result.machine
     lines = [
         "# Benchmarks",
@@ -159,7 +159,7 @@ def _shown(value: float | None, unit: Unit) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three digits, and those before the point."""
+    """Write a number with three digits, or all those before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 

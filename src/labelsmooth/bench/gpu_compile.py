@@ -1,7 +1,7 @@
-"""What Triton's compiler makes of the GPU backend's kernels, for GPUs that need not be there.
+"""The GPU backend's kernels as Triton compiles them for GPUs that need not be there.
 
 The launches are those that the backend plans for tensors without memory (torch's device "meta"), so that
-arguments, constants and options are the ones of a call. Triton is imported by the first compilation.
+arguments, constants and options are those of a call. Triton is imported by the first compilation.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import gpu
-from labelsmooth.backends.contract import Parts, Request
+from labelsmooth.backends import Request, Statistics, gpu
 from labelsmooth.errors import InputError
 
 # Triton's backend, the architecture and the threads of a warp.
@@ -48,14 +47,14 @@ class Case:
         layout: of the logits in memory: their rows one after another, rows that begin one element after a
             multiple of 16 bytes, or columns one after another.
         prior: its kind: none, uniform, one for all rows, or one for each row.
-        finite: whether the prior leaves out logits of −inf.
-        picks: indices of each row.
-        counted: whether some rows do not count.
-        penalties: whether the statistics of the penalties are wanted too.
-        shift_free: whether the gradient leaves out the maximum's own.
-        shard: whether the logits are a block of the classes.
-        split: whether rows are split among programs.
-        inplace: whether the gradient takes the place of the logits.
+        finite: True where the prior leaves out logits of −inf.
+        picks: the number of indices of each row.
+        counted: True where some rows do not count.
+        penalties: True where the statistics of the penalties are wanted too.
+        shift_free: True where the gradient leaves out the terms through the maximum.
+        shard: True where the logits are a block of the classes.
+        split: True where rows are split among programs.
+        inplace: True where the gradient takes the place of the logits.
     """
 
     classes: int
@@ -73,14 +72,14 @@ class Case:
     inplace: bool = False
 
     def __str__(self) -> str:
-        """Its shape and dtype, and what is not as it usually is."""
-        usual = Case(classes=self.classes)
-        unusual = [
+        """Return the shape, the dtype, and the settings that differ from their defaults."""
+        default = Case(classes=self.classes)
+        settings = [
             f"{name}={getattr(self, name)}"
             for name in (field.name for field in fields(self))
-            if name not in ("classes", "rows", "dtype") and getattr(self, name) != getattr(usual, name)
+            if name not in ("classes", "rows", "dtype") and getattr(self, name) != getattr(default, name)
         ]
-        return " ".join([f"{self.rows}×{self.classes} {self.dtype}", *unusual])
+        return " ".join([f"{self.rows}×{self.classes} {self.dtype}", *settings])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +93,10 @@ class Kernel:
         registers: of a thread (vector registers on AMD).
         spilled: bytes of a thread's registers that went to memory.
         shared: bytes of shared memory of a program.
-        loads: how many instructions load so many bytes of device memory for a thread.
-        stores: the same of stores.
-        seconds: to compile, 0 where another case's kernel served.
-        key: the same for the same kernel.
+        loads: the number of load instructions by the bytes of device memory that they load for a thread.
+        stores: the number of store instructions by the bytes that they store for a thread.
+        seconds: the time to compile, 0 where another case's kernel served.
+        key: the hash of the compiled kernel.
     """
 
     target: str
@@ -178,12 +177,12 @@ def compile_kernels(cases: Iterable[Case], targets: Iterable[str]) -> Iterator[K
 
 
 def header() -> list[str]:
-    """The names of the columns of `cells`."""
+    """Return the titles of the columns of `cells`."""
     return ["GPU", "kernel of", "registers", "spilled", "shared", "loads", "stores", "seconds"]
 
 
 def cells(kernel: Kernel) -> list[str]:
-    """One line of the table; loads and stores as bytes × instructions."""
+    """Return a line of the table, with loads and stores as bytes × instructions."""
 
     def widths(accesses: dict[int, int]) -> str:
         return " ".join(f"{width}×{number}" for width, number in accesses.items()) or "–"
@@ -205,7 +204,7 @@ def to_json(kernels: Iterable[Kernel]) -> str:
 
 
 def _launches(case: Case) -> list[gpu.Launch]:
-    """What the backend launches for a case."""
+    """Plan what the backend launches for a case."""
 
     def tensor(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
@@ -230,7 +229,7 @@ def _launches(case: Case) -> list[gpu.Launch]:
         mean_logit=case.penalties,
     )
     stats, launches = gpu.plan_forward(logits, request, 4 if case.split else 10**6)
-    grads = Parts(
+    grads = Statistics(
         **{
             name: getattr(stats, name)
             for name in ("log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")
@@ -261,7 +260,7 @@ class _Driver:
 
 @contextmanager
 def _compiling_for(target: str) -> Iterator[None]:
-    """Triton's compiler, aimed at the target, with an empty cache of its own on disk."""
+    """Let Triton compile for the target, with an empty cache on disk of the block's own."""
     from triton import knobs
     from triton.runtime.driver import driver
 
@@ -276,7 +275,7 @@ def _compiling_for(target: str) -> Iterator[None]:
 
 
 def _nvidia(asm: Any) -> dict[str, Any]:
-    """The numbers of a kernel in PTX and as a binary."""
+    """Return the numbers of a kernel from its PTX and its binary."""
     from triton import knobs
 
     with tempfile.TemporaryDirectory() as folder:
@@ -300,13 +299,13 @@ def _nvidia(asm: Any) -> dict[str, Any]:
 
 
 def _ptx_widths(access: str, text: str) -> list[int]:
-    """Bytes of every access to device memory."""
+    """Return the bytes of every access to device memory."""
     found = re.findall(rf"\b{access}\.global\S*?(?:\.v(\d))?\.[bfsu](\d+)\s", text)
     return [int(vector or 1) * int(bits) // 8 for vector, bits in found]
 
 
 def _amd(asm: Any) -> dict[str, Any]:
-    """The numbers of a kernel in AMD's assembly."""
+    """Return the numbers of a kernel from AMD's assembly."""
     text = asm["amdgcn"]
 
     def number(name: str) -> int:
@@ -323,12 +322,12 @@ def _amd(asm: Any) -> dict[str, Any]:
 
 
 def _amd_widths(access: str, text: str) -> list[int]:
-    """Bytes of every access to device memory by threads."""
+    """Return the bytes of every access to device memory by threads."""
     sizes = {"byte": 1, "short": 2, "dword": 4}
     found = re.findall(rf"\b(?:global|buffer|flat)_{access}_[us]?(byte|short|dword)(?:x(\d))?", text)
     return [sizes[unit] * int(vector or 1) for unit, vector in found]
 
 
 def _counted(widths: Iterable[int]) -> dict[int, int]:
-    """How often each occurs, the widest first."""
+    """Count the accesses by their width, the widest first."""
     return dict(sorted(Counter(widths).items(), reverse=True))

@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""The machine and the versions that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelsmooth.backends.select import select
+from labelsmooth.backends import select
 from labelsmooth.provenance import processor
 
 
@@ -20,7 +20,7 @@ from labelsmooth.provenance import processor
 class Machine:
     """The machine, the versions, and the backend that serves a CPU on it, in words.
 
-    `memory` is in bytes; None stands for what the system does not say. `date` is in UTC.
+    `memory` is in bytes; None stands for a fact that the system does not give. `date` is in UTC.
     """
 
     cpu: str
@@ -39,7 +39,7 @@ class Machine:
 
 
 def machine() -> Machine:
-    """The machine at hand, with the threads that torch uses now."""
+    """Describe the machine at hand, with the threads that torch uses now."""
     backend, reason = select("auto", torch.device("cpu"))
     return Machine(
         cpu=processor(),
@@ -66,7 +66,7 @@ def _memory() -> int | None:
 
 
 def _huge_pages() -> str | None:
-    """always, madvise or never: whether the system backs large memory with huge pages."""
+    """Return the system's setting of transparent huge pages: always, madvise or never."""
     try:
         setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     except OSError:

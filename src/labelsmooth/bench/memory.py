@@ -1,4 +1,4 @@
-"""The extra memory of one call, measured in a process of its own."""
+"""The extra memory of a call, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS = Path("/proc/self/status")
 
 
 def extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: int) -> int:
-    """Bytes by which one run of a call raises the peak of the process above its inputs and what it returns.
+    """Measure by how many bytes a call raises the peak of its process above its inputs and results.
 
     That is the high-water mark of the resident set during the run, minus the resident set just before, minus
     the bytes of the tensors that `run` returns. It counts what really was in memory, down to about 1 MiB, for
@@ -29,8 +29,8 @@ def extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: i
     Args:
         make: makes the call with its inputs. It runs in the child, so it must be picklable.
         warm_up: makes a tiny call of the same kind, which runs first so that libraries, threads and their
-            buffers are there. It has to be tiny: memory that it freed could be used again without a trace.
-        threads: that torch uses in the child.
+            buffers exist. It has to be tiny: memory that it freed could be used again without a trace.
+        threads: the number of threads that torch uses in the child.
 
     Cost: a fresh process, which imports torch.
     """
@@ -57,18 +57,19 @@ def _extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: 
     call.prepare()
     gc.collect()
     before = _fresh_high_water()
-    stays = call.run()
+    result = call.run()
     peak = _high_water()
-    return max(0, peak - before - sum(tensor.nbytes for tensor in _tensors(stays)))
+    return max(0, peak - before - sum(tensor.nbytes for tensor in _tensors(result)))
 
 
-def _tensors(stays: object) -> Iterable[Tensor]:
-    several = stays if isinstance(stays, tuple) else (stays,)
-    return (tensor for tensor in several if isinstance(tensor, Tensor))
+def _tensors(result: object) -> Iterable[Tensor]:
+    """Return the tensors of a result, which is one or a tuple."""
+    values = result if isinstance(result, tuple) else (result,)
+    return (value for value in values if isinstance(value, Tensor))
 
 
 def _fresh_high_water() -> int:
-    """The high-water mark, set back to what is resident now where the system can do that."""
+    """Set the high-water mark back to what is resident now, where the system can do that, and return it."""
     # Elsewhere it stays that of the process so far: the inputs, as nothing before them was as large.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -76,6 +77,7 @@ def _fresh_high_water() -> int:
 
 
 def _high_water() -> int:
+    """Return the high-water mark of the resident set, in bytes."""
     if STATUS.exists():  # ru_maxrss would begin with the peak of the parent
         (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) << 10

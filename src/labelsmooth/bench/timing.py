@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-TURN = (
-    0.02  # seconds that a contender's turn lasts at least, well above what the clock and one interrupt cost
-)
+TURN = 0.02  # seconds that a turn lasts at least, far above the cost of the clock and of an interrupt
 
 
 def _nothing() -> None:
@@ -23,9 +21,9 @@ class Call:
     """A piece of work to measure.
 
     Args:
-        run: does it once and returns the tensors that stay, for instance the gradients. The timer drops them
-            before it stops the clock, so that each contender pays for freeing what it made.
-        prepare: comes before every run, and its time is not counted.
+        run: does the work once and returns the resulting tensors, such as gradients. The timer drops them
+            before it stops the clock, so that each call pays for freeing its results.
+        prepare: runs before every run, and its time is not counted.
     """
 
     run: Callable[[], object]
@@ -44,10 +42,10 @@ class Spread:
 def interleaved(
     calls: Mapping[str, Call], repetitions: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds per run of each call, one value for each repetition.
+    """Measure seconds per run of each call, a value for each repetition.
 
-    In a repetition every call has one turn of as many runs as make the fastest of them last `TURN`; every
-    second repetition goes through them backwards. Two untimed rounds come first, and Python's garbage
+    In a repetition every call has a turn of as many runs as the fastest call needs to last `TURN`; every
+    second repetition takes the calls in reverse order. Two untimed rounds come first, and Python's garbage
     collector is off.
 
     Cost: repetitions + 2 turns of each call.
@@ -71,7 +69,7 @@ def interleaved(
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """The quotients above/below of the same repetitions."""
+    """Return the spread of the quotients above/below of the same repetitions."""
     quotients = [a / b for a, b in zip(above, below, strict=True)]
     return Spread(median=statistics.median(quotients), low=min(quotients), high=max(quotients))
 

@@ -13,7 +13,7 @@ import torch
 
 from labelsmooth.bench import gpu_compile
 from labelsmooth.bench.cases import GROUPS, contests
-from labelsmooth.bench.contest import Row, hold
+from labelsmooth.bench.contest import Row, run_contest
 from labelsmooth.bench.document import (
     SCALED,
     UNFINISHED,
@@ -154,7 +154,7 @@ def _measured(options: Options) -> Iterator[Row]:
     ) as bar:
         for contest in planned:
             bar.set_description_str(contest.group)
-            for row in hold(contest, options.repetitions, full_size=options.scale == 1):
+            for row in run_contest(contest, options.repetitions, full_size=options.scale == 1):
                 bar.write("  ".join(cells(row, options.scale)), file=sys.stderr)
                 yield row
             bar.update()

@@ -6,10 +6,7 @@ from typing import Literal, TypedDict, Unpack, overload
 
 from torch import Tensor
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Parts
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, Statistics, hindrance, op, select
 from labelsmooth.checks import is_traced
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits
@@ -20,7 +17,7 @@ from labelsmooth.smoothing import Smoothing
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `cross_entropy` that its overloads leave alone."""
+    """The keywords that the overloads of `cross_entropy` share."""
 
     class_axis: int
     row_weight: Tensor | None
@@ -159,7 +156,7 @@ def cross_entropy(
     row_loss, reduce = targets.row_loss(), targets.reduction()
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
     if chosen == "reference" or is_traced(logits) or row_loss.needs_grad or reduce.needs_grad:
-        stats: Parts | None = op.row_stats(logits, request, chosen)
+        stats: Statistics | None = op.row_stats(logits, request, chosen)
         assert stats is not None
         losses = reduce(row_loss(stats), targets.counted)
     else:
@@ -177,8 +174,8 @@ def _require_own_storage(logits: Tensor) -> None:
     source = logits if logits._base is None else logits._base
     if source.is_leaf and source.requires_grad:
         raise InputError("inplace_backward needs logits that a layer made, got a leaf, or a view of one")
-    reach = 0  # the span of the dimensions so far, from the smallest step on
-    for step, size in sorted(zip(logits.stride(), logits.shape, strict=True)):
-        if size > 1 and step <= reach:
+    span = 0  # between the first and the last element in the dimensions so far, from the smallest stride on
+    for stride, size in sorted(zip(logits.stride(), logits.shape, strict=True)):
+        if size > 1 and stride <= span:
             raise InputError("inplace_backward needs logits of their own memory each, got some that share it")
-        reach += step * (size - 1)
+        span += stride * (size - 1)

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends import BackendName
 from labelsmooth.checks import as_classes, classes_last, require_classes, require_logits, require_tensor
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
@@ -43,7 +43,7 @@ def distillation_loss(
             `Mixture`; None where β = 1 needs no labels.
         beta: the teacher's share β in [0, 1].
         temperature: T > 0.
-        scale_t2: whether the factor T² is there.
+        scale_t2: False leaves the factor T² out.
         ignore_index: rows with this target have no loss and no gradient.
         class_axis: of the logits and of dense targets; 1 in maps (N, K, H, W) with targets (N, H, W).
         row_weight: (…) factors on the rows' losses; a row with 0 does not count.
@@ -82,23 +82,17 @@ def distillation_loss(
     rows = classes_last(student_logits, class_axis, "student_logits").shape[:-1]
     check_weight("row_weight", row_weight, rows)
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    counted = student_logits.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
+    teacher_row_weight = student_logits.new_ones(rows, dtype=dtype) if row_weight is None else row_weight
     if target is not None and not isinstance(target, Mixture):
         require_tensor(target, "target")
         if not target.is_floating_point():
             target = as_classes(target, "target")
-            if target.shape != rows:
-                raise InputError(
-                    f"target must have the shape of the logits without their classes, {tuple(rows)}, "
-                    f"got {tuple(target.shape)}"
-                )
-            ignored = target == ignore_index
-            require_classes(torch.where(ignored, 0, target), student_logits.shape[class_axis], "target")
-            counted = torch.where(ignored, 0, counted)
-    # a share of 0 leaves its part out, which may be infinite
-    parts: list[Tensor] = []
+            ignored = _ignored_rows(target, ignore_index, rows, student_logits.shape[class_axis])
+            teacher_row_weight = torch.where(ignored, 0, teacher_row_weight)
+    # a weight of 0 leaves its term out, which may be infinite
+    terms: list[Tensor] = []
     if target is not None and beta < 1:
-        of_labels = cross_entropy(
+        label_loss = cross_entropy(
             student_logits,
             target,
             class_axis=class_axis,
@@ -108,19 +102,31 @@ def distillation_loss(
             denominator=denominator,
             backend=backend,
         )
-        parts.append((1 - beta) * of_labels)
+        terms.append((1 - beta) * label_loss)
     if beta > 0:
-        softened = cross_entropy(
+        teacher_loss = cross_entropy(
             student_logits.to(dtype) / temperature,
             (teacher_logits.detach().to(dtype) / temperature).softmax(class_axis),
             class_axis=class_axis,
-            row_weight=counted,
+            row_weight=teacher_row_weight,
             reduction=reduction,
             denominator=denominator,
             backend=backend,
         )
-        parts.append(beta * (temperature**2 if scale_t2 else 1) * softened)
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        terms.append(beta * (temperature**2 if scale_t2 else 1) * teacher_loss)
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+def _ignored_rows(target: Tensor, ignore_index: int, rows: torch.Size, num_classes: int) -> Tensor:
+    """Return True for ignored rows, (…), or raise `ValueError` for targets that do not fit the logits."""
+    if target.shape != rows:
+        raise InputError(
+            f"target must have the shape of the logits without their classes, {tuple(rows)}, "
+            f"got {tuple(target.shape)}"
+        )
+    ignored = target == ignore_index
+    require_classes(torch.where(ignored, 0, target), num_classes, "target")
+    return ignored
 
 
 def check_mix(beta: float, temperature: float) -> None:

@@ -9,26 +9,32 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.contract import Parts
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, Request, Statistics, hindrance, select
 from labelsmooth.checks import is_traced, plain, require_logits
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.linear_chunks import CHUNK_ROWS, Layer, linear_losses
-from labelsmooth.losses.targets import Denominator, ReductionName, Settings, check_device, check_targets
+from labelsmooth.losses.row_loss import Reduction, RowLoss
+from labelsmooth.losses.targets import (
+    Denominator,
+    ReductionName,
+    Settings,
+    Targets,
+    check_device,
+    check_targets,
+)
 from labelsmooth.mixture import Mixture
 from labelsmooth.row_stats import RowStats, Support
 from labelsmooth.smoothing import Smoothing
 
 _log = logging.getLogger(__name__)
 
-# what a module's call runs beside its forward
+# the attributes of a module that hold functions which its call runs beside its forward
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `linear_cross_entropy` that its overloads leave alone."""
+    """The keywords that the overloads of `linear_cross_entropy` share."""
 
     linear_bias: Tensor | None
     weight: Tensor | None
@@ -134,27 +140,20 @@ def linear_cross_entropy(
         denominator=denominator,
         support=support,
     )
-    batch = layer.input.shape[:-1]
+    rows = layer.input.shape[:-1]
     cast = _as_autocast(layer)
     targets = check_targets(
         target,
         settings,
-        rows=batch,
+        rows=rows,
         num_classes=layer.weight.shape[0],
-        class_axis=len(batch),
+        class_axis=len(rows),
         device=layer.input.device,
         dtype=torch.float64 if cast.input.dtype == torch.float64 else torch.float32,
         finite=None,
     ).flat()
     row_loss, reduce = targets.row_loss(), targets.reduction()
-    why_full = hindrance(layer.input, targets.mixture.prior)
-    if row_loss.needs_grad or reduce.needs_grad:
-        why_full = "more than the layer needs a gradient"
-    elif support == "finite":
-        why_full = "support='finite' asks which logits are finite"
-    if why_full is not None or is_traced(layer.input):
-        if not torch.compiler.is_compiling():
-            _log.debug("linear_cross_entropy makes the full logits: %s", why_full or "a graph is being made")
+    if _needs_full_logits(layer, targets, row_loss, reduce):
         return cross_entropy(
             nn.functional.linear(*layer),
             target,
@@ -165,24 +164,41 @@ def linear_cross_entropy(
         )
     chosen, _ = select(backend, layer.input.device)
     request = targets.request(every_statistic=return_stats)
-    rows_first = cast._replace(input=cast.input.reshape(math.prod(batch), cast.input.shape[-1]))
+    flat = cast._replace(input=cast.input.reshape(math.prod(rows), cast.input.shape[-1]))
     losses, stats = linear_losses(
-        rows_first, request, row_loss, reduce, chosen, chunk_rows or CHUNK_ROWS, keep_stats=return_stats
+        flat, request, row_loss, reduce, chosen, chunk_rows or CHUNK_ROWS, keep_stats=return_stats
     )
     if reduction == "none":
-        losses = losses.reshape(batch)
-    if stats is None:
-        return losses
+        losses = losses.reshape(rows)
+    return losses if stats is None else (losses, _row_stats(stats, request, rows))
 
-    def in_batch(part: Tensor | None) -> Tensor | None:
-        return part if part is None or part.dim() == 0 else part.reshape(batch + part.shape[1:])
 
-    shaped = Parts._make(map(in_batch, stats))
-    return losses, RowStats(index=in_batch(request.index), mask=in_batch(request.counted), **shaped._asdict())
+def _needs_full_logits(layer: Layer, targets: Targets, loss: RowLoss, reduction: Reduction) -> bool:
+    """Return True where the loss cannot be made in chunks of rows, and log the reason at level DEBUG."""
+    reason = hindrance(layer.input, targets.mixture.prior)
+    if loss.needs_grad or reduction.needs_grad:
+        reason = "more than the layer needs a gradient"
+    elif targets.settings.support == "finite":
+        reason = "support='finite' asks which logits are finite"
+    elif reason is None and is_traced(layer.input):
+        reason = "a graph is being made"
+    if reason is not None and not torch.compiler.is_compiling():
+        _log.debug("linear_cross_entropy makes the full logits: %s", reason)
+    return reason is not None
+
+
+def _row_stats(stats: Statistics, request: Request, rows: torch.Size) -> RowStats:
+    """Return the statistics of N rows in the shape (…) of the rows."""
+
+    def shaped(value: Tensor | None) -> Tensor | None:
+        return value if value is None or value.dim() == 0 else value.reshape(rows + value.shape[1:])
+
+    values = Statistics._make(map(shaped, stats))
+    return RowStats(index=shaped(request.index), mask=shaped(request.counted), **values._asdict())
 
 
 def check_layer(input: Tensor, linear: Tensor | nn.Linear, bias: Tensor | None) -> Layer:
-    """Return the checked parts of a linear layer, which is given as such or by its weight.
+    """Return a checked linear layer with its input, given as a module or by its weight.
 
     Raises:
         TypeError, ValueError: parts that do not fit each other, or a layer that does more than x·Wᵀ + b.
@@ -210,21 +226,21 @@ def weight_and_bias(linear: Tensor | nn.Linear, bias: Tensor | None) -> tuple[Te
         raise InputTypeError(f"linear_weight must be a (K, H) tensor or an nn.Linear, got {kind}")
     if bias is not None:
         raise InputError("an nn.Linear brings its bias along, got linear_bias as well")
-    more = None
+    extra = None
     if type(linear).forward is not nn.Linear.forward or "forward" in linear.__dict__:
-        more = "a forward of its own"
+        extra = "a forward of its own"
     elif any(getattr(linear, hooks) for hooks in _HOOKS):
-        more = "hooks"
-    if more is not None:
+        extra = "hooks"
+    if extra is not None:
         raise InputError(
-            f"an nn.Linear as linear_weight must be no more than x·Wᵀ + b, got a {kind} with {more}; "
+            f"an nn.Linear as linear_weight must be no more than x·Wᵀ + b, got a {kind} with {extra}; "
             "give its logits to cross_entropy"
         )
     return linear.weight, linear.bias
 
 
 def check_chunk_rows(chunk_rows: int | None) -> None:
-    """Raise `TypeError` or `ValueError` unless it is a positive int or None."""
+    """Raise `TypeError` or `ValueError` unless `chunk_rows` is a positive int or None."""
     if chunk_rows is not None and (isinstance(chunk_rows, bool) or not isinstance(chunk_rows, int)):
         raise InputTypeError(f"chunk_rows must be an int or None, got {type(chunk_rows).__name__}")
     if chunk_rows is not None and chunk_rows < 1:
@@ -232,7 +248,7 @@ def check_chunk_rows(chunk_rows: int | None) -> None:
 
 
 def _as_autocast(layer: Layer) -> Layer:
-    """Cast the layer as autocast would."""
+    """Cast the layer as autocast would, and raise `TypeError` where its dtypes differ."""
     device = layer.input.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

@@ -1,8 +1,8 @@
 """The loss of a linear layer's logits, without ever holding them all: chunks of rows through one buffer.
 
-Of each chunk the logits x·Wᵀ + b are made, reduced to row statistics, overwritten by their gradient, and used
-up in the products for the gradients of x and W, before the next chunk takes their place. Where the caller
-wants a sum over rows this happens in the forward, as the rows' shares in the sum are known; the backward then
+The logits x·Wᵀ + b of a chunk are made, reduced to row statistics, overwritten by their gradient and used in
+the products for the gradients of x and W, before the next chunk takes their place. Where the caller wants a
+sum over rows this happens in the forward, as the factors of the rows' losses are known; the backward then
 only multiplies. Smoothing adds no product: the kernels read the prior beside the logits.
 """
 
@@ -14,21 +14,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Backend, Empty, Parts, Request
-from labelsmooth.backends.registry import BACKENDS
+from labelsmooth.backends import BACKENDS, Backend, Empty, Request, Statistics, op
 from labelsmooth.checks import is_batched
 from labelsmooth.losses.row_loss import Reduction, RowLoss
 
-# Rows whose logits exist at a time where the caller does not say. Each chunk packs W anew for its products:
+# Rows whose logits exist at a time by default. Each chunk packs W anew for its products:
 # with 512 rows that costs 3 % of them, with 256 rows 8 %, with 128 rows 24 %, whatever H and K are.
 CHUNK_ROWS = 512
-# Of W at a time in the product for the logits, on a CPU: what stays in cache while the chunk's rows pass by.
-_CACHED = 1 << 21  # numbers
+# Numbers of W at a time in the product for the logits on a CPU: they stay in cache for all rows of the chunk.
+_CACHED = 1 << 21
 
 
 class Layer(NamedTuple):
-    """A linear layer and what goes into it."""
+    """A linear layer and its input."""
 
     input: Tensor  # (N, H)
     weight: Tensor  # (K, H)
@@ -44,25 +42,30 @@ def linear_losses(
     chunk_rows: int,
     *,
     keep_stats: bool,
-) -> tuple[Tensor, Parts | None]:
-    """The reduced losses, differentiable in the layer alone, and the statistics.
+) -> tuple[Tensor, Statistics | None]:
+    """Compute the reduced losses, differentiable in the layer only, and the statistics.
 
     Args:
-        layer: what makes the logits.
-        request: about the N rows of logits; rows that do not count are dropped before any product.
-        loss: of the same rows, its mixture with one batch dimension.
-        reduction: of the losses.
-        backend: the backend's name.
-        chunk_rows: rows in the buffer at once.
-        keep_stats: whether to return the detached statistics.
+        layer: the layer that makes the logits.
+        request: the statistics wanted of the N rows; rows that do not count are dropped before any product.
+        loss: the loss of these rows, its mixture with one batch dimension.
+        reduction: the reduction of the losses.
+        backend: the name of the backend.
+        chunk_rows: the number of rows in the buffer.
+        keep_stats: True to return the detached statistics.
 
     Cost: three products of the size of the logits, as the layer and its backward alone; four without a sum,
         as the backward then makes the logits again. Beside the gradients, chunk_rows·K numbers. On a GPU one
         synchronisation where rows may not count.
     """
-    kept: list[Parts] = []
+    kept: list[Statistics] = []
     settings = _Settings(
-        request, loss, reduction, BACKENDS[backend], chunk_rows, kept if keep_stats else None
+        request=request,
+        loss=loss,
+        reduction=reduction,
+        backend=BACKENDS[backend],
+        chunk_rows=chunk_rows,
+        kept=kept if keep_stats else None,
     )
     if torch.is_grad_enabled():
         losses: Tensor = _Losses.apply(*layer, settings)  # type: ignore[no-untyped-call]
@@ -72,25 +75,31 @@ def linear_losses(
 
 
 class _Settings(NamedTuple):
+    """The arguments of `linear_losses` beside the layer."""
+
     request: Request
     loss: RowLoss
     reduction: Reduction
     backend: Backend
     chunk_rows: int
-    kept: list[Parts] | None  # takes the statistics, where they are wanted
+    kept: list[Statistics] | None  # takes the statistics, where they are wanted
 
 
 class _Losses(torch.autograd.Function):
+    """The losses of a linear layer's logits, with gradients made in the forward where that is possible."""
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, settings: _Settings) -> Tensor:
         layer = Layer(input, weight, bias)
-        slopes = None
+        gradients = None
         if settings.reduction.total and any(ctx.needs_input_grad):
-            slopes = _Slopes(layer, _factor(layer, settings), ctx.needs_input_grad, settings.backend.empty)
-        losses = _pass(layer, settings, slopes)
-        used = (settings.request, settings.loss, settings.reduction)
-        ctx.save_for_backward(input, weight, bias, *(tensor for part in used for tensor in part.tensors()))
-        ctx.settings, ctx.slopes = settings._replace(kept=None), slopes
+            gradients = _Gradients(
+                layer, _factor(layer, settings), ctx.needs_input_grad, settings.backend.empty
+            )
+        losses = _pass(layer, settings, gradients)
+        made_of = (settings.request, settings.loss, settings.reduction)
+        ctx.save_for_backward(input, weight, bias, *(tensor for part in made_of for tensor in part.tensors()))
+        ctx.settings, ctx.gradients = settings._replace(kept=None), gradients
         return settings.reduction(losses, None)
 
     @staticmethod
@@ -99,64 +108,71 @@ class _Losses(torch.autograd.Function):
         settings, total = ctx.settings, ctx.settings.reduction.total
         if torch.is_grad_enabled() or is_batched(upstream):
             return (*_through_logits(layer, settings, upstream), None)
-        slopes, ctx.slopes = ctx.slopes, None
-        if slopes is None:  # losses of rows, or a second backward through a sum
-            share = _factor(layer, settings)
-            slopes = _Slopes(
-                layer, share if total else share * upstream, ctx.needs_input_grad, settings.backend.empty
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:  # losses of rows, or a second backward through a sum
+            factor = _factor(layer, settings)
+            gradients = _Gradients(
+                layer, factor if total else factor * upstream, ctx.needs_input_grad, settings.backend.empty
             )
-            _pass(layer, settings, slopes)
-        return (*slopes.finish(upstream if total else None), None)
+            _pass(layer, settings, gradients)
+        return (*gradients.finish(upstream if total else None), None)
 
 
 def _factor(layer: Layer, settings: _Settings) -> Tensor:
-    """What each row's loss is multiplied by, (N,) or ()."""
+    """Return the factor of each row's loss as a tensor, (N,) or ()."""
     factor = settings.reduction.factor
     if isinstance(factor, Tensor):
         return factor
     return torch.full((), factor, dtype=settings.loss.dtype, device=layer.input.device)
 
 
-class _Slopes:
-    """The gradients of the layer, to which chunks add; those of W and b in at least float32.
+class _Gradients:
+    """The gradients of the layer, to which chunks of rows add; those of W and b in at least float32.
 
-    In float16 a row's share in a mean would take them below the smallest number: there they are made for
-    shares of at most 1, and what the shares were divided by comes in last.
+    In float16 a row's factor in a mean would take them below the smallest number: there they are made for
+    factors of at most 1, and `finish` multiplies by the largest, which the factors were divided by.
     """
 
-    def __init__(self, layer: Layer, share: Tensor, needed: tuple[bool, ...], empty: Empty) -> None:
+    def __init__(self, layer: Layer, factor: Tensor, needed: tuple[bool, ...], empty: Empty) -> None:
         x, weight, bias = layer
         wide = torch.promote_types(weight.dtype, torch.float32)
-        self.layer, self.share = layer, share
-        self.unit: Tensor | None = None
+        self.layer, self.factor = layer, factor
+        self.largest: Tensor | None = None
         self.input = torch.zeros_like(x) if needed[0] else None
         self.weight = empty(weight, weight.shape, wide) if needed[1] else None
         self.bias = torch.zeros_like(bias, dtype=wide) if needed[2] and bias is not None else None
         self.empty = True
-        if x.dtype == torch.float16 and share.numel():
-            largest = share.abs().max()
-            self.unit = torch.where(largest > 0, largest, 1)
-            self.share = share / self.unit
+        if x.dtype == torch.float16 and factor.numel():
+            largest = factor.abs().max()
+            self.largest = torch.where(largest > 0, largest, 1)
+            self.factor = factor / self.largest
 
-    def add(self, rows: slice | Tensor, x: Tensor, slope: Tensor) -> None:  # x (R, H), slope (R, K)
+    def factor_of(self, rows: slice | Tensor, num_rows: int) -> Tensor:
+        """Return the factor of some rows' losses, (num_rows,)."""
+        return self.factor[rows] if self.factor.dim() else self.factor.expand(num_rows)
+
+    def add(self, rows: slice | Tensor, x: Tensor, logit_grad: Tensor) -> None:  # x (R, H), logit_grad (R, K)
+        """Add the products of some rows with the gradient of their logits."""
         if self.input is not None:
-            self.input[rows] = torch.mm(slope, self.layer.weight)
+            self.input[rows] = torch.mm(logit_grad, self.layer.weight)
         if self.weight is not None and self.weight.dtype == x.dtype:
             beta = 0 if self.empty else 1
-            torch.addmm(self.weight, slope.t(), x, beta=beta, out=self.weight)
+            torch.addmm(self.weight, logit_grad.t(), x, beta=beta, out=self.weight)
         elif self.weight is not None:
-            product = torch.mm(slope.t(), x)
+            product = torch.mm(logit_grad.t(), x)
             self.weight = self.weight.copy_(product) if self.empty else self.weight.add_(product)
         if self.bias is not None:
-            self.bias += slope.sum(0, dtype=self.bias.dtype)
+            self.bias += logit_grad.sum(0, dtype=self.bias.dtype)
         self.empty = False
 
-    def finish(self, factor: Tensor | None) -> list[Tensor | None]:
-        """The gradients times the factor, each in the dtype of its tensor."""
+    def finish(self, upstream: Tensor | None) -> list[Tensor | None]:
+        """Return the gradients times the upstream gradient of the sum, in the dtypes of the layer."""
         if self.empty and self.weight is not None:
             self.weight.zero_()
-        # as one, since each alone may take float16 out of its range
-        scale = self.unit if factor is None else factor if self.unit is None else factor * self.unit
+        # one product first, since each factor by itself may take float16 out of its range
+        scale = upstream
+        if self.largest is not None:
+            scale = self.largest if upstream is None else upstream * self.largest
         if scale is not None and not (scale.device.type == "cpu" and scale == 1):
             for gradient in (self.input, self.weight, self.bias):
                 if gradient is not None:
@@ -167,8 +183,8 @@ class _Slopes:
         ]
 
 
-def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
-    """The losses (N,), 0 for rows that do not count; adds to the slopes, where given."""
+def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Tensor:
+    """Compute the losses (N,), 0 for rows that do not count, and add to the gradients, where given."""
     x, weight, bias = layer
     request, loss, _, backend, chunk_rows, kept = settings
     counted = request.counted
@@ -182,17 +198,16 @@ def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
     for start in range(0, num_rows, chunk_rows):
         rows = slice(start, min(start + chunk_rows, num_rows))
         logits = _logits(x[rows], weight, bias, buffer[: rows.stop - start])
-        asked, mine = _take(request, rows), loss.rows(rows)
-        stats = backend.forward(logits, asked)
-        losses[rows] = mine(stats)
+        chunk_request, chunk_loss = _take(request, rows), loss.rows(rows)
+        stats = backend.forward(logits, chunk_request)
+        losses[rows] = chunk_loss(stats)
         if kept is not None:
             pieces.append(stats)
-        if slopes is not None:
-            where = rows if counted is None else chosen[rows]
-            share = slopes.share[where] if slopes.share.dim() else slopes.share.expand(len(logits))
-            grads = mine.slopes(stats, share)
-            backend.backward(logits, asked, stats, grads, logits, shift_free=True)
-            slopes.add(where, x[rows], logits)
+        if gradients is not None:
+            rows_of_input = rows if counted is None else chosen[rows]
+            slopes = chunk_loss.slopes(stats, gradients.factor_of(rows_of_input, len(logits)))
+            backend.backward(logits, chunk_request, stats, slopes, logits, shift_free=True)
+            gradients.add(rows_of_input, x[rows], logits)
     if counted is not None:
         losses = losses.new_zeros(len(layer.input)).index_copy_(0, chosen, losses)
     if kept is not None:
@@ -201,6 +216,7 @@ def _pass(layer: Layer, settings: _Settings, slopes: _Slopes | None) -> Tensor:
 
 
 def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    """Write x·Wᵀ + b to `out`."""
     step = max(1, _CACHED // max(1, weight.shape[1])) if x.device.type == "cpu" else weight.shape[0]
     for start in range(0, weight.shape[0], step):
         columns = slice(start, start + step)
@@ -212,6 +228,7 @@ def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tens
 
 
 def _take(request: Request, rows: slice | Tensor) -> Request:
+    """Return the request for some of the rows."""
     index, row, counted = (
         None if values is None else values[rows]
         for values in (request.index, request.prior_row, request.counted)
@@ -219,8 +236,8 @@ def _take(request: Request, rows: slice | Tensor) -> Request:
     return replace(request, index=index, prior_row=row, counted=counted)
 
 
-def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
-    """The statistics of all N rows; those that do not count hold the statistics of a row of zeros."""
+def _joined(pieces: list[Statistics], settings: _Settings, layer: Layer) -> Statistics:
+    """Join the statistics of chunks to N rows; rows that do not count get those of a row of zeros."""
     request, backend = settings.request, settings.backend
     blank = layer.input.new_zeros(1, layer.weight.shape[0])
     first = replace(_take(request, slice(0, 1)), counted=None)
@@ -228,21 +245,20 @@ def _joined(pieces: list[Parts], settings: _Settings, layer: Layer) -> Parts:
         return backend.forward(blank[:0], first)
     zero = backend.forward(blank, first)
     joined = []
-    for parts in zip(zero, *pieces, strict=True):
-        blank_part, *rest = parts
-        if blank_part is None or blank_part.dim() == 0:
-            joined.append(blank_part)
+    for blank_values, *chunk_values in zip(zero, *pieces, strict=True):
+        if blank_values is None or blank_values.dim() == 0:
+            joined.append(blank_values)
         elif request.counted is None:
-            joined.append(torch.cat(rest))
+            joined.append(torch.cat(chunk_values))
         else:
-            whole = blank_part.expand(len(layer.input), *blank_part.shape[1:]).clone()
-            whole[request.counted] = torch.cat([blank_part[:0], *rest])
+            whole = blank_values.expand(len(layer.input), *blank_values.shape[1:]).clone()
+            whole[request.counted] = torch.cat([blank_values[:0], *chunk_values])
             joined.append(whole)
-    return Parts._make(joined)
+    return Statistics._make(joined)
 
 
 def _through_logits(layer: Layer, settings: _Settings, upstream: Tensor) -> list[Tensor | None]:
-    """The gradients by way of the full logits: differentiable again, and for many upstreams at once."""
+    """Compute the gradients from the full logits, differentiable again, or for a batch of upstream ones."""
     request, create_graph = settings.request, torch.is_grad_enabled()
     with torch.enable_grad():
         losses = settings.loss(op.row_stats(nn.functional.linear(*layer), request, "reference"))

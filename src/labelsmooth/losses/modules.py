@@ -9,8 +9,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import require_backend
+from labelsmooth.backends import BackendName, require_backend
 from labelsmooth.checks import require_int, require_num_classes, require_tensor
 from labelsmooth.errors import InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
@@ -37,7 +36,7 @@ class LinearOptions(TypedDict, total=False):
     backend: BackendName
 
 
-# The keywords of the loss functions that change from call to call.
+# The keywords of the loss functions that a module's call takes, not its constructor.
 _GIVEN_IN_CALLS = {
     "input",
     "target",
@@ -51,7 +50,7 @@ _GIVEN_IN_CALLS = {
 
 
 class Loss(nn.Module):
-    """A loss function with settings, which are attributes under the names of its keywords."""
+    """A loss function with settings, which are attributes named as its keywords."""
 
     _function: ClassVar[Callable[..., Any]]
 
@@ -123,8 +122,8 @@ class CrossEntropyLoss(LossOfLogits, nn.CrossEntropyLoss):  # type: ignore[misc]
     Args:
         weight, ignore_index, reduction, label_smoothing, class_axis, z_loss, denominator, support, backend:
             as in `cross_entropy`. `weight` moves with the module and is saved with it.
-        return_stats: whether a call returns (loss, stats). The call's own `return_stats`, where given, goes
-            before it: `criterion(logits, target, return_stats=True)`.
+        return_stats: True to return (loss, stats) from every call. `return_stats` of a call overrides it:
+            `criterion(logits, target, return_stats=True)`.
 
     Raises:
         TypeError, ValueError: as `cross_entropy`, already when the module is made.
@@ -228,7 +227,7 @@ class LinearCrossEntropyLoss(Loss):
     Args:
         in_features: H.
         num_classes: K ≥ 2.
-        bias: whether the layer has a bias.
+        bias: True for a layer with a bias.
         device, dtype: of the layer.
         options: `weight`, `ignore_index`, `reduction`, `label_smoothing`, `z_loss`, `denominator`, `support`,
             `chunk_rows` and `backend` as in `linear_cross_entropy`, `return_stats` as in `CrossEntropyLoss`.
@@ -263,7 +262,7 @@ class LinearCrossEntropyLoss(Loss):
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, **options: Unpack[LinearOptions]) -> LinearCrossEntropyLoss:
-        """The loss of a layer that is there already, which `.linear` then is: its parameters are shared.
+        """Make the loss of an existing layer, which becomes `.linear`: its parameters are shared.
 
         Args:
             linear: the layer, e.g. a language model's head, also one whose weight is tied to an embedding.

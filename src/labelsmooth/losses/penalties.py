@@ -9,9 +9,7 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import op
-from labelsmooth.backends.registry import BackendName
-from labelsmooth.backends.select import hindrance, select
+from labelsmooth.backends import BackendName, hindrance, op, select
 from labelsmooth.checks import require_factor
 from labelsmooth.losses.row_loss import times
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, Targets, check_logits
@@ -21,7 +19,7 @@ from labelsmooth.smoothing import Smoothing
 
 
 class Options(TypedDict, total=False):
-    """The keywords of the penalties that their overloads leave alone."""
+    """The keywords that the overloads of the penalties share."""
 
     class_axis: int
     row_weight: Tensor | None
@@ -195,7 +193,7 @@ def max_suppression(
     logits, targets = check_logits(input, target, class_axis, settings)
 
     def top_over_mean(stats: RowStats) -> Tensor:
-        if targets.mixture.prior is not None:  # which is what the one pass went over
+        if targets.mixture.prior is not None:  # then `stats.at_prior` is of that prior
             stats = row_stats(logits, prior="uniform", counted=targets.counted, backend=backend)
         assert stats.at_prior is not None
         return -stats.at_prior
@@ -319,14 +317,15 @@ def _penalised(
     if needs_prior and request.prior is None:
         request = replace(request, prior="uniform")
     chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
-    parts = op.row_stats(logits, request, chosen)
-    stats = RowStats(index=request.index, mask=request.counted, **parts._asdict())
-    # class weights are the cross-entropy's, so each of the two is averaged as if it were alone
-    cross_entropy = targets.reduction()(targets.row_loss()(parts), targets.counted)
+    statistics = op.row_stats(logits, request, chosen)
+    stats = RowStats(index=request.index, mask=request.counted, **statistics._asdict())
+    # class weights are the cross-entropy's only, so each of the two is averaged by itself
+    cross_entropy = targets.reduction()(targets.row_loss()(statistics), targets.counted)
     penalties = targets.reduction(class_weights=False)(times(factor, penalty(stats)), targets.counted)
     loss = cross_entropy + penalties
     return (loss, stats.detach()) if return_stats else loss
 
 
 def _negative_entropy(stats: RowStats) -> Tensor:
+    """Return −H(p) of rows."""
     return -stats.entropy

@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 
 from torch import Tensor
 
-from labelsmooth.backends.registry import BackendName
+from labelsmooth.backends import BackendName
 from labelsmooth.checks import require_factor
 from labelsmooth.losses.modules import LossOfLogits
 from labelsmooth.losses.penalties import confidence_penalty, margin_smoothing, max_suppression

@@ -1,4 +1,4 @@
-"""The loss of rows as a function of their statistics, and its slopes in these.
+"""The loss of rows as a function of their statistics, and its gradients in these.
 
 A row's loss is M·ℓ − Σ_j w_j·a_j − β·b + z_loss·lse². None of it changes when the row maximum does, so that
 the gradient through m, which all statistics are relative to, cancels (`shift_free` of the backends).
@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import op
-from labelsmooth.backends.contract import Combination, Parts, Request
-from labelsmooth.backends.registry import BACKENDS
+from labelsmooth.backends import BACKENDS, Combination, Request, Statistics, op
 from labelsmooth.checks import is_batched
 from labelsmooth.mixture import Mixture
 
@@ -25,20 +23,20 @@ class RowLoss:
 
     mixture: Mixture
     z_loss: float | Tensor
-    whole: bool  # whether the prior sums to 1 in every row: it is uniform, over all classes
+    unit_prior: bool  # True where the prior is known to sum to 1 in every row: uniform over all classes
     dtype: torch.dtype  # of the result
 
     def tensors(self) -> list[Tensor]:
-        """What it is made of beside numbers."""
+        """Return the tensors that it is made of."""
         parts = (self.mixture.weight, self.mixture.prior, self.mixture.prior_weight, self.z_loss)
         return [part for part in parts if isinstance(part, Tensor)]
 
     @property
     def needs_grad(self) -> bool:
-        """Whether anything but the logits asks for a gradient."""
+        """True where a tensor that it is made of needs a gradient."""
         return any(tensor.requires_grad for tensor in self.tensors())
 
-    def __call__(self, stats: Parts) -> Tensor:
+    def __call__(self, stats: Statistics) -> Tensor:
         """Compute the losses (…), by operations that torch differentiates; 0·(±inf) is 0."""
         loss = times(self._mass(stats), stats.log_sum)
         if stats.at_index is not None:
@@ -58,20 +56,20 @@ class RowLoss:
         return loss
 
     def combination(self, factor: float | Tensor) -> Combination | None:
-        """Return factor·loss as a combination of statistics, None where its numbers differ between rows."""
+        """Return factor·loss as a combination of statistics; None where coefficients differ between rows."""
         mixture, z_loss = self.mixture, self.z_loss
         for part in (mixture.weight, mixture.prior_weight, z_loss, factor):
             if isinstance(part, Tensor):
                 return None
-        if z_loss != 0 or not (self.whole or mixture.prior_weight is None):  # whose mass is of the row
+        if z_loss != 0 or not (self.unit_prior or mixture.prior_weight is None):  # each row has its own mass
             return None
         weight, prior_weight = float(mixture.weight or 0), float(mixture.prior_weight or 0)
         factor = float(factor)
         mass = weight * (0 if mixture.index is None else mixture.index.shape[-1]) + prior_weight
-        return Combination(mass * factor, -weight * factor, -prior_weight * factor)
+        return Combination(log_sum=mass * factor, at_index=-weight * factor, at_prior=-prior_weight * factor)
 
-    def slopes(self, stats: Parts, upstream: Tensor) -> Parts:  # upstream: (…) or ()
-        """The gradients of Σ upstream·loss in the statistics, but for those through m."""
+    def slopes(self, stats: Statistics, upstream: Tensor) -> Statistics:  # upstream: (…) or ()
+        """Return the gradients of Σ upstream·loss in the statistics, without those through m."""
         assert stats.log_sum is not None
         at_index = at_prior = None
         if stats.at_index is not None:
@@ -89,21 +87,24 @@ class RowLoss:
             assert stats.max is not None
             mass = mass + 2 * self.z_loss * (stats.max + stats.log_sum)
         log_sum = upstream if isinstance(mass, float) and mass == 1 else upstream * mass
-        return Parts(log_sum=log_sum.expand(stats.log_sum.shape), at_index=at_index, at_prior=at_prior)
+        return Statistics(log_sum=log_sum.expand(stats.log_sum.shape), at_index=at_index, at_prior=at_prior)
 
     def rows(self, chosen: slice | Tensor) -> RowLoss:
-        """The loss of some rows of a batch (N,)."""
+        """Return the loss of some rows of a batch (N,)."""
         return replace(self, mixture=self.mixture.rows(chosen))
 
     def _weight(self) -> float | Tensor:
+        """Return the weights of the indices in the dtype of the loss."""
         weight = self.mixture.weight
         return weight.to(self.dtype) if isinstance(weight, Tensor) else float(weight or 0)
 
     def _prior_weight(self) -> float | Tensor:
+        """Return the weight of the prior in the dtype of the loss."""
         weight = self.mixture.prior_weight
         return weight.to(self.dtype) if isinstance(weight, Tensor) else float(weight or 0)
 
-    def _mass(self, stats: Parts) -> float | Tensor:
+    def _mass(self, stats: Statistics) -> float | Tensor:
+        """Return M, the sum of the target."""
         mass: float | Tensor = 0.0
         if stats.at_index is not None:
             weight = self._weight()
@@ -116,13 +117,13 @@ class RowLoss:
                 mass = weight.expand(stats.at_index.shape).sum(-1)
         if stats.at_prior is not None:
             assert stats.prior_mass is not None
-            mass = mass + self._prior_weight() * (1.0 if self.whole else stats.prior_mass)
+            mass = mass + self._prior_weight() * (1.0 if self.unit_prior else stats.prior_mass)
         return mass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduction:
-    """What becomes of the losses of rows: times a factor, 0 where a row does not count, perhaps summed."""
+    """The reduction of the losses of rows: a factor, 0 where a row does not count, and perhaps the sum."""
 
     factor: float | Tensor  # (…) or ()
     total: bool
@@ -156,26 +157,26 @@ def losses_of_logits(
     *,
     inplace: bool,
     keep_stats: bool,
-) -> tuple[Tensor, Parts | None]:
-    """The reduced losses, differentiable in the logits alone, and the detached statistics.
+) -> tuple[Tensor, Statistics | None]:
+    """Compute the reduced losses, differentiable in the logits only, and the detached statistics.
 
-    One step of autograd for all of it. With `inplace` the backward writes the gradient over the logits.
+    It is one step of autograd. With `inplace` the backward writes the gradient over the logits.
     """
     if BACKENDS[backend].combine is not None and not keep_stats:
         combination = loss.combination(reduction.factor)
         if combination is not None:
-            flat, flat_request = op.flat(logits, request, backend)
-            settings = (flat_request, loss, reduction, combination, inplace, BACKENDS[backend])
-            losses: Tensor = _Combined.apply(flat, *settings)  # type: ignore[no-untyped-call]
+            rows, request = op.flat(logits, request, backend)
+            settings = (request, loss, reduction, combination, inplace, BACKENDS[backend])
+            losses: Tensor = _CombinationLoss.apply(rows, *settings)  # type: ignore[no-untyped-call]
             return losses if reduction.total else losses.reshape(logits.shape[:-1]), None
     with torch.no_grad():
         stats = op.forward(logits, request, backend)
-    losses = _OfLogits.apply(logits, request, loss, reduction, inplace, stats, backend)  # type: ignore[no-untyped-call]
+    losses = _StatisticsLoss.apply(logits, request, loss, reduction, inplace, stats, backend)  # type: ignore[no-untyped-call]
     return losses, stats
 
 
-class _Combined(torch.autograd.Function):
-    """A loss with the same numbers in each row, for a backend that makes it in one call each way."""
+class _CombinationLoss(torch.autograd.Function):
+    """A loss that is the same combination in each row, which the backend computes in one call each way."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
@@ -201,7 +202,9 @@ class _Combined(torch.autograd.Function):
         return gradient, *(None,) * 6
 
 
-class _OfLogits(torch.autograd.Function):
+class _StatisticsLoss(torch.autograd.Function):
+    """A loss made of row statistics, whose slopes in these the backend turns into the gradient."""
+
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *settings: Any) -> Tensor:
         request, loss, reduction, _, stats, _ = settings
@@ -220,7 +223,7 @@ class _OfLogits(torch.autograd.Function):
             logits = logits.detach()
         slopes = loss.slopes(stats, upstream * reduction.factor)
         gradient = op.backward(logits, request, stats, slopes, backend, shift_free=True, inplace=inplace)
-        if inplace:  # whoever saved the logits for a backward of its own is told so by torch
+        if inplace:  # torch then refuses another backward that saved the logits
             torch.autograd.graph.increment_version(logits)
         return gradient, *(None,) * 6
 
@@ -228,7 +231,7 @@ class _OfLogits(torch.autograd.Function):
 def _by_reference(
     logits: Tensor, request: Request, loss: RowLoss, reduction: Reduction, upstream: Tensor, inplace: bool
 ) -> Tensor:
-    """The gradient as a function that can be differentiated again, and for many upstreams at once."""
+    """Compute the gradient so that it can be differentiated again, or for a batch of upstream gradients."""
     if inplace:
         raise RuntimeError("inplace_backward leaves no logits for a second derivative or for many gradients")
     create_graph = torch.is_grad_enabled()
@@ -239,14 +242,14 @@ def _by_reference(
 
 
 def _minus(loss: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:
-    """loss − factor·value."""
+    """Return loss − factor·value."""
     if isinstance(factor, Tensor):
         return loss - times(factor, value)
     return loss if factor == 0 else torch.sub(loss, value, alpha=factor)
 
 
 def times(factor: float | Tensor, value: Tensor | None) -> Tensor:
-    """factor·value, where 0·(±inf) is 0."""
+    """Return factor·value, where 0·(±inf) is 0."""
     assert value is not None
     if isinstance(factor, Tensor):
         return factor * torch.where((factor == 0) & value.isinf(), 0, value)

@@ -1,4 +1,4 @@
-"""The arguments that all losses share: their checks, and the targets of rows that they come to."""
+"""The arguments that all losses share: their checks, and the targets of rows that are made of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Request
+from labelsmooth.backends import Request
 from labelsmooth.checks import (
     as_classes,
     can_look,
@@ -37,7 +37,7 @@ Denominator = float | Tensor | Literal["rows", "valid"] | None
 
 
 class Settings(NamedTuple):
-    """The settings of a loss beside its logits and targets, as `cross_entropy` documents them."""
+    """The settings that the losses share, as `cross_entropy` documents them."""
 
     weight: Tensor | None = None  # (K,)
     ignore_index: int = -100
@@ -91,7 +91,7 @@ class Targets:
     dtype: torch.dtype  # of the losses
 
     def flat(self) -> Targets:
-        """The same targets with one batch dimension (N,)."""
+        """Return the targets with one batch dimension (N,)."""
         counted, labels, row_weight = (
             None if part is None else part.reshape(-1)
             for part in (self.counted, self.labels, self.settings.row_weight)
@@ -106,7 +106,7 @@ class Targets:
         )
 
     def request(self, *, every_statistic: bool) -> Request:
-        """What the loss asks of the logits; with `every_statistic` also what `RowStats` can answer beside."""
+        """Return the request of what the loss needs; with `every_statistic` of all that `RowStats` holds."""
         index, prior_row = self.mixture.index, self.mixture.prior_row
         prior: Tensor | Literal["uniform"] | None = None
         if self.mixture.prior_weight is not None:
@@ -126,18 +126,18 @@ class Targets:
         )
 
     def row_loss(self) -> RowLoss:
-        """The cross-entropy of a row as a function of its statistics."""
+        """Return the cross-entropy of a row as a function of its statistics."""
         z_loss = self.settings.z_loss
         if isinstance(z_loss, Tensor):
             z_loss = plain(z_loss).to(self.dtype)
-        whole = self.mixture.prior is None and self.support == "all"
-        return RowLoss(self.mixture, z_loss, whole, self.dtype)
+        unit_prior = self.mixture.prior is None and self.support == "all"
+        return RowLoss(self.mixture, z_loss, unit_prior, self.dtype)
 
     def reduction(self, *, class_weights: bool = True) -> Reduction:
-        """How the losses of rows become the result.
+        """Return the reduction of the losses of rows.
 
         Args:
-            class_weights: whether class weights are in the losses, so that a mean divides by their sum.
+            class_weights: True where class weights are in the losses, so that a mean divides by their sum.
         """
         factor: float | Tensor = 1.0
         if self.settings.reduction == "mean":
@@ -147,7 +147,7 @@ class Targets:
         return Reduction(factor, total=self.settings.reduction != "none")
 
     def _inverse_denominator(self, class_weights: bool) -> float | Tensor:
-        """1/denominator, or 0 where the denominator is 0."""
+        """Return 1/denominator, or 0 where the denominator is 0."""
         denominator, weight, num_rows = self.settings.denominator, self.settings.weight, math.prod(self.rows)
         if denominator is None and self.labels is not None and weight is not None and class_weights:
             weights = take_rows(weight, self.labels)
@@ -230,14 +230,14 @@ def check_targets(
                 )
             smoothing.check_num_classes(num_classes)
             _warn_if_multi_label(target, class_axis)
-            mixture = smoothing.of_rows(target.movedim(class_axis, -1), num_classes, finite)
+            mixture = smoothing.smooth_dense(target.movedim(class_axis, -1), num_classes, finite)
             support = "all"  # what is in the table now is target, of which −inf classes get their share
         else:
             target = as_classes(target, "target")
             if target.shape != rows:
                 raise InputError(f"class indices must have shape {tuple(rows)}, got {tuple(target.shape)}")
             labels, counted = _counted_labels(target, settings.ignore_index, num_classes)
-            mixture = smoothing.of_classes(labels, num_classes)
+            mixture = smoothing.smooth_labels(labels, num_classes)
             if finite is not None:
                 mixture = _onto_finite(mixture, finite, dtype)
     if row_weight is not None:

@@ -1,4 +1,4 @@
-"""What a classifier is trained on, by name: `uniform:0.1`, `confidence_penalty:0.1`, `mixup:0.2`.
+"""Objectives of training a classifier, by name: `uniform:0.1`, `confidence_penalty:0.1`, `mixup:0.2`.
 
 An `Objective` is such a name, parsed and checked; its `Criterion` is the loss of one training. Adding one is
 a class in `cross_entropies.py` or `penalised.py`, and nothing else.

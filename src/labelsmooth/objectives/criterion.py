@@ -46,7 +46,7 @@ Output: TypeAlias = Tensor | LinearOutput  # logits (N, K), or the layer that ma
 
 
 class Loss(NamedTuple):
-    """What a criterion says of the rows of one step."""
+    """The loss of a step, and how many of its rows are right."""
 
     value: Tensor  # 0-d, in nats
     correct: Tensor  # 0-d int64: rows whose largest logit is that of the label
@@ -54,7 +54,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFacts:
-    """What a criterion may know of the training that it is made for."""
+    """The facts of a training that its criterion may use."""
 
     class_counts: Tensor  # (K,) rows of each class in the training data
     steps: int  # of the whole training
@@ -62,7 +62,7 @@ class TrainingFacts:
 
 
 class Criterion(ABC):
-    """The loss of one training under one objective, with what it gathers on the way.
+    """The loss of one training under one objective, with the state that it gathers.
 
     A subclass names its kind, `class Uniform(Criterion, kind="uniform")`, which registers it, and keeps what
     state it needs itself.

@@ -86,7 +86,7 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a network can train on it only beside a teacher."""
+        """True where a network trains on it only beside a teacher."""
         return KINDS[self.kind].needs_teacher
 
     @property

@@ -11,9 +11,11 @@ from labelsmooth.smoothing.makers import (
 )
 from labelsmooth.smoothing.mixing import label_dropout, mixup
 from labelsmooth.smoothing.rule import Smoothing
-from labelsmooth.smoothing.values import as_eps
+from labelsmooth.smoothing.values import EPS_ROUNDING, PRIOR_SUM_TOLERANCE, as_eps
 
 __all__ = [
+    "EPS_ROUNDING",
+    "PRIOR_SUM_TOLERANCE",
     "Smoothing",
     "as_eps",
     "as_smoothing",

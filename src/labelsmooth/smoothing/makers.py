@@ -177,5 +177,5 @@ def unigram(counts: Tensor) -> Tensor:
 
 
 def as_smoothing(label_smoothing: float | Smoothing) -> Smoothing:
-    """A `label_smoothing` argument as a `Smoothing`: a plain number means `uniform`."""
+    """Return a `label_smoothing` argument as a `Smoothing`; a plain number means `uniform`."""
     return label_smoothing if isinstance(label_smoothing, Smoothing) else uniform(label_smoothing)

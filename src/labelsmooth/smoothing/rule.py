@@ -1,4 +1,4 @@
-"""What a smoothing is: a rule that turns labels into mixtures."""
+"""The base class of smoothings, rules that turn labels into mixtures."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ class Smoothing(ABC):
         self.check_num_classes(num_classes)
         require_tensor(target, "target")
         if target.is_floating_point():
-            return self.of_rows(target, num_classes)
+            return self.smooth_dense(target, num_classes)
         index = as_classes(target, "target")
         require_classes(index, num_classes, "target")
-        return self.of_classes(index, num_classes)
+        return self.smooth_labels(index, num_classes)
 
-    def of_classes(self, target: Tensor, num_classes: int) -> Mixture:
+    def smooth_labels(self, target: Tensor, num_classes: int) -> Mixture:
         """Smooth int64 class indices (…,) that were checked already."""
         self.check_num_classes(num_classes)
         return self.for_rows(target.shape).mixture(target, num_classes)
 
-    def of_rows(self, target: Tensor, num_classes: int, finite: Tensor | None = None) -> Mixture:
+    def smooth_dense(self, target: Tensor, num_classes: int, finite: Tensor | None = None) -> Mixture:
         """Smooth dense rows (…, K), with the smoothing mass on the `finite` classes only."""
         if target.dim() == 0 or target.shape[-1] != num_classes:
             raise InputError(f"dense targets must have shape (…, {num_classes}), got {tuple(target.shape)}")

@@ -27,7 +27,7 @@ from labelsmooth.smoothing.values import (
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _OfEps(Smoothing):
+class _EpsSmoothing(Smoothing):
     """A smoothing with an ε for all rows, or one for each."""
 
     eps: float | Tensor
@@ -40,7 +40,7 @@ class _OfEps(Smoothing):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TowardsPrior(_OfEps):
+class TowardsPrior(_EpsSmoothing):
     """(1−ε)·δ + ε·π, with one π for all labels or a row of a table for each label."""
 
     prior: Tensor | None = None  # None (uniform), (K,), or (K, K) indexed by the label
@@ -114,7 +114,7 @@ class TowardsPrior(_OfEps):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class OntoOthers(_OfEps):
+class OntoOthers(_EpsSmoothing):
     """The target of a convention: q_y on the label's class, and the same q_k on each other class."""
 
     convention: Convention
