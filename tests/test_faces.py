@@ -9,7 +9,17 @@ import pytest
 import labelsmooth
 
 ROOT = Path(labelsmooth.__file__).parent
-FACES = ("backends", "losses", "objectives", "smoothing")
+FACES = (
+    "audit",
+    "backends",
+    "evaluation",
+    "losses",
+    "objectives",
+    "plot",
+    "predictions",
+    "report",
+    "smoothing",
+)
 LOADED_WHEN_USED = {"gpu_kernels"}  # imports Triton, so no face can list it
 
 

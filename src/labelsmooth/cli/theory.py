@@ -111,7 +111,7 @@ def _draw(options: Options, path: Path) -> None:
     with needs_extra("study"):
         from matplotlib.figure import Figure
 
-    from labelsmooth.plot.gap import plot_gap
+    from labelsmooth.plot import plot_gap
 
     # round numbers for comparison, unless the line would run into that of K itself
     others = [decade for decade in _DECADES if abs(math.log10(decade / options.classes)) > 0.5]

@@ -8,7 +8,7 @@ from labelsmooth.evaluation.document import (
 )
 from labelsmooth.evaluation.fit import Fitted, fit
 from labelsmooth.evaluation.layer import layer_numbers
-from labelsmooth.evaluation.numbers import Numbers
+from labelsmooth.evaluation.numbers import Numbers, exactly, numbers_of, ordered
 from labelsmooth.evaluation.pairs import paired_differences
 from labelsmooth.evaluation.result import Evaluation
 from labelsmooth.evaluation.scores import Scores
@@ -22,11 +22,14 @@ __all__ = [
     "Scores",
     "Split",
     "evaluate",
+    "exactly",
     "fit",
     "from_document",
     "layer_numbers",
     "numbers_from_document",
+    "numbers_of",
     "numbers_to_document",
+    "ordered",
     "paired_differences",
     "to_document",
 ]

@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.evaluation import Evaluation, Fitted, Numbers, Split, evaluate, fit, layer_numbers
-from labelsmooth.evaluation.numbers import exactly, numbers_of, ordered
+from labelsmooth.evaluation import (
+    Evaluation,
+    Fitted,
+    Numbers,
+    Split,
+    evaluate,
+    exactly,
+    fit,
+    layer_numbers,
+    numbers_of,
+    ordered,
+)
 from labelsmooth.measure import Geometry, Teacher, teacher_agreement
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
