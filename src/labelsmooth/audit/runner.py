@@ -14,7 +14,7 @@ from labelsmooth.progress import Progress
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
-    """What was measured of one file."""
+    """The numbers of the predictions of one file."""
 
     name: str
     path: Path
@@ -25,7 +25,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
-    """One model's numbers minus another's, on the same rows."""
+    """The numbers of a model minus those of another on the same rows."""
 
     of: str
     minus: str
@@ -34,7 +34,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audit:
-    """What was measured of several models."""
+    """The numbers of several models, and their differences."""
 
     settings: Settings
     models: tuple[Model, ...]

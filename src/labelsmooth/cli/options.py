@@ -74,7 +74,7 @@ def from_namespace(options: type[T], namespace: argparse.Namespace) -> T:
 
 
 def flag(field: Field[Any]) -> str:
-    """How the field is written on the command line."""
+    """The option of a field on the command line."""
     return "--" + field.name.replace("_", "-")
 
 

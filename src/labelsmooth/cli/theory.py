@@ -107,7 +107,7 @@ def _shown(value: Callable[[str], float], convention: str) -> str:
 
 
 def _draw(options: Options, path: Path) -> None:
-    """One panel for each convention."""
+    """Draw a panel for each convention."""
     with needs_extra("study"):
         from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What all displays share: pictures that keep their numbers, after the manner of scikit-learn's."""
+"""The base of all displays: pictures that keep their numbers, after the manner of scikit-learn's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pictures share. Sizes and colours are given to each artist, so that no rcParams are touched."""
+"""The style of all pictures. Sizes and colours are given to each artist, so that no rcParams are touched."""
 
 from __future__ import annotations
 

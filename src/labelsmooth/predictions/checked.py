@@ -29,7 +29,7 @@ _BESIDE = ("labels", "weights", "groups", "features")
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What one pass over a file found of the rows that count."""
+    """The findings of one pass over a file on the rows that count."""
 
     rows: int
     labels_sha256: str  # of the classes of the rows in their order

@@ -86,7 +86,7 @@ class CsvTable(ArrowTable):
 
 
 def _separator(path: Path, names: bytes) -> str:
-    """What stands between the values: spreadsheets of many languages write semicolons in a .csv file."""
+    """Find the separator of the values: spreadsheets of many languages write semicolons in a .csv file."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     return ";" if b";" in names and b"," not in names else ","

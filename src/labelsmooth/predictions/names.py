@@ -1,4 +1,4 @@
-"""What the arrays of a file of predictions are called, and where they are not named, what is looked for."""
+"""The names of the arrays of a file of predictions, and those that are looked for where none are given."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _named(what: str, name: str, shape: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What the arrays or columns of a file are called; None looks for the usual names.
+    """The names of the arrays or columns of a file; None looks for the usual ones.
 
     Labels, weights, groups and features may also be the path of a file that holds them alone.
     """
@@ -135,7 +135,7 @@ def usual(what: str) -> str:
 
 
 def what_it_holds(table: Table) -> str:
-    """What a file holds, in a sentence."""
+    """Say in a sentence what a file holds."""
     names = list(table.columns)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"it holds {', '.join(names[:_MOST_NAMES]) or 'nothing'}{more}"

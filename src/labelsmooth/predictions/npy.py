@@ -32,7 +32,7 @@ _COPIED = 2**20  # bytes at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What an array announces of itself."""
+    """The header of an array: what it claims to be."""
 
     path: Path
     name: str  # of the array's file, which may lie in an archive

@@ -1,4 +1,4 @@
-"""What a source of predictions is: scores and labels of one model, in blocks of rows, as often as wanted."""
+"""Sources of predictions: scores and labels of one model, in blocks of rows, as often as wanted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every file of predictions is: named arrays whose rows are read in blocks, as often as wanted."""
+"""The base of every file of predictions: named arrays whose rows are read in blocks, as often as wanted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAPPED_BLOCKS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a file says of one of its arrays."""
+    """The description of an array by its file."""
 
     shape: tuple[int, ...]  # (N, ...)
     kind: str  # "float", "integer", "text", "bool" or the name of what else it holds

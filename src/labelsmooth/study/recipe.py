@@ -103,7 +103,7 @@ class BaseRecipe(Settings):
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What the trials train on: uniform smoothing by ascending ε, then the others as they were named."""
+        """The objectives of the trials: uniform smoothing by ascending ε, then others as they were named."""
         return (*map(Objective.uniform, sorted(self.eps)), *map(Objective.parse, self.also))
 
     def settings(self) -> Training:
@@ -117,7 +117,7 @@ class BaseRecipe(Settings):
 
     @property
     def student_words(self) -> str:
-        """How students are trained otherwise than their teachers, behind "in the same way"."""
+        """Words for how students are trained otherwise than their teachers, behind "in the same way"."""
         return ""
 
     def model_sha256(self, model: str) -> str:
@@ -156,7 +156,7 @@ class BaseRecipe(Settings):
 
     @property
     def number_of_trials(self) -> int:
-        """How many trials the study has."""
+        """The number of trials of the study."""
         taught = 0 if self.student is None else len(self.temperatures)
         return len(self.objectives) * self.seeds * (1 + self.trains_student_alone + taught)
 

@@ -135,7 +135,7 @@ def _context(
 
 @dataclass
 class _Outcomes:
-    """What becomes of outcomes: the first process writes, tracks and prints them."""
+    """The fate of outcomes: the first process writes, tracks and prints them."""
 
     out: Path
     recipe: BaseRecipe

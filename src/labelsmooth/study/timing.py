@@ -19,7 +19,7 @@ _TIMED_STEPS = 20  # at most
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a trial costs."""
+    """The time that a trial takes."""
 
     parameters: int  # of the network
     steps: int  # of the whole training

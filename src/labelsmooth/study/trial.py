@@ -28,7 +28,7 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that the numbers of one trial depend on."""
+    """The settings, data and seed that the numbers of a trial depend on."""
 
     task: str  # as `study.tasks` names it
     data_sha256: str  # of the rows and their split, so that another file under the same name is another trial

@@ -15,7 +15,7 @@ from labelsmooth.provenance import commit, processor
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
-    """What a trial was trained with and on; none of it enters results.jsonl."""
+    """The versions and the machine that a trial was trained with and on; none of it enters results.jsonl."""
 
     labelsmooth: str
     python: str
@@ -34,7 +34,7 @@ _commit = cache(commit)  # of the code in memory, which does not change; git is 
 
 
 def versions_here(device: str, processes: int) -> Versions:
-    """Those of this process, with 0 seconds.
+    """Give the versions of this process, with 0 seconds.
 
     Args:
         device: that it trains on, as torch names it.

@@ -69,7 +69,7 @@ def risk_coverage(audit: Audit) -> Figure:
 
 
 def logit_gaps(audit: Audit, arms: list[int]) -> Figure:
-    """How the logit gaps of the rows of some models are distributed."""
+    """The distribution of the logit gaps of the rows of some models."""
     rows = [
         (arm, short(low), short(high), int(count))
         for arm in arms

@@ -28,7 +28,7 @@ class Finding:
 
 
 def findings(model: Evaluation) -> tuple[Finding, ...]:
-    """What was found of one model."""
+    """The findings on one model."""
     return (
         _confidence(model),
         _temperature(model),

@@ -48,7 +48,7 @@ def quantities_of(audit: Audit) -> list[Quantity]:
 
 
 def with_and_without(model: Model) -> Table | None:
-    """What can be good or bad, without and with what was fitted; None where nothing was."""
+    """Numbers that can be good or bad, without and with what was fitted; None where nothing was."""
     numbers, fitted = model.evaluation.numbers, model.evaluation.numbers["fitted"]
     columns = {"as given": numbers["held_out"]}
     if "with_temperature" in numbers:
@@ -67,7 +67,7 @@ def with_and_without(model: Model) -> Table | None:
 
 
 def differences(pair: Pair) -> Table:
-    """One model's numbers minus another's."""
+    """The numbers of a model minus those of another."""
     words = {"all": "as given", "with_temperature": "with the temperature of each"}
     rows = [
         [quantity.difference.label, *(_difference(quantity, numbers) for numbers in pair.numbers.values())]

@@ -1,1 +1,1 @@
-"""What the reports of studies and audits share: the page, its figures and its words."""
+"""The common part of the reports of studies and audits: the page, its figures and its words."""

@@ -21,7 +21,7 @@ _POINTS, _ROWS = 160, 150
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure: its table of numbers, and what is drawn beside them.
+    """A figure: its table of numbers, and constants that are drawn beside them.
 
     Of the column "arm" the values are places among the names of the section, of "seed" seeds.
     """
@@ -41,7 +41,7 @@ def section(
     seeds: Sequence[int] = (),
     nothing: str = "",
 ) -> dict[str, Any]:
-    """What the page's script reads of one section of the page.
+    """Gather what the page's script reads of a section of the page.
 
     Args:
         name: of the section, for the names of files.
@@ -79,7 +79,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Cell]]) -> dict[str, lis
 
 
 def short(value: float, digits: int = 7) -> float | None:
-    """As many digits as a figure can use; what is not finite is left empty."""
+    """Round to as many digits as a figure can use; what is not finite is left empty."""
     value = float(value)
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 

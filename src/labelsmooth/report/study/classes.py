@@ -24,7 +24,7 @@ NAMES = ("accuracy", "mean_confidence")  # of the catalogue
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classes:
-    """What the networks of a study predict for the test rows of each class.
+    """The predictions of the networks of a study for the test rows of each class.
 
     Attributes:
         class_names: (K).

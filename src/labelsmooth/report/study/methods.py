@@ -39,7 +39,7 @@ def study_names(studies: Sequence[Study]) -> list[str]:
 
 
 def facts(study: Study) -> dict[str, str]:
-    """What was done, by keyword."""
+    """Say what was done, by keyword."""
     recipe, data = study.recipe, study.data
     found = {
         "Data": f"{recipe.data}: {_rows(study)}, {data.num_classes} classes",
@@ -60,7 +60,7 @@ def facts(study: Study) -> dict[str, str]:
 
 
 def paragraph(study: Study) -> str:
-    """The same as a paragraph of prose, ready to be pasted into a paper."""
+    """Say it as a paragraph of prose, ready to be pasted into a paper."""
     recipe, data = study.recipe, study.data
     arms = listed([objective.phrase for objective in recipe.objectives])
     uniform = any(objective.eps for objective in recipe.objectives)
@@ -158,7 +158,7 @@ def _fix(study: Study) -> str:
 
 
 def _versions(study: Study) -> str:
-    """Of all trials: they may have been trained at different times."""
+    """Name the versions of all trials, which may have been trained at different times."""
 
     def of(trial: Trial) -> str:
         made = trial.versions

@@ -39,7 +39,7 @@ _MEASURED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One measure of the networks themselves, beside their predictions: a row of the second table."""
+    """A row of the second table: a measure of the networks themselves, beside their predictions."""
 
     name: str
     values: tuple[str, ...]  # one for each objective
@@ -56,13 +56,13 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """That of the first study."""
+        """The verdict of the first study."""
         return self.verdicts[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """What the page says of one study."""
+    """The part of the page on one study."""
 
     name: str
     study: Study
@@ -188,7 +188,7 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
 
 
 def _data(part: _Part) -> dict[str, Any]:
-    """What the page's script reads of a study."""
+    """Gather what the page's script reads of a study."""
     arms = arm_names(part.study)
     compared = {arm.objective for arm in part.verdict.compared}
     shown = [
@@ -208,7 +208,7 @@ def _data(part: _Part) -> dict[str, Any]:
 
 
 def _joined_data(parts: Sequence[_Part]) -> dict[str, Any]:
-    """What the page's script reads of all studies together."""
+    """Gather what the page's script reads of all studies together."""
     verdicts = {part.name: part.verdict for part in parts}
     arms = tuple(dict.fromkeys(arm.objective.name for found in verdicts.values() for arm in found.arms))
     compared = {arm.objective.name for found in verdicts.values() for arm in found.compared}

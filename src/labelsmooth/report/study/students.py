@@ -34,7 +34,7 @@ class Untaught:
 
 @dataclass(frozen=True, kw_only=True)
 class Students:
-    """All of a study's distillation."""
+    """The networks that taught, learned and learned alone in a study."""
 
     teachers: tuple[Untaught, ...]
     alone: tuple[Untaught, ...]  # none where they are the teachers

@@ -32,7 +32,7 @@ _WITH_PNORM = {"accuracy": "test.accuracy", "aurc": "test_with_pnorm.aurc"}  # w
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arm:
-    """One way to train and to predict, with its test scores over the seeds."""
+    """An arm: a way to train and to predict, with its test scores over the seeds."""
 
     objective: Objective
     repair: Repair
@@ -214,7 +214,7 @@ def _advice(arm: Arm) -> str:
 
 
 def _undecided(compared: Sequence[Arm], level: float) -> str:
-    """What cannot be told, what can, and which arm is the simplest."""
+    """Say what cannot be told, what can, and which arm is the simplest."""
     one, two = _in_question(compared)
     gap = _shown_gap(one, two, "nll", level)
     above = two.scores["nll"].mean > one.scores["nll"].mean
@@ -255,7 +255,7 @@ def _what_would_settle(compared: Sequence[Arm], level: float) -> list[str]:
 
 
 def settling(difference: float, variance: Variance, level: float) -> str:
-    """How many seeds would find a difference in four of five studies, or how many rows besides."""
+    """Say how many seeds would find a difference in four of five studies, or how many rows besides."""
 
     def settles(seeds: int, times: float) -> bool:
         return detectable(variance.resized(seeds, times), level) <= difference
@@ -272,7 +272,7 @@ def settling(difference: float, variance: Variance, level: float) -> str:
 
 
 def _shown_gap(one: Arm, other: Arm, metric: str, level: float) -> str:
-    """How far apart the scores of two arms are, of whatever sign."""
+    """Write the distance of the scores of two arms, of whatever sign."""
     return show(abs(one.difference(other, metric, level)), QUANTITIES[metric].difference)
 
 

@@ -1,4 +1,4 @@
-"""What an engine is: something that trains trials, here or elsewhere."""
+"""The protocol of an engine, which trains trials, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunTrial(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What engines have to know of a study; a worker gets what it must load by its name."""
+    """The facts of a study that engines have to know; a worker gets what it must load by its name."""
 
     run_trial: RunTrial
     load: Callable[[], Any]  # the data of the study; it can be pickled

@@ -29,16 +29,18 @@ class Placement:
     rank = 0
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """What the loss calls instead of the network, and what makes its steps; the network itself moves to
-        the device and stays the one that is measured."""
+        """Give what the loss calls instead of the network, and what makes its steps.
+
+        The network itself moves to the device and stays the one that is measured.
+        """
         return network, optimizer
 
     def portion(self, values: Tensor) -> Tensor:
-        """Of the rows of a batch those of this process, on its device."""
+        """Take the rows of a batch that are those of this process, to its device."""
         return values[self.rank :: self.processes].to(self.device)
 
     def step(self, loss: Tensor, optimizer: Optimizer, parameters: Iterable[Tensor], clip: float) -> None:
-        """One step of the optimizer on a loss, with the gradient's norm at most `clip` where that is not 0.
+        """Take a step of the optimizer on a loss, the gradient's norm at most `clip` where that is not 0.
 
         The gradient is the mean over the processes of those of their losses.
         """
@@ -53,7 +55,7 @@ class Placement:
         return values.cpu()
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the process of rank 0 makes."""
+        """Make something in the process of rank 0, and give it to all."""
         return make()
 
     @contextmanager

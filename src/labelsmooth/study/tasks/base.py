@@ -1,4 +1,4 @@
-"""What a study asks of a task: its rows, its networks, its batches, and what is measured of a network."""
+"""The protocol of a task of a study: its rows, networks, batches, and what is measured of a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Influence: TypeAlias = Mapping[str, Floats]  # by the set of rows, (N,)
 
 
 class Summary(Protocol):
-    """What a reader of a study has to know of its data; a frozen dataclass of each task's own."""
+    """The facts on the data that a reader of a study has to know; a frozen dataclass of each task's own."""
 
     @property
     def sha256(self) -> str:
@@ -55,7 +55,7 @@ class Data(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """One value for each epoch."""
+    """Curves of a training, with a value for each epoch."""
 
     train_loss: tuple[float, ...]  # the objective, averaged over the epoch as the weights moved
     train_accuracy: tuple[float, ...]  # likewise; of mixed rows by the label of the first of the two

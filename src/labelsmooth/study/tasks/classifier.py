@@ -43,7 +43,7 @@ _MAY_BE_UNTOLD = ("repair", "smoothing")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialArrays:
-    """What the numbers and pictures of one trained network are computed from: D features, K classes.
+    """The arrays that the numbers and pictures of a trained network are computed from: D features, K classes.
 
     Training rows and most features are too many to store; of them there is what the measures have counted.
     """
@@ -125,7 +125,7 @@ def _check_state(name: str, state: State, measure: Measure) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a trained network makes of one set of rows, on the CPU."""
+    """The predictions of a trained network for one set of rows, on the CPU."""
 
     features: Tensor  # (N, D)
     logits: Tensor  # (N, K)

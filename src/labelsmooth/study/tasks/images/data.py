@@ -30,7 +30,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """What a reader of a study has to know of its data."""
+    """The facts on the images that a reader of a study has to know."""
 
     sha256: str  # of the rows and their split
     shape: tuple[int, ...]  # of one row: (channels, height, width) or (values,)

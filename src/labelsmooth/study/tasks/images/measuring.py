@@ -15,7 +15,7 @@ from labelsmooth.study.trial import TrialConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCurves(Curves):
-    """One value for each epoch, and the information at some of them."""
+    """Curves of a training, with the information at some epochs."""
 
     information_epochs: tuple[int, ...]  # after which the next was measured
     information: tuple[float, ...]  # nats; see `information_of`

@@ -14,7 +14,7 @@ from labelsmooth.study.tasks.images.models import check_model, model_sha256
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings(Training):
-    """What the numbers of one trial depend on.
+    """The settings of a trial on images.
 
     Raises:
         InputError: a setting is outside its range.

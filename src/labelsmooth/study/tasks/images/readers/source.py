@@ -1,4 +1,4 @@
-"""What the readers of data hand over."""
+"""The common form of what readers of data find."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a reader found, unchecked."""
+    """The rows that a reader found, unchecked."""
 
     images: Array  # (N, H, W), (N, H, W, C) or (N, D)
     labels: Array  # (N,)
