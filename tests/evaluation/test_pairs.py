@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from labelsmooth.errors import InputError
 from labelsmooth.evaluation import Split, evaluate, paired_differences
 from labelsmooth.evaluation.pairs import side_by_side
 from labelsmooth.measure import Comparison
@@ -23,6 +24,22 @@ def test_rows_pair_up_whatever_the_blocks():
         torch.equal(one.labels, two.labels) and torch.equal(one.scores, two.scores) for one, two in pairs
     )
     assert torch.cat([one.labels for one, _ in pairs]).tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ([0, 1, 2], "more than 3 rows and 3"),
+        ([0, 1, 2, 0, 1], "4 rows and more than 4"),
+        ([0, 1, 0, 0], "other labels from row 2 on"),
+    ],
+)
+def test_other_rows_are_no_pairs(labels, found):
+    first, second = (
+        InMemory(torch.zeros(len(rows), 3), torch.tensor(rows)) for rows in ([0, 1, 2, 0], labels)
+    )
+    with pytest.raises(InputError, match=found):
+        list(side_by_side(first.batches(), second.batches()))
 
 
 def predictions(seed, scale):
@@ -63,8 +80,8 @@ def test_without_a_temperature_or_the_same_rows_they_are_as_given_only():
     (one, two), (validated, _) = splits(False), splits(True)
     evaluations = [evaluate(split, intervals=False) for split in (one, two, validated)]
     assert list(paired_differences(evaluations[2], evaluations[1], (validated, two))) == ["all"]
-    logits, _ = predictions(1, 3.0)
-    right = Split(InMemory(logits[:300], logits[:300].argmax(-1)))
+    _, labels = predictions(1, 3.0)
+    right = Split(InMemory(np.eye(4)[labels[:300]], labels[:300]))
     untold = evaluate(right, intervals=False)
     assert untold.temperature is None
     assert list(paired_differences(untold, evaluations[0], (right, one))) == ["all"]

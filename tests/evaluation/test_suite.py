@@ -147,3 +147,29 @@ def test_too_few_rows_are_refused():
     logits, labels = rows(1)
     with pytest.raises(ValueError, match="a file has too few rows to fit on 0.2 of them .*, got 1"):
         evaluate(Split(InMemory(logits, labels, name="a file")))
+
+
+def test_few_errors_are_counted_whatever_their_weight():
+    logits, labels = rows(400)
+    wrong = logits.argmax(-1) != labels
+    assert wrong.sum() >= 40
+    light = evaluate(Split(InMemory(logits, labels, weights=np.where(wrong, 1e-3, 1.0))), intervals=False)
+    assert not any("are wrong" in note for note in light.notes)
+    few = np.flatnonzero(wrong)[:3]
+    kept = np.union1d(few, np.flatnonzero(~wrong))
+    weights = np.where(wrong[kept], 1e3, 1.0)
+    heavy = evaluate(Split(InMemory(logits[kept], labels[kept], weights=weights)), intervals=False)
+    assert heavy.numbers["all"]["accuracy"].value < 0.5
+    assert any("are wrong" in note for note in heavy.notes)
+
+
+def test_the_plane_is_that_of_templates_with_their_biases():
+    """One feature spans a plane with a bias, and none without: a picture and a number agree on that."""
+    logits, labels = rows(200)
+    features = np.random.default_rng(0).normal(size=(200, 1))
+    weight = torch.tensor([[1.0], [2.0], [4.0], [3.0]])[: logits.shape[1]]
+    for bias, spans in ((torch.zeros(len(weight)), False), (torch.arange(len(weight)) ** 2.0, True)):
+        source = InMemory(logits, labels, features=features, classifier=(weight, bias))
+        found = evaluate(Split(source), intervals=False)
+        assert (found.projection is not None) == spans
+        assert ("nc2_triangle" in found.numbers["layer"]) == spans

@@ -236,7 +236,7 @@ NAN, INF = float("nan"), float("inf")
         (lambda z, y: {"logits": z}, "holds no labels .* it holds logits"),
         (lambda z, y: {"logits": z, "labels": y, "y": y}, "holds labels and y: say which are the labels with --labels NAME"),
         (lambda z, y: {"logits": z, "probs": softmax(z), "y": y}, "logits in logits and probabilities in probs: name"),
-        (lambda z, y: {"logits": z, "labels": y, "weights": with_value(z[:, 0], -1, 5)}, "weights of at least 0"),
+        (lambda z, y: {"logits": z, "labels": y, "weights": with_value(z[:, 0], -1, 5)}, "weights in weights that are finite and at least 0, got -"),
         (lambda z, y: {"logits": z, "labels": y, "groups": z[:, 0]}, "integers or text in groups, got float"),
         (lambda z, y: {"logits": z, "labels": y, "features": with_value(z, NAN, (4, 4))}, "finite numbers in features, .* row 4"),
     ],

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from labelsmooth.evaluation.numbers import Numbers, exactly, ordered
 from labelsmooth.measure import Geometry, PlaneProjection, plane_projection
+from labelsmooth.measure.projection import spans_plane
 from labelsmooth.predictions import Batch, Source
 
 # rows of each of three classes in the picture; more would only cover one another
@@ -30,7 +31,8 @@ class Layer:
         for label in range(self._shown):
             at = (batch.labels == label).nonzero().squeeze(1)[: self._left[label]]
             self._left[label] -= len(at)
-            self._rows.append((batch.features[at].float(), batch.labels[at]))
+            if len(at):
+                self._rows.append((batch.features[at].float(), batch.labels[at]))
 
     def numbers(self) -> Numbers:
         """The numbers of `layer_numbers`."""
@@ -62,9 +64,7 @@ def layer_numbers(geometry: Geometry, classifier: tuple[Tensor, Tensor] | None) 
 def _in_plane(
     features: Tensor, labels: Tensor, classifier: tuple[Tensor, Tensor] | None
 ) -> PlaneProjection | None:
-    if classifier is None or len(classifier[0]) < 3:
+    if classifier is None or not spans_plane(*classifier):
         return None
     weight, bias = classifier
-    if torch.linalg.matrix_rank(weight[1:3] - weight[0]) < 2:
-        return None  # templates on one line span no plane
     return plane_projection(features, labels, weight, bias, (0, 1, 2))

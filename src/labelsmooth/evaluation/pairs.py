@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from labelsmooth.errors import InputError
 from labelsmooth.evaluation.numbers import Numbers, ordered
 from labelsmooth.evaluation.result import Evaluation
 from labelsmooth.evaluation.scores import row_numbers
@@ -30,6 +31,9 @@ def paired_differences(
         The differences by part: "all" of all rows as given; and "with_temperature" of the rows that nothing
         was fitted on, where both have a temperature and hold out the same rows.
 
+    Raises:
+        InputError: the two have other rows, in number or by their labels.
+
     Cost: a pass over all rows, and one over those held out.
     """
     first_split, second_split = splits
@@ -42,16 +46,38 @@ def paired_differences(
 
 
 def side_by_side(first: Iterable[Batch], second: Iterable[Batch]) -> Iterator[tuple[Batch, Batch]]:
-    """Pair the rows of both, whatever the sizes of their blocks."""
+    """Pair the rows of both, whatever the sizes of their blocks.
+
+    Raises:
+        InputError: they have other rows, in number or by their labels.
+    """
     others = iter(second)
     right: Batch | None = None
+    start_of_block = 0
     for left in first:
         start = 0
         while start < len(left.labels):
-            right = right if right is not None and len(right.labels) else next(others)
+            if right is None or not len(right.labels):
+                right = next(others, None)
+                if right is None:
+                    rows = start_of_block + start
+                    raise _other_rows(f"more than {rows:,} rows and {rows:,}")
+                continue
             size = min(len(left.labels) - start, len(right.labels))
-            yield left.select(slice(start, start + size)), right.select(slice(0, size))
+            pair = left.select(slice(start, start + size)), right.select(slice(0, size))
+            differs = pair[0].labels != pair[1].labels
+            if differs.any():
+                row = start_of_block + start + int(differs.int().argmax())
+                raise _other_rows(f"other labels from row {row:,} on")
+            yield pair
             start, right = start + size, right.select(slice(size, None))
+        start_of_block += len(left.labels)
+    if (right is not None and len(right.labels)) or any(len(batch.labels) for batch in others):
+        raise _other_rows(f"{start_of_block:,} rows and more than {start_of_block:,}")
+
+
+def _other_rows(found: str) -> InputError:
+    return InputError(f"two models can be compared on the same rows only, got {found}")
 
 
 def _differences(

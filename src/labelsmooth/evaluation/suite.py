@@ -23,6 +23,8 @@ from labelsmooth.predictions import Batch
 
 # with fewer errors the intervals of `Selective` hold the true value in less than 92 %
 _FEW_ERRORS = 20
+# groups of numbers of the logits that are parts of their own; all others are among those of all rows
+_PARTS_BY_GROUP = ("teacher", "smoothing")
 
 
 def evaluate(
@@ -87,6 +89,7 @@ class _Counted:
         self._layer: Layer | None = None
         self._label_weights = np.zeros(num_classes)
         self._weighted = False
+        self._wrong = 0  # rows, whatever their weight
         self._by_logits = standard_measures(OF_LOGITS, num_classes=num_classes, num_bins=bins)
 
     def update(self, batch: Batch, drawn: npt.NDArray[np.bool_]) -> None:
@@ -99,6 +102,7 @@ class _Counted:
         held_out = batch.select(~drawn)
         self.held_out.update(held_out, are_probs=self._are_probs)
         logits = as_logits(batch.scores, are_probs=self._are_probs)
+        self._wrong += int((logits.argmax(-1) != batch.labels).sum())
         self._update_fitted(held_out, logits[torch.from_numpy(~drawn)])
         for measure in self._by_logits:
             measure.update(logits, batch.labels, batch.weights)
@@ -173,8 +177,8 @@ class _Counted:
         if self._layer is not None and self._has_classes:
             parts["layer"] = self._layer.numbers()
         for name, number in numbers_of(self._by_logits, intervals=intervals).items():
-            group = QUANTITIES[name].group
-            parts[group] = {**parts.get(group, {}), name: number}
+            part = QUANTITIES[name].group if QUANTITIES[name].group in _PARTS_BY_GROUP else "all"
+            parts[part] = {**parts.get(part, {}), name: number}
         return parts
 
     def _numbers_with_pnorm(self, held_out: Numbers, intervals: bool) -> dict[str, Numbers]:
@@ -208,13 +212,14 @@ class _Counted:
         if infinite:
             rows = f"{infinite:,} of {curve.rows:,} rows"
             yield f"The NLL is infinite: {rows} give their label the probability 0."
-        if round(curve.rows * (1 - curve.accuracy)) < _FEW_ERRORS:
+        if self._wrong < _FEW_ERRORS:
             yield (
                 f"Fewer than {_FEW_ERRORS} of its rows are wrong: the intervals of AURC, AUGRC and the "
                 "coverage are too short then, since a bootstrap knows nothing of errors that did not occur."
             )
         if self._weighted:
-            yield "All numbers are weighted by row, but for the counts of the logit gaps."
+            layer = "those of the last layer and " if self._layer is not None else ""
+            yield f"All numbers are weighted by row, but for {layer}the counts of the logit gaps."
 
 
 def _weights(batch: Batch) -> npt.NDArray[np.float64] | None:

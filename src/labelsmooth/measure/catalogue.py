@@ -27,6 +27,18 @@ Group: TypeAlias = Literal[
     "training",
 ]
 
+GROUP_TITLES: Mapping[Group, str] = {
+    "scores": "Predictions",
+    "calibration": "Calibration",
+    "selective": "Answering only some rows",
+    "repair": "What was fitted",
+    "layer": "Last layer",
+    "teacher": "As a teacher",
+    "smoothing": "Signs of label smoothing",
+    "distillation": "Distillation",
+    "training": "Training",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:

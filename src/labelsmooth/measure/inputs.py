@@ -160,7 +160,7 @@ def row_weights(weight: Array, rows: tuple[int, ...], rows_name: str) -> Tensor:
     """Weights in the layout of the rows, as (N,) float64 on the CPU, because not every device has that.
 
     Raises:
-        ValueError: the layout is another, or a weight is negative or not finite.
+        ValueError: the layout is another, or there is a `fault_of_weights`.
     """
     given = as_tensor(weight, "weight")
     if given.shape != rows:
@@ -168,10 +168,24 @@ def row_weights(weight: Array, rows: tuple[int, ...], rows_name: str) -> Tensor:
             f"weight must have the shape of {rows_name}, {tuple(rows)}, got {tuple(given.shape)}"
         )
     weights = given.reshape(-1).cpu().double()
-    refused = ~(weights.isfinite() & (weights >= 0))
-    if refused.any():
-        raise InputError(f"weight must be finite and at least 0, got {float(weights[refused][0])}")
+    if fault := fault_of_weights(weights):
+        words, at = fault
+        raise InputError(f"weight must be {words}, got {float(weights[at])}")
     return weights
+
+
+def fault_of_weights(weights: Tensor) -> tuple[str, int] | None:  # (N,) float64
+    """What weights must be and the place of the first that is not so; None where all are.
+
+    The squares of weights above 1e100 or below 1e-100 would leave the range of float64.
+    """
+    for fine, words in (
+        (weights.isfinite() & (weights >= 0), "finite and at least 0"),
+        ((weights == 0) | ((weights >= 1e-100) & (weights <= 1e100)), "0 or in 1e-100..1e100"),
+    ):
+        if not fine.all():
+            return words, int((~fine).int().argmax())
+    return None
 
 
 def weight_of_each(rows: Tensor, weights: Tensor | None) -> Tensor:  # (N, …), (N,) -> (N,)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_classes
 from labelsmooth.errors import InputError, InputTypeError
@@ -108,7 +109,7 @@ def plane_projection(
     t = finite(t, "classifier_weight and classifier_bias")  # (3, D + 1)
     q, r = torch.linalg.qr((t[1:] - t[0]).T)
     q = q * torch.where(r.diagonal() < 0, -1, 1)  # (D + 1, 2)
-    if r.diagonal().abs().min() <= 1e-12 * r.abs().max():
+    if not _has_rank_2(r):
         raise InputError(
             f"the templates of three classes must span a plane, got {tuple(classes)} on one line"
         )
@@ -119,3 +120,15 @@ def plane_projection(
         templates=(t @ q).cpu().numpy(),
         classes=(a, b, c),
     )
+
+
+def spans_plane(weight: Tensor, bias: Tensor, classes: Sequence[int] = (0, 1, 2)) -> bool:
+    """Whether the templates of three classes, rows of (K, D) with their (K,) biases, span a plane."""
+    if len(weight) <= max(classes):
+        return False
+    t = torch.cat([weight, bias.unsqueeze(-1)], -1)[list(classes)].double()
+    return _has_rank_2(torch.linalg.qr((t[1:] - t[0]).T).R)
+
+
+def _has_rank_2(r: Tensor) -> bool:  # (2, 2), of a QR decomposition
+    return bool(r.diagonal().abs().min() > 1e-12 * r.abs().max())

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from labelsmooth.errors import InputError
+from labelsmooth.measure.inputs import fault_of_weights
 from labelsmooth.predictions.formats import FORMATS, open_table
 from labelsmooth.predictions.labels import Labels
 from labelsmooth.predictions.names import FOR_FITTING, USUAL, Names, find, find_scores, usual, what_it_holds
@@ -35,7 +35,6 @@ class Scan:
     labels_sha256: str  # of the classes of the rows in their order
     weights_sha256: str | None  # likewise
     groups: tuple[str, ...]  # in alphabetical order
-    label_weights: npt.NDArray[np.float64]  # (K,), the weight of the rows with each label
     notes: tuple[str, ...]  # sentences on what was read into the file
 
 
@@ -133,8 +132,7 @@ class Predictions:
         """
         labels, weights = hashlib.sha256(), hashlib.sha256()
         groups: set[str] = set()
-        rows, label_weights = 0, np.zeros(self.num_classes)
-        left_out = renormalised = 0
+        rows = left_out = renormalised = 0
         may_be_probs = not self.are_probs
         for block in self._blocks():
             batch = block.batch.counting()
@@ -143,10 +141,8 @@ class Predictions:
             may_be_probs = may_be_probs and self._scores.may_be_probs(batch.scores)
             rows += len(batch.labels)
             labels.update(batch.labels.numpy().tobytes())
-            weight = np.ones(len(batch.labels)) if batch.weights is None else batch.weights.numpy()
-            label_weights += np.bincount(batch.labels.numpy(), weight, self.num_classes)
             if batch.weights is not None:
-                weights.update(weight.tobytes())
+                weights.update(batch.weights.numpy().tobytes())
             if batch.groups is not None:
                 groups.update(map(str, np.unique(batch.groups)))
                 if len(groups) > MOST_GROUPS:
@@ -172,7 +168,6 @@ class Predictions:
             labels_sha256=labels.hexdigest(),
             weights_sha256=weights.hexdigest() if self.has_weights else None,
             groups=tuple(sorted(groups)),
-            label_weights=label_weights,
             notes=(*self._scores.notes(renormalised), *self._labels.notes(left_out)),
         )
 
@@ -262,11 +257,10 @@ class Predictions:
             weights = as_tensor(arrays[self._weights]).double().reshape(-1)
             if len(weights) < len(labels):
                 weights = weights.repeat_interleave(positions)
-            wrong = ~(weights >= 0) | weights.isinf()
-            if wrong.any():
-                row = int(wrong.int().argmax())
+            if fault := fault_of_weights(weights):
+                words, row = fault
                 raise InputError(
-                    f"{self.path} must hold finite weights of at least 0 in {self._weights}, "
+                    f"{self.path} must hold weights in {self._weights} that are {words}, "
                     f"got {float(weights[row])} in row {start + row}"
                 )
         if self._groups is not None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from labelsmooth.audit import Audit, Model, Pair
 from labelsmooth.evaluation import Numbers
-from labelsmooth.measure.catalogue import QUANTITIES, Quantity
+from labelsmooth.measure.catalogue import GROUP_TITLES, QUANTITIES, Quantity
 from labelsmooth.measure.format import NOTHING, show
 from labelsmooth.report.audit.findings import within_noise
 from labelsmooth.report.shared.words import counted
@@ -15,16 +15,8 @@ from labelsmooth.tables import Table
 
 BRACKETS = "95 % intervals in brackets"
 
-# the parts of an evaluation in one column, and what each group of their quantities is called
+# the parts of an evaluation in one column
 _WHOLE = ("all", "layer", "teacher", "smoothing")
-_GROUPS = {
-    "scores": "Predictions",
-    "calibration": "Calibration",
-    "selective": "Answering only some rows",
-    "layer": "Last layer",
-    "teacher": "As a teacher",
-    "smoothing": "Signs of label smoothing",
-}
 _OF_A_GROUP = ("rows", "accuracy", "nll", "over_confidence", "ece")  # of rows, so that they fit on a page
 
 
@@ -37,7 +29,7 @@ def all_rows(audit: Audit) -> Table:
     for quantity in _present(columns):
         if quantity.group != group:
             group = quantity.group
-            sections[len(rows)] = _GROUPS[group]
+            sections[len(rows)] = GROUP_TITLES[group]
         rows.append([quantity.label, *(_cell(quantity, column) for column in columns)])
     return Table(head=(BRACKETS, *(model.name for model in audit.models)), rows=rows, sections=sections)
 
