@@ -73,6 +73,23 @@ def test_the_interval_holds_the_truth_where_that_over_seeds_does_not(seeds):
     assert held["seeds"] / 600 < 0.87
 
 
+def test_two_seeds_have_at_least_one_degree_of_freedom():
+    """Where seeds scatter little beyond the rest, the formula alone gives a fraction of one in every tenth."""
+    rng = np.random.default_rng(4)
+    held, fractions = 0, 0
+    for table in tables((600, 2, 60), 0.02, 0.2, 0.3, rng):
+        crossed = Crossed(table.mean(1), {"test": table})
+        variance = crossed.variance
+        (rows,), (rest,) = variance.from_rows, variance.from_rest
+        parts = variance.from_seeds**2 + (rows**2 + rest**2) / 59
+        fractions += variance.total**2 / parts < 1
+        assert variance.degrees_of_freedom == pytest.approx(max(1, variance.total**2 / parts), rel=1e-12)
+        quantile = stats.t.ppf(0.975, variance.degrees_of_freedom)
+        held += abs(crossed.mean) <= quantile * math.sqrt(variance.total)
+    assert fractions > 30
+    assert held / 600 >= 0.93
+
+
 def test_differences_and_multiples_are_those_of_the_tables():
     rng = np.random.default_rng(1)
     a, b, fitted = rng.normal(size=(3, 4, 9))

@@ -42,12 +42,17 @@ class Variance:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Satterthwaite's: total²/Σ (part²/its degrees of freedom); infinite where the variance is 0."""
+        """Satterthwaite's, total²/Σ (part²/its degrees of freedom), but no fewer than the fewest of a part.
+
+        Since a part is subtracted, the formula alone can fall far below: two seeds that scattered as the rest
+        makes them had 0.35, and an interval a hundred times as long. Infinite where the variance is 0.
+        """
         seeds = self.seeds - 1
         parts = self.from_seeds**2 / seeds
         for rows, from_rows, from_rest in zip(self.rows, self.from_rows, self.from_rest, strict=True):
             parts += from_rows**2 / (rows - 1) + from_rest**2 / (seeds * (rows - 1))
-        return self.total**2 / parts if self.total else float("inf")
+        fewest = min(seeds, *(rows - 1 for rows in self.rows)) if self.rows else seeds
+        return max(self.total**2 / parts, fewest) if self.total else float("inf")
 
     def resized(self, seeds: int, times: float) -> Variance:
         """Expect the variance of so many seeds, and of `times` as many rows in every set."""
