@@ -122,6 +122,9 @@ def find_scores(table: Table, names: Names, prefix: str = "") -> tuple[ScoreColu
             "error, and labelsmooth.measure.Selective().update_scores(confidence, correct) takes them for "
             "the AURC"
         )
+    for name in (*USUAL["probs"], *USUAL["logits"]):
+        if fault := _fault_of_columns(table, prefix + name):
+            raise InputError(f"{table.path} must hold {fault}")
     how = "--logits '' or --probs ''" if _scores(table, "") else "--logits NAME or --probs NAME"
     raise InputError(
         f"{table.path} holds neither logits ({usual('logits')}) nor probabilities ({usual('probs')}), "
@@ -179,6 +182,23 @@ def _scores(table: Table, name: str) -> ScoreColumns | None:
     if len(named) > 1 and not numbered:
         return _class_columns(name, named.values(), named)
     return None
+
+
+def _fault_of_columns(table: Table, name: str) -> str | None:
+    """What the numbered columns of a name lack to be scores; None where there are none."""
+    numbered = {
+        int(match[1]): column
+        for column in table.columns
+        if (match := re.fullmatch(rf"{re.escape(name)}_?([0-9]{{1,9}})", column))
+    }
+    if len(numbered) < 2:
+        return None
+    for column in numbered.values():
+        if (kind := table.columns[column].kind) not in ("float", "integer"):
+            return f"numbers in {column}, got {kind}"
+    first = min(numbered)
+    missing = next(number for number in range(min(first, 1), max(numbered) + 2) if number not in numbered)
+    return f"a column for each class, got {', '.join(numbered.values())} without {name}_{missing}"
 
 
 def _class_columns(name: str, columns: Iterable[str], classes: Iterable[str]) -> ScoreColumns:

@@ -94,7 +94,8 @@ def load_data(name: str, standardise: str = "auto", resize: int = 0) -> Data:
 
 
 def _prepare(source: Source, name: str, standardise: str) -> Data:
-    images = _checked_images(source.images, f"the images of {name}")
+    kind = "rows" if source.images.ndim == 2 else "images"
+    images = _checked_images(source.images, f"the {kind} of {name}")
     labels = _checked_labels(source.labels, len(images), f"the labels of {name}")
     num_classes = _count_classes(labels, name)
     class_names = source.class_names or tuple(str(label) for label in range(num_classes))

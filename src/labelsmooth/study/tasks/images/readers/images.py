@@ -120,7 +120,12 @@ def _reading(name: str) -> AbstractContextManager[None]:
     from PIL import Image
 
     damage = (*_UNREADABLE, Image.DecompressionBombError)
-    return reading(name, damage, lambda error: f"{name} is no image that can be read: {error}")
+    return reading(name, damage, lambda error: f"{name} is no image that can be read{_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """What Pillow says of a damaged image, but where it only names the stream that it was given."""
+    return "" if "BytesIO" in str(error) else f": {error}"
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
