@@ -37,6 +37,47 @@ def test_rows_without_a_gap_and_of_weight_0_are_left_out():
     assert all(len(column) == 0 for column in nothing.figures()["logit_gaps"].values())
 
 
-def test_it_needs_a_bin():
-    with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
-        GapHistogram(bins=0)
+@pytest.mark.parametrize(
+    ("dtype", "huge"),
+    [(torch.float32, 1e18), (torch.float32, 1e30), (torch.float32, 1e38), (torch.float64, 1e300)],
+)
+def test_huge_logits_widen_the_bins(dtype, huge):
+    logits, labels = rows(100)
+    logits = logits.to(dtype)
+    logits[7, 2] = huge
+    logits[8, labels[8]] = huge
+    whole, first, second = GapHistogram(bins=20), GapHistogram(bins=20), GapHistogram(bins=20)
+    whole.update(logits, labels)
+    first.update(logits[8:], labels[8:])
+    second.update(logits[:8], labels[:8])
+    second.merge(first)
+    assert second.state()["width"] == whole.state()["width"]
+    for gaps in (whole, second):
+        table = gaps.figures()["logit_gaps"]
+        expected, _ = np.histogram(logit_gaps(logits, labels), np.append(table["from"], table["to"][-1]))
+        np.testing.assert_array_equal(table["rows"], expected)
+        assert expected.sum() == 100
+        assert len(expected) <= 20
+
+
+def test_a_gap_beyond_float64_is_none():
+    logits, labels = rows(10)
+    logits = logits.double()
+    logits[3] = torch.tensor([1.7e308, -1.7e308, 1.7e308, -1.7e308])
+    gaps = GapHistogram()
+    gaps.update(logits, labels)
+    assert gaps.figures()["logit_gaps"]["rows"].sum() == 9
+
+
+def test_figures_change_nothing():
+    logits, labels = rows(100)
+    gaps = GapHistogram(bins=2)
+    gaps.update(logits, labels)
+    before = gaps.state()
+    gaps.figures()
+    assert all(np.array_equal(array, before[name]) for name, array in gaps.state().items())
+
+
+def test_it_needs_two_bins():
+    with pytest.raises(ValueError, match="bins must be at least 2, got 1"):
+        GapHistogram(bins=1)

@@ -6,6 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from labelsmooth import theory
 from labelsmooth.measure import Geometry, logit_gap, plane_projection, within_class_spread
@@ -224,6 +226,50 @@ def test_neural_collapse_is_its_definition(seed):
     assert result.classifier.spread_in_span == pytest.approx(np.trace(sigma_w) / np.trace(sigma_b), rel=1e-9)
     nearest = np.linalg.norm(features[:, None] - mu, axis=-1).argmin(-1)
     assert geometry.nearest_mean(features).tolist() == nearest.tolist()
+
+
+@given(seed=seeds, num_classes=st.integers(2, 12))
+def test_the_distances_from_a_frame_are_their_definitions(seed, num_classes):
+    """With fewer classes than dimensions, as many, and more."""
+    features, labels, weight, _ = last_layer(seed, num_classes=num_classes, width=5)
+    result = geometry_of(features, labels, num_classes).compute(weight)
+    mu = np.array([features[labels == c].mean(0) for c in range(num_classes)])
+    m, w = mu - mu.mean(0), weight - weight.mean(0)
+    frame = np.eye(num_classes) - 1 / num_classes
+    for distance, products in (
+        (result.frame.nc2, m @ m.T),
+        (result.classifier.templates.nc2, w @ w.T),
+        (result.classifier.duality_error, w @ m.T),
+    ):
+        expected = np.linalg.norm(products / np.linalg.norm(products) - frame / np.linalg.norm(frame))
+        assert distance == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    for shape, v in ((result.frame, m), (result.classifier.templates, w)):
+        directions = v / np.linalg.norm(v, axis=1, keepdims=True)
+        cosines = (directions @ directions.T)[~np.eye(num_classes, dtype=bool)]
+        assert shape.equiangular == pytest.approx(np.std(cosines), rel=1e-9, abs=1e-12)
+        ideal = 1 / (num_classes - 1)
+        assert shape.maximal_angle == pytest.approx(np.mean(np.abs(cosines + ideal)), rel=1e-9, abs=1e-12)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_classes():
+    num_classes = 4000
+    weight = torch.randn(num_classes, 8, generator=torch.Generator().manual_seed(0))
+    geometry = geometry_of(weight + 1, torch.arange(num_classes), num_classes)
+    largest = 0
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, torch.Tensor):
+                    largest = max(largest, tensor.numel())
+            return made
+
+    with Sizes():
+        geometry.compute(weight)
+        geometry.nearest_mean(weight)
+    assert largest <= 2**20
 
 
 def digits_layer():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from labelsmooth.measure import TemperatureScaling, smece_of_scores
-from labelsmooth.measure.influence import log_temperature_influence
+from labelsmooth.measure.influence import Mean, log_temperature_influence
 from labelsmooth.measure.smooth import smooth_ece_influence
 
 
@@ -40,3 +40,25 @@ def test_the_influence_on_the_temperature_is_that_of_leaving_a_row_out():
     for at in range(0, 400, 40):
         moved = TemperatureScaling().fit(without(logits, at), without(labels, at)).temperature
         assert influence[at] == pytest.approx(399 * np.log(temperature / moved), abs=0.03)
+
+
+def test_the_influence_on_the_temperature_is_its_formula_also_of_many_rows():
+    rng = np.random.default_rng(2)
+    logits, labels = rng.normal(size=(700, 1000)).astype(np.float32), rng.integers(0, 1000, 700)
+    z = logits.astype(np.float64)
+    p = np.exp(z / 1.3) / np.exp(z / 1.3).sum(-1, keepdims=True)
+    mean = (p * z).sum(-1)
+    variance = (p * (z - mean[:, None]) ** 2).sum(-1)
+    excess = z[np.arange(700), labels] - mean
+    expected = -1.3 * (excess - excess.mean()) / variance.mean()
+    np.testing.assert_allclose(
+        log_temperature_influence(logits, labels, 1.3), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_a_mean_whose_square_float64_cannot_hold_has_no_narrow_interval():
+    mean = Mean()
+    mean.update(np.array([1.0, 2.0, 1e300]))
+    interval = mean.interval()
+    assert interval.value == pytest.approx(1e300 / 3)
+    assert not interval.high - interval.low < 1e300

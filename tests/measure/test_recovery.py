@@ -174,3 +174,18 @@ def test_what_is_too_little_or_too_much():
         recovered_smoothing(np.array([[np.nan, 0]]), np.array([0]))
     with pytest.raises(ValueError, match="logits must have 3 classes, got 2"):
         SmoothingRecovery(3).update(np.eye(2), np.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "huge"), [(torch.float32, 1e30), (torch.float32, 1e38), (torch.float64, 1e300)]
+)
+def test_huge_logits_count_as_any_beyond_the_last_cell(dtype, huge):
+    logits, labels = 5.0 * torch.eye(4, dtype=dtype).repeat(50, 1), torch.arange(4).repeat(50)
+    counted = SmoothingRecovery(4)
+    logits[0] = torch.tensor([huge, -huge, 0, 1], dtype=dtype)
+    counted.update(logits, labels)
+    logits[0] = torch.tensor([1e4, -1e4, 0, 1])
+    expected = SmoothingRecovery(4)
+    expected.update(logits, labels)
+    np.testing.assert_array_equal(counted.state()["odds"], expected.state()["odds"])
+    assert counted.state()["spreads"].sum() == 200

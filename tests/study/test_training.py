@@ -14,10 +14,12 @@ from labelsmooth.measure import equivalent_smoothing, mutual_information, teache
 from labelsmooth.report.study.students import students
 from labelsmooth.study import Recipe, load_study, run_study
 from labelsmooth.study.store import load_weights
+from labelsmooth.study.tasks.images import measuring, task
 from labelsmooth.study.tasks.images.augment import augmented
 from labelsmooth.study.tasks.images.data import load_data
-from labelsmooth.study.training import load_network, train_trial
-from labelsmooth.study.trial import TrainedNetwork
+from labelsmooth.study.tasks.images.information import information_of
+from labelsmooth.study.training import load_network, run_trial, train_trial
+from labelsmooth.study.trial import DivergedTrial, TrainedNetwork
 
 RECIPE = Recipe(
     data="digits",
@@ -196,7 +198,49 @@ def test_settings_out_of_range(settings, says):
     assert says in str(raised.value)
 
 
+@pytest.mark.parametrize("rows", ["train", "validation", "test"])
+def test_rows_that_overflow_only_at_the_end_are_a_breakdown(data, rows, monkeypatch):
+    """As one image that the network is never trained on, and whose features float32 cannot hold."""
+    config = replace(RECIPE, student=None, eps=(0.0,), epochs=1).trials(data.summary.sha256)[0]
+    measured = task.arrays_of_network
+
+    def with_a_huge_image(network, config, data, teacher):
+        seen = getattr(data, rows)
+        images = seen.images.clone()
+        images[-1] = 3e38
+        return measured(network, config, replace(data, **{rows: replace(seen, images=images)}), teacher)
+
+    monkeypatch.setattr(task, "arrays_of_network", with_a_huge_image)
+    outcome = run_trial(config, data, lambda: None)
+    assert isinstance(outcome, DivergedTrial)
+    assert outcome.reason.startswith("the network of mlp800 on hard, seed 0 cannot be measured")
+
+
 # information
+
+
+def test_information_of_infinite_logits_is_told_as_a_breakdown(data):
+    config = replace(RECIPE, student=None, model="linear", shift=1, information=1).trials("")[0]
+    train = replace(data.train, images=data.train.images.clone())
+    train.images[(data.train.labels == 0).nonzero()[0]] = 3e38
+    network = new_network(config, data.summary)
+    with torch.no_grad():
+        network.classifier.weight.mul_(100)
+        assert np.isnan(information_of(network, config, replace(data, train=train)))
+
+
+def test_training_rows_that_come_in_parts_are_all_counted(data, monkeypatch):
+    config = replace(RECIPE, model="linear", student="linear").trials(data.summary.sha256)[-1]
+    network = new_network(config, data.summary).eval()
+    with torch.no_grad():
+        whole = measuring.arrays_of_network(network, config, data, network)
+        monkeypatch.setattr(measuring, "_ROWS", 250)
+        parts = measuring.arrays_of_network(network, config, data, network)
+    np.testing.assert_array_equal(parts.train_features, whole.train_features)
+    np.testing.assert_array_equal(parts.train_feature_labels, whole.train_feature_labels)
+    for name in ("train_geometry", "train_teacher", "taught_by"):
+        for part, array in getattr(whole, name).items():
+            np.testing.assert_allclose(getattr(parts, name)[part], array, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

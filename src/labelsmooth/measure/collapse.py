@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from labelsmooth.measure.arrays import IN_CACHE
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FrameShape:
@@ -45,7 +47,7 @@ def classifier_geometry(
     return ClassifierGeometry(
         templates=frame_shape(templates),
         nc3=float((templates / templates.norm() - centred / centred.norm()).norm()),
-        duality_error=_nc2(templates @ centred.T),
+        duality_error=_distance_from_frame(templates, centred),
         nc1_in_span=nc1(within_seen, seen),
         spread_in_span=float(within_seen.trace() / seen.square().sum(-1).mean()),
     )
@@ -74,19 +76,37 @@ def _principal(centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def frame_shape(centred: Tensor) -> FrameShape:  # of (C, D)
-    """The distances of centred vectors from a simplex frame."""
+    """The distances of centred vectors from a simplex frame, going through the (C, C) cosines in blocks."""
     num_classes = len(centred)
+    pairs = num_classes * (num_classes - 1)
     lengths = centred.norm(dim=-1)
     directions = centred / lengths.unsqueeze(-1)
-    cosines = (directions @ directions.T)[~torch.eye(num_classes, dtype=torch.bool, device=centred.device)]
+    mean = (directions.sum(0).square().sum() - directions.square().sum()) / pairs
+    squares = deviations = 0.0
+    numbers = torch.arange(num_classes, device=centred.device)
+    for some in torch.split(numbers, max(1, IN_CACHE // num_classes)):
+        cosines = (directions[some] @ directions.T)[some.unsqueeze(-1) != numbers]
+        squares += float((cosines - mean).square().sum())
+        deviations += float((cosines + 1 / (num_classes - 1)).abs().sum())
     return FrameShape(
         equinorm=float(lengths.std(correction=0) / lengths.mean()),
-        equiangular=float(cosines.std(correction=0)),
-        maximal_angle=float((cosines + 1 / (num_classes - 1)).abs().mean()),
-        nc2=_nc2(centred @ centred.T),
+        equiangular=(squares / pairs) ** 0.5,
+        maximal_angle=deviations / pairs,
+        nc2=_distance_from_frame(centred, centred),
     )
 
 
-def _nc2(products: Tensor) -> float:  # (C, C)
-    frame = torch.eye(len(products), dtype=products.dtype) - 1 / len(products)
-    return float((products / products.norm() - frame / frame.norm()).norm())
+def _distance_from_frame(
+    a: Tensor,  # (C, D), centred
+    b: Tensor,  # (C, D), centred
+) -> float:
+    """‖ABᵀ/‖ABᵀ‖ − E/‖E‖‖ with E = δ_jk − 1/C, by way of the smaller of a (C, C) and a (D, D) table."""
+    num_classes, width = a.shape
+    if num_classes <= width + 1:
+        products = a @ b.T
+        frame = torch.eye(num_classes, dtype=a.dtype, device=a.device) - 1 / num_classes
+        return float((products / products.norm() - frame / frame.norm()).norm())
+    # As the columns of A and B sum to 0, ⟨ABᵀ, E⟩ = tr ABᵀ. The rank D < C − 1 of ABᵀ keeps the square below
+    # above 1/(C − 1), so that the difference costs few digits.
+    norm = ((a.T @ a) * (b.T @ b)).sum().sqrt()
+    return float((2 - 2 * (a * b).sum() / norm / (num_classes - 1) ** 0.5).sqrt())

@@ -14,17 +14,18 @@ from labelsmooth.measure.inputs import Array, logit_rows
 from labelsmooth.measure.logit_gaps import logit_gaps
 from labelsmooth.measure.protocol import Measure, Table, require_same_options
 
-# width of the cells that gaps are counted in, in nats, and how many there may be before it doubles
-_WIDTH, _MOST_CELLS = 2.0**-6, 2**14
+# width of the cells that gaps are counted in, in nats; it doubles where there would be more of them, or where
+# their numbers, of which float64 holds each up to 2⁵³, would lie further from 0
+_WIDTH, _MOST_CELLS, _FURTHEST = 2.0**-6, 2**14, 2.0**53
 
 
 class GapHistogram(Measure):
     """A histogram of `logit_gaps`, whose cells grow where the gaps spread too far.
 
-    Rows that give a class the probability 0 have no gap and are left out.
+    Rows that give a class the probability 0, or whose gap float64 cannot hold, have no gap and are left out.
 
     Args:
-        bins: the most bins that `figures` shows.
+        bins: the most bins that `figures` shows, at least 2 because one always ends at 0.
 
     Example:
         >>> gaps = GapHistogram(bins=3)
@@ -36,8 +37,8 @@ class GapHistogram(Measure):
     """
 
     def __init__(self, bins: int = 60) -> None:
-        if bins < 1:
-            raise InputError(f"bins must be at least 1, got {bins}")
+        if bins < 2:
+            raise InputError(f"bins must be at least 2, got {bins}")
         self.bins = bins
         self.reset()
 
@@ -66,6 +67,9 @@ class GapHistogram(Measure):
         self._rows += len(rows)
         known = rows.isfinite().all(-1)
         gaps = logit_gaps(rows[known], labels[known])
+        gaps = gaps[np.isfinite(gaps)]
+        while np.abs(gaps).max(initial=0) >= self._width * _FURTHEST:
+            self._widen()
         cells, counts = np.unique(np.floor(gaps / self._width), return_counts=True)
         for cell, count in zip(cells.tolist(), counts.tolist(), strict=True):
             self._count[int(cell)] += count
@@ -131,25 +135,22 @@ class GapHistogram(Measure):
 
     def figures(self) -> dict[str, Table]:
         """The histogram, empty where no row has a gap."""
-        copy = GapHistogram(self.bins)
-        copy.load(self.state())
-        return {"logit_gaps": copy._table()}
-
-    def _table(self) -> Table:
         if not self._count:
-            return {"from": np.zeros(0), "to": np.zeros(0), "rows": np.zeros(0, np.int64)}
-        while max(self._count) - min(self._count) >= self.bins:
-            self._widen()
-        cells = np.arange(min(self._count), max(self._count) + 1)
-        return {
-            "from": cells * self._width,
-            "to": (cells + 1) * self._width,
-            "rows": np.array([self._count[cell] for cell in cells.tolist()]),
-        }
+            return {"logit_gaps": {"from": np.zeros(0), "to": np.zeros(0), "rows": np.zeros(0, np.int64)}}
+        width, count = self._width, self._count
+        while max(count) - min(count) >= self.bins:
+            width, count = 2 * width, _pairs(count)
+        cells = np.arange(min(count), max(count) + 1)
+        rows = np.array([count[cell] for cell in cells.tolist()])
+        return {"logit_gaps": {"from": cells * width, "to": (cells + 1) * width, "rows": rows}}
 
     def _widen(self) -> None:
-        self._width *= 2
-        wider: Counter[int] = Counter()
-        for cell, count in self._count.items():
-            wider[cell // 2] += count
-        self._count = wider
+        self._width, self._count = 2 * self._width, _pairs(self._count)
+
+
+def _pairs(count: Counter[int]) -> Counter[int]:
+    """The counts of cells that are twice as wide."""
+    wider: Counter[int] = Counter()
+    for cell, rows in count.items():
+        wider[cell // 2] += rows
+    return wider

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from labelsmooth.checks import FLOAT_DTYPES, require_classes, require_num_classes
 from labelsmooth.errors import InputError, InputTypeError
-from labelsmooth.measure.arrays import Counts, Floats, State, pieces
+from labelsmooth.measure.arrays import IN_MEMORY, Counts, Floats, State, pieces
 from labelsmooth.measure.class_moments import ClassMoments, class_pieces
 from labelsmooth.measure.collapse import (
     ClassifierGeometry,
@@ -203,7 +203,8 @@ class Geometry(Measure):
             TypeError: `classifier_weight` is no tensor or array of floats.
             ValueError: fewer than two classes have rows, or the templates are not finite or of another shape.
 
-        Cost: a singular value decomposition of one or two (K, D) tables and products with the (D, D) table.
+        Cost: a singular value decomposition of one or two (K, D) tables, products with the (D, D) table, and
+            K²·D multiplications for the cosines of all pairs, 2 MB of them at a time.
         """
         present = self._moments.count.nonzero().squeeze(-1)
         if len(present) < 2 or self._within is None:
@@ -247,7 +248,7 @@ class Geometry(Measure):
             TypeError: `features` is no tensor or array of floats.
             ValueError: the width is not that of the rows counted, or none were counted.
 
-        Cost: N·C·D multiplications, of 8 MB of the features in float64 at a time.
+        Cost: N·C·D multiplications, of 8 MB of the features or of the distances in float64 at a time.
         """
         h = as_tensor(features, "features")
         if h.dtype not in FLOAT_DTYPES:
@@ -264,8 +265,11 @@ class Geometry(Measure):
         means = means - centre
         half_square = means.square().sum(-1) / 2
         rows = h.reshape(-1, h.shape[-1])
+        num_classes, width = means.shape
+        of_features = IN_MEMORY * width // max(num_classes, width)
         nearest = [
-            present[((piece - centre) @ means.T - half_square).argmax(-1)] for (piece,) in pieces(rows)
+            present[((piece - centre) @ means.T - half_square).argmax(-1)]
+            for (piece,) in pieces(rows, numbers=of_features)
         ]
         return torch.cat([present[:0], *nearest]).reshape(h.shape[:-1])
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from labelsmooth.measure.arrays import Bools, Floats
+from labelsmooth.measure.arrays import IN_CACHE, Bools, Floats, pieces
 from labelsmooth.measure.interval import Interval, paired_shares_interval
 from labelsmooth.measure.rows import RowNumbers
 from labelsmooth.measure.selective_result import SelectiveResult
@@ -38,7 +40,7 @@ class Mean:
         if values.size == 0:
             return
         w = np.ones_like(values) if weights is None else weights
-        with np.errstate(invalid="ignore"):  # inf − inf
+        with np.errstate(invalid="ignore", over="ignore"):  # inf − inf, and squares of huge numbers
             if self._sums[0] == 0:
                 mean = float((w @ values) / w.sum())
                 self._pivot = mean if math.isfinite(mean) else 0.0
@@ -55,7 +57,7 @@ class Mean:
         if not math.isfinite(value):
             return Interval(value=value, low=value, high=value)
         variance = (second[2] - 2 * mean * second[1] + mean * mean * second[0]) / weight**2
-        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(max(0.0, variance))
+        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(max(variance, 0.0))  # nan stays nan
         return Interval(value=value, low=value - half, high=value + half)
 
 
@@ -81,7 +83,7 @@ class AurcInfluence:
 
 
 def log_temperature_influence(
-    logits: Floats,  # (N, K), finite, that it was fitted on
+    logits: npt.NDArray[np.floating[Any]],  # (N, K), finite, that it was fitted on
     labels: npt.NDArray[np.int64],  # (N,)
     temperature: float,
 ) -> Floats:
@@ -89,12 +91,16 @@ def log_temperature_influence(
 
     At the T of the lowest mean NLL, with p = softmax(z/T), φ_i = −T·(z_y − Σ p·z)/mean Var_p(z).
     """
-    shifted = logits - logits.max(-1, keepdims=True)
-    p = np.exp(shifted / temperature)
-    p /= p.sum(-1, keepdims=True)
-    mean = (p * shifted).sum(-1)
-    variance = (p * np.square(shifted)).sum(-1) - np.square(mean)
-    excess = np.take_along_axis(shifted, labels[:, None], -1)[:, 0] - mean
+    columns = []
+    for piece, label in pieces(torch.from_numpy(logits), torch.from_numpy(labels), numbers=IN_CACHE):
+        z, y = piece.numpy(), label.numpy()
+        shifted = z - z.max(-1, keepdims=True)
+        p = np.exp(shifted / temperature)
+        p /= p.sum(-1, keepdims=True)
+        mean = (p * shifted).sum(-1)
+        variance = (p * np.square(shifted)).sum(-1) - np.square(mean)
+        columns.append((np.take_along_axis(shifted, y[:, None], -1)[:, 0] - mean, variance))
+    excess, variance = np.concatenate(columns, axis=-1)
     influence: Floats = -temperature * (excess - excess.mean()) / variance.mean()
     return influence
 

@@ -323,7 +323,7 @@ def recovered_smoothing(
 
 
 def _histogram(values: Floats, weights: Floats, step: float, cells: int) -> Floats:
-    cell = np.clip(np.floor(values / step), 0, cells).astype(np.int64)
+    cell = np.floor(np.clip(values, 0, cells * step) / step).astype(np.int64)
     histogram: Floats = np.bincount(cell, weights, cells + 1).astype(np.float64)  # int64 of no row
     return histogram
 

@@ -65,9 +65,9 @@ def train_trial(
     that differ only in their objective or teacher are paired. Bits can differ between machines, torch
     versions, devices and numbers of threads or processes.
 
-    Where several processes train together (`accelerate launch`, `torchrun`), all of them call this, and all
-    get the same result: each batch is shared out, its gradient is that of the one mean, and its own mean and
-    variance normalise it; only dropout is other than in one process.
+    Where several processes train together (`accelerate launch`, `torchrun`), all of them call this: each
+    batch is shared out, its gradient is that of the one mean, and its own mean and variance normalise it;
+    only dropout is other than in one process.
 
     Args:
         config: of the trial.
@@ -77,7 +77,8 @@ def train_trial(
         placement: that trains; None: `make_placement` of the config's precision.
 
     Returns:
-        The curves, metrics, arrays and weights; torch's global random state is left as it was.
+        The curves, metrics, arrays and weights, in processes other than the first without the arrays; torch's
+        global random state is left as it was.
 
     Raises:
         Diverged: the network broke down.
@@ -87,13 +88,17 @@ def train_trial(
     start = time.monotonic()
     placement = placement or make_placement(config.settings.precision)
     versions = versions_here(str(placement.device), placement.processes)
+    arrays: list[Any] = []  # those of the first process, which are much to send to the others
     with placement.deterministic(), placement.chance() as seed:
         training = Training(config, data, teacher, placement)
         seed(_DROPOUT_SEED + config.seed)
         curves = training.run(on_epoch)
         network = training.network.eval()
         with torch.no_grad():
-            curves, metrics, arrays = placement.from_first(partial(_measured, training, config, curves))
+            measured = placement.from_first(partial(_measured, training, config, curves, arrays))
+    if isinstance(measured, Diverged):
+        raise measured
+    curves, metrics = measured
     if names := undefined({**asdict(curves), **metrics}):
         raise Diverged(
             f"the network of {config.words} cannot be measured, as {', '.join(names)} cannot be told: it "
@@ -103,15 +108,21 @@ def train_trial(
         config=config,
         curves=curves,
         metrics=metrics,
-        arrays=arrays,
+        arrays=arrays[0] if arrays else None,
         weights={name: value.cpu().numpy() for name, value in network.state_dict().items()},
         versions=replace(versions, seconds=time.monotonic() - start),
     )
 
 
-def _measured(training: Training, config: TrialConfig, curves: Curves) -> tuple[Curves, Metrics, Any]:
-    arrays = training.session.arrays(training.teacher)
-    return training.session.curves(curves), measure(config, arrays), arrays
+def _measured(
+    training: Training, config: TrialConfig, curves: Curves, arrays: list[Any]
+) -> tuple[Curves, Metrics] | Diverged:
+    """Measure a network, and append its arrays; give a breakdown back, for every process to raise."""
+    try:
+        arrays.append(training.session.arrays(training.teacher))
+    except Diverged as error:
+        return error
+    return training.session.curves(curves), measure(config, arrays[0])
 
 
 def measure(config: TrialConfig, arrays: Any) -> Metrics:

@@ -87,7 +87,7 @@ class TrialResult:
     config: TrialConfig
     curves: Any
     metrics: Mapping[str, Mapping[str, float]]  # as `Task.measure` gives them
-    arrays: Any
+    arrays: Any  # None where another process writes the trial
     weights: Weights
     versions: Versions
 

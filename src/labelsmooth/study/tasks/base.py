@@ -204,7 +204,11 @@ class Session(ABC):
 
     @abstractmethod
     def arrays(self, teacher: nn.Module | None) -> Any:
-        """Give the arrays that the numbers and pictures of the trained network are computed from."""
+        """Give the arrays that the numbers and pictures of the trained network are computed from.
+
+        Raises:
+            Diverged: it gives some row no finite numbers.
+        """
 
 
 def batch_sizes(rows: int, config: TrialConfig, network: nn.Module) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,45 +133,57 @@ class Predictions:
 
 
 def arrays_of(
-    train: Predictions,
+    train: Iterable[Predictions],
     validation: Predictions,
     test: Predictions,
     weight: Tensor,  # (K, D)
     bias: Tensor | None,  # (K,)
 ) -> TrialArrays:
-    """Keep of a network's predictions what its numbers and pictures are computed from."""
+    """Keep of a network's predictions what its numbers and pictures are computed from.
+
+    Those for the training rows come in parts, as they are only counted.
+    """
     bias = torch.zeros(len(weight)) if bias is None else bias
     classes = torch.arange(min(FEATURE_CLASSES, len(weight)))
-    train_shown = first_of_classes(train.labels, classes, FEATURE_ROWS)
-    validation_shown = first_of_classes(validation.labels, classes, FEATURE_ROWS)
+    geometry, teacher, shown = Geometry(len(weight)), Teacher(), []
+    for part in train:
+        geometry.update(part.features, part.labels)
+        teacher.update(part.logits, part.labels)
+        shown.append(_shown(part.features, part.labels, classes))
+    features, labels = (torch.cat(part) for part in zip(*shown, strict=True))
+    train_features, train_labels = _shown(features, labels, classes)
+    validation_features, validation_labels = _shown(validation.features, validation.labels, classes)
+    validation_geometry = Geometry(len(weight))
+    validation_geometry.update(validation.features, validation.labels)
     return TrialArrays(
         validation_logits=validation.logits.numpy(),
         validation_labels=validation.labels.numpy(),
         test_logits=test.logits.numpy(),
         test_labels=test.labels.numpy(),
         feature_classes=classes.numpy(),
-        train_features=train.features[train_shown].numpy(),
-        train_feature_labels=train.labels[train_shown].numpy(),
-        validation_features=validation.features[validation_shown].numpy(),
-        validation_feature_labels=validation.labels[validation_shown].numpy(),
+        train_features=train_features.numpy(),
+        train_feature_labels=train_labels.numpy(),
+        validation_features=validation_features.numpy(),
+        validation_feature_labels=validation_labels.numpy(),
         classifier_weight=weight.numpy(),
         classifier_bias=bias.numpy(),
-        train_geometry=_geometry(train, len(weight)),
-        validation_geometry=_geometry(validation, len(weight)),
-        train_teacher=teacher_state(train),
+        train_geometry=geometry.state(),
+        validation_geometry=validation_geometry.state(),
+        train_teacher=teacher.state(),
     )
 
 
-def _geometry(rows: Predictions, num_classes: int) -> State:
-    geometry = Geometry(num_classes)
-    geometry.update(rows.features, rows.labels)
-    return geometry.state()
+def _shown(features: Tensor, labels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows whose features are kept, with their labels."""
+    rows = first_of_classes(labels, classes, FEATURE_ROWS)
+    return features[rows], labels[rows]
 
 
-def teacher_state(rows: Predictions, temperature: float = 1.0) -> State:
-    """Count what a network would teach at a temperature on these rows."""
+def teacher_state(parts: Iterable[Predictions], temperature: float) -> State:
+    """Count what a network would teach at a temperature on rows that come in parts."""
     teacher = Teacher(temperature)
-    teacher.update(rows.logits, rows.labels)
+    for part in parts:
+        teacher.update(part.logits, part.labels)
     return teacher.state()
 
 

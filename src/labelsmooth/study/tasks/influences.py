@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import kl_div
 
 from labelsmooth.measure import PNorm, Selective, logit_gaps
+from labelsmooth.measure.arrays import pieces
 from labelsmooth.measure.compare import influences
 from labelsmooth.measure.influence import AurcInfluence, log_temperature_influence
-from labelsmooth.measure.rows import numbers_from_logits
+from labelsmooth.measure.rows import joined, numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, with_unit_temperature
 from labelsmooth.study.tasks.classifier import TrialArrays
+
+Logits: TypeAlias = NDArray[np.floating[Any]]  # (N, K)
 
 
 def classifier_influences(
@@ -25,42 +33,58 @@ def classifier_influences(
     one. Of features only some are stored, and how the p of a p-norm hangs on the rows is not known.
     """
     told, metrics = "temperature" in metrics["fitted"], with_unit_temperature(metrics)
-    test, validation = arrays.test_logits.astype(np.float64), arrays.validation_logits.astype(np.float64)
-    labels = arrays.validation_labels
     temperature, scaled_smece = metrics["fitted"]["temperature"], metrics["test_with_temperature"]["smece"]
-    plain = score_influences(test, arrays.test_labels, metrics["test"]["smece"])
-    scaled = score_influences(test / temperature, arrays.test_labels, scaled_smece)
+    test = arrays.test_logits, arrays.test_labels
+    validation = arrays.validation_logits, arrays.validation_labels
+    plain = score_influences(*test, metrics["test"]["smece"])
+    scaled = score_influences(*test, scaled_smece, temperature)
     known: dict[str, Influence] = {f"test.{name}": {"test": moved} for name, moved in plain.items()}
-    on_log = log_temperature_influence(validation, labels, temperature) if told else np.zeros(len(labels))
+    on_log = (
+        log_temperature_influence(*validation, temperature)
+        if told
+        else np.zeros(len(arrays.validation_labels))
+    )
     known["fitted.temperature"] = {"validation": temperature * on_log}
     # how the scores move with log T, over its standard error to each side
     step = float(on_log.std() / np.sqrt(len(on_log)))
-    lower, upper = (
-        score_influences(test / (temperature * np.exp(way)), arrays.test_labels, scaled_smece)
-        for way in (-step, step)
-    )
+    lower, upper = (score_influences(*test, scaled_smece, temperature * np.exp(way)) for way in (-step, step))
     for name, moved in scaled.items():
         slope = float((upper[name] - lower[name]).mean()) / (2 * step) if step else 0.0
         known[f"test_with_temperature.{name}"] = {"test": moved, "validation": slope * on_log}
     pnorm = PNorm()
     pnorm.p = int(metrics["fitted"]["pnorm"]) or None
     known["test_with_pnorm.aurc"] = {
-        "test": _aurc_influence(pnorm.confidence(test), test.argmax(-1) == arrays.test_labels)
+        "test": _aurc_influence(
+            pnorm.confidence(arrays.test_logits), arrays.test_logits.argmax(-1) == arrays.test_labels
+        )
     }
-    known["test.logit_gap"] = {"test": logit_gaps(test, arrays.test_labels)}
-    known["validation.logit_gap"] = {"validation": logit_gaps(validation, labels)}
+    known["test.logit_gap"] = {"test": _gaps(*test)}
+    known["validation.logit_gap"] = {"validation": _gaps(*validation)}
     if temperature_of_distillation is not None:
         known |= _agreement(arrays, temperature_of_distillation)
     return known
 
 
-def score_influences(logits: Floats, labels: NDArray[np.int64], smece: float) -> dict[str, Floats]:
-    """The influence of each row on each of the scores, which is their mean; `smece` is known, or nearly."""
-    rows = numbers_from_logits(torch.from_numpy(logits), torch.from_numpy(labels))
+def score_influences(
+    logits: Logits, labels: NDArray[np.int64], smece: float, temperature: float = 1.0
+) -> dict[str, Floats]:
+    """The influence of each row on each of the scores at a temperature, which is their mean.
+
+    The smooth calibration error `smece` is known, or nearly.
+    """
+    rows = joined([numbers_from_logits(z / temperature, y) for z, y in _pieces(logits, labels)])
     return {
         **influences(rows).of(rows),
         "smece": smooth_ece_influence(rows.confidence, rows.correct, smece),
     }
+
+
+def _pieces(*rows: NDArray[Any]) -> Iterator[tuple[Tensor, ...]]:
+    return pieces(*map(torch.from_numpy, rows))
+
+
+def _gaps(logits: Logits, labels: NDArray[np.int64]) -> Floats:
+    return np.concatenate([logit_gaps(z, y) for z, y in _pieces(logits, labels)])
 
 
 def _aurc_influence(confidence: Floats, correct: NDArray[np.bool_]) -> Floats:
@@ -72,10 +96,12 @@ def _aurc_influence(confidence: Floats, correct: NDArray[np.bool_]) -> Floats:
 def _agreement(arrays: TrialArrays, temperature: float) -> dict[str, Influence]:
     """The influence of test rows on how near a student is to its teacher, of each row its own value."""
     assert arrays.teacher_test_logits is not None
-    student, teacher = arrays.test_logits.astype(np.float64), arrays.teacher_test_logits.astype(np.float64)
-    log_q, log_p = (torch.from_numpy(z / temperature).log_softmax(-1) for z in (student, teacher))
-    kl = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+    same, kl = [], []
+    for student, teacher in _pieces(arrays.test_logits, arrays.teacher_test_logits):
+        log_q, log_p = ((z.double() / temperature).log_softmax(-1) for z in (student, teacher))
+        same.append(student.argmax(-1) == teacher.argmax(-1))
+        kl.append(kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1))
     return {
-        "distilled.agreement": {"test": (student.argmax(-1) == teacher.argmax(-1)).astype(np.float64)},
-        "distilled.kl": {"test": kl.numpy()},
+        "distilled.agreement": {"test": torch.cat(same).double().numpy()},
+        "distilled.kl": {"test": torch.cat(kl).numpy()},
     }

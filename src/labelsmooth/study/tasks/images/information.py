@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,5 +44,7 @@ def information_of(network: Network, config: TrialConfig, data: Data) -> float:
     for _ in range(INFORMATION_DRAWS + 1):
         _, logits = classified(network, augmented(images, config.settings, data.zero, chance))
         differences.append(logits[:, 0] - logits[:, 1])
+    if not torch.stack(differences).isfinite().all():
+        return math.nan  # which no sound network has
     *draws, fresh = differences
     return mutual_information(torch.stack(draws, -1), fresh)

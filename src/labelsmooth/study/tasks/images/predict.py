@@ -21,10 +21,13 @@ def forward(network: Network, crop: int, rows: Rows) -> tuple[Tensor, Tensor]:
 
 def classified(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
     """Compute features and logits in float32 where the network lies, and bring them to the CPU."""
-    device = network.classifier.weight.device
-    features, logits = [], []
-    for chunk in torch.split(images, _CHUNK):
-        seen = network.features(chunk.to(device))
-        features.append(seen.cpu())
-        logits.append(network.classifier(seen).cpu())
-    return torch.cat(features), torch.cat(logits)
+    layer = network.classifier
+    features, logits = (
+        torch.empty(len(images), layer.in_features),
+        torch.empty(len(images), layer.out_features),
+    )
+    for start in range(0, len(images), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        seen = network.features(images[rows].to(layer.weight.device))
+        features[rows], logits[rows] = seen, layer(seen)
+    return features, logits
