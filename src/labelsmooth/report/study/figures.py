@@ -259,13 +259,12 @@ def distillation(study: Study) -> Figure:
     series += [
         (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
     ]
-    eps = [objective.eps for objective in recipe.objectives]
     rows = [
-        (arm, trial.config.seed, name, eps[arm], short(trial.metrics["test"]["accuracy"]))
+        (arm, trial.config.seed, name, objective.eps, short(trial.metrics["test"]["accuracy"]))
         for name, by_objective in series
-        for arm, trials in enumerate(by_objective.values())
-        for trial in trials
-        if eps[arm] is not None
+        for arm, objective in enumerate(recipe.objectives)
+        for trial in by_objective.get(str(objective), ())
+        if objective.eps is not None
     ]
     return Figure(
         name="distillation",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from labelsmooth.report.shared.words import listed
-from labelsmooth.study import Objective, Study, Trial
+from labelsmooth.study import Objective, Study, Trial, TrialConfig
 from labelsmooth.study.settings import setting_words
 from labelsmooth.study.store import GROWING
 from labelsmooth.study.tasks import find_task
@@ -51,6 +51,7 @@ def facts(study: Study) -> dict[str, str]:
             + [f"{Objective.parse(arm).name} (diverged)" for arm in study.diverged_arms]
         ),
         "Students": _students(study),
+        "Diverged": "; ".join(map(_student_name, study.diverged_students)),
         "Seeds": f"{_seeds(study)}, which {_fix(study)} {_FIXED}",
         "Versions": f"labelsmooth {_versions(study)}",
         "Machine": _machine(study),
@@ -73,9 +74,7 @@ def paragraph(study: Study) -> str:
         *(sentence for _, sentence in _rows_prepared(study).values()),
         f"Training took {_training(study)}.",
         f"Students were {taught}." if taught else "",
-        f"{_diverged(study)} diverged, and {'are' if len(study.diverged_arms) > 1 else 'is'} left out."
-        if study.diverged_arms
-        else "",
+        _diverged(study),
         f"Every arm was trained with the {_seeds(study)}, which {_fix(study)} {_FIXED}, so that the arms are "
         "paired by seed.",
         "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
@@ -100,8 +99,18 @@ def _rows_prepared(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def _diverged(study: Study) -> str:
-    names = listed([Objective.parse(arm).name for arm in study.diverged_arms])
-    return f"The training of {names}"
+    names = [Objective.parse(arm).name for arm in study.diverged_arms]
+    names += map(_student_name, study.diverged_students)
+    left_out = "are left out" if len(names) > 1 else "is left out"
+    return f"The training of {listed(names)} diverged, and {left_out}." if names else ""
+
+
+def _student_name(config: TrialConfig) -> str:
+    """Name a student of any seed."""
+    arm = Objective.parse(config.arm).name
+    if config.teacher is None:
+        return f"{config.model} alone on the arm {arm}"
+    return f"{config.model} at T = {config.temperature:g} with a teacher of the arm {arm}"
 
 
 def _rows(study: Study) -> str:
