@@ -28,6 +28,10 @@ class BaseRecipe(Settings):
 
     task: ClassVar[str]
     settings_class: ClassVar[type[Training]]  # whose fields are those of a trial
+    # what may change when a study is run again, as trials are then kept or added
+    growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds", "student", "temperatures", "beta")
+    # what means nothing without another setting, and so tells no studies apart
+    dependent: ClassVar[tuple[str, ...]] = ("drops", "temperatures", "beta")
 
     data: str
     model: str

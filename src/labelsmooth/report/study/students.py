@@ -54,16 +54,16 @@ def students(study: Study) -> Students | None:
                 Taught(
                     teacher=names[objective],
                     temperature=temperature,
-                    accuracy=estimate(networks["test.accuracy"]),
-                    gain=of_hard and estimate(networks["test.accuracy"] - of_hard["test.accuracy"]),
-                    equivalent_smoothing=estimate(networks["distilled.equivalent_smoothing"]),
-                    agreement=estimate(networks["distilled.agreement"]),
-                    kl=estimate(networks["distilled.kl"]),
+                    accuracy=estimate(networks.get("test.accuracy")),
+                    gain=of_hard and estimate(networks.get("test.accuracy") - of_hard.get("test.accuracy")),
+                    equivalent_smoothing=estimate(networks.get("distilled.equivalent_smoothing")),
+                    agreement=estimate(networks.get("distilled.agreement")),
+                    kl=estimate(networks.get("distilled.kl")),
                 )
             )
 
     def accuracies(arms: Mapping[str, Sequence[Trial]]) -> dict[str, Estimate]:
-        return {names[arm]: estimate(Networks(trials)["test.accuracy"]) for arm, trials in arms.items()}
+        return {names[arm]: estimate(Networks(trials).get("test.accuracy")) for arm, trials in arms.items()}
 
     return Students(
         teachers=accuracies(study.arms()),

@@ -81,6 +81,8 @@ class Recipe(ImageSettings, BaseRecipe):
 
     task: ClassVar[str] = "images"
     settings_class: ClassVar[type[Training]] = ImageSettings
+    growing: ClassVar[tuple[str, ...]] = (*BaseRecipe.growing, "plain_student")
+    dependent: ClassVar[tuple[str, ...]] = (*BaseRecipe.dependent, "plain_student")
 
     data: str = field(
         default="mnist5k",
