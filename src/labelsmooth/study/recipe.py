@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 from labelsmooth.errors import InputError
-from labelsmooth.objectives import Objective
+from labelsmooth.objectives import FORMS, Objective
 from labelsmooth.study.settings import Settings, Training, check_whole, listed
 from labelsmooth.study.trial import Teacher, TrialConfig
 
 MOST_SEEDS = 10_000  # each is a trial of every objective, all of which are planned before the first
+# as they are written, those that a trial can have without a teacher and without mixing its inputs
+FURTHER = [form for kind, form in FORMS.items() if kind not in ("hard", "uniform", "distillation", "mixup")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class BaseRecipe(Settings):
 
     task: ClassVar[str]
     settings_class: ClassVar[type[Training]]  # whose fields are those of a trial
+    mixes_inputs: ClassVar[bool] = False  # whether its sessions mix inputs where the objective says so
     # what may change when a study is run again, as trials are then kept or added
     growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds", "student", "temperatures", "beta")
     # what means nothing without another setting, and so tells no studies apart
@@ -45,11 +48,7 @@ class BaseRecipe(Settings):
     also: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "further objectives beside the amounts of --eps: others:EPS, unigram:EPS, "
-            "class_conditional:EPS, generalised:EPS[:WARM-UP] (below 0, for noisy labels, after that part "
-            "of the training), confidence_penalty:BETA, max_suppression:EPS, "
-            "margin_smoothing:LAMBDA[:MARGIN], mixup:ALPHA, or one of them and mixup, as in "
-            "uniform:0.1+mixup:0.2",
+            "help": f"further objectives beside the amounts of --eps: {', '.join(FURTHER)}",
             "metavar": "OBJECTIVE",
         },
     )
@@ -90,6 +89,8 @@ class BaseRecipe(Settings):
         for objective in self.objectives:  # which parses them
             if self.objectives.count(objective) > 1:
                 raise InputError(f"the objectives must not name {objective} twice")
+            if objective.mixup and not self.mixes_inputs:
+                raise InputError(f"the objectives of {self.task} must mix no inputs, got {objective}")
             if objective.needs_teacher:
                 raise InputError(f"the objectives must need no teacher, as students have, got {objective}")
         if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):

@@ -7,6 +7,7 @@ import characters
 import pytest
 import torch
 
+from labelsmooth.errors import InputError
 from labelsmooth.report import write_report
 from labelsmooth.study import load_study, plan_study, run_study
 from labelsmooth.study.tasks import TASKS
@@ -68,3 +69,10 @@ def test_a_study_of_hard_labels_alone_has_nothing_to_compare(tmp_path, monkeypat
     found = write_report(tmp_path).verdict
     assert found.headline.startswith("Hard labels alone leave nothing to compare")
     assert len(found.sentences) == 2
+
+
+def test_a_task_that_mixes_no_inputs_refuses_mixup():
+    for also in ("mixup:0.2", "uniform:0.1+mixup:0.2"):
+        with pytest.raises(InputError, match=re.escape(f"of characters must mix no inputs, got {also}")):
+            characters.Recipe(also=(also,))
+    assert "mixup" not in characters.Recipe.__dataclass_fields__["also"].metadata["help"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.recipe import BaseRecipe
+from labelsmooth.objectives import FORMS
+from labelsmooth.study.recipe import FURTHER, BaseRecipe
 from labelsmooth.study.settings import Training, check_choice, check_whole
 from labelsmooth.study.tasks.images.data import STANDARDISE
 from labelsmooth.study.tasks.images.models import check_model, model_sha256
@@ -81,6 +82,7 @@ class Recipe(ImageSettings, BaseRecipe):
 
     task: ClassVar[str] = "images"
     settings_class: ClassVar[type[Training]] = ImageSettings
+    mixes_inputs: ClassVar[bool] = True
     growing: ClassVar[tuple[str, ...]] = (*BaseRecipe.growing, "plain_student")
     dependent: ClassVar[tuple[str, ...]] = (*BaseRecipe.dependent, "plain_student")
 
@@ -117,6 +119,14 @@ class Recipe(ImageSettings, BaseRecipe):
             "and timm, by factory(num_classes=...); module:factory:layer names "
             "its classifier where that is not its last linear layer",
             "metavar": "MODEL",
+        },
+    )
+    also: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "further objectives beside the amounts of --eps: "
+            f"{', '.join(FURTHER)}, {FORMS['mixup']}, or one of them and mixup, as in uniform:0.1+mixup:0.2",
+            "metavar": "OBJECTIVE",
         },
     )
     plain_student: bool = field(
