@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from labelsmooth.study import Curves
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.settings import Training
+from labelsmooth.study.settings import TrainingSettings
 from labelsmooth.study.tasks.base import Session, Task, batch_sizes
 
 TEXT = Path(__file__).parents[2] / "LICENSE"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Training, BaseRecipe):
+class Recipe(TrainingSettings, BaseRecipe):
     task: ClassVar[str] = "characters"
-    settings_class: ClassVar[type[Training]] = Training
+    settings_class: ClassVar[type[TrainingSettings]] = TrainingSettings
 
     data: str = str(TEXT)
     model: str = "bigrams"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from labelsmooth.errors import InputError
 from labelsmooth.objectives import FORMS, Objective
-from labelsmooth.study.settings import Settings, Training, check_whole, listed
+from labelsmooth.study.settings import Settings, TrainingSettings, check_whole, listed
 from labelsmooth.study.trial import Teacher, TrialConfig
 
 MOST_SEEDS = 10_000  # each is a trial of every objective, all of which are planned before the first
@@ -29,7 +29,7 @@ class BaseRecipe(Settings):
     """
 
     task: ClassVar[str]
-    settings_class: ClassVar[type[Training]]  # whose fields are those of a trial
+    settings_class: ClassVar[type[TrainingSettings]]  # whose fields are those of a trial
     mixes_inputs: ClassVar[bool] = False  # whether its sessions mix inputs where the objective says so
     # what may change when a study is run again, as trials are then kept or added
     growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds", "student", "temperatures", "beta")
@@ -111,12 +111,12 @@ class BaseRecipe(Settings):
         """The objectives of the trials: uniform smoothing by ascending ε, then others as they were named."""
         return (*map(Objective.uniform, sorted(self.eps)), *map(Objective.parse, self.also))
 
-    def settings(self) -> Training:
+    def settings(self) -> TrainingSettings:
         """Give the settings of a trial, which are fields of the recipe."""
         kind = self.settings_class
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)}).effective()
 
-    def student_settings(self) -> Training:
+    def student_settings(self) -> TrainingSettings:
         """Give the settings of a student's trial."""
         return self.settings()
 
@@ -165,7 +165,7 @@ class BaseRecipe(Settings):
         taught = 0 if self.student is None else len(self.temperatures)
         return len(self.objectives) * self.seeds * (1 + self.trains_student_alone + taught)
 
-    def _arms(self, model: str, data_sha256: str, settings: Training) -> tuple[TrialConfig, ...]:
+    def _arms(self, model: str, data_sha256: str, settings: TrainingSettings) -> tuple[TrialConfig, ...]:
         sha256 = self.model_sha256(model)
         return tuple(
             TrialConfig(

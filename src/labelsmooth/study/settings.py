@@ -36,7 +36,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Settings):
+class TrainingSettings(Settings):
     """The settings of a training that are the same for every task.
 
     The name of a trial is made of what differs from these defaults, so a setting can be added without

@@ -8,13 +8,13 @@ from typing import ClassVar
 from labelsmooth.errors import InputError
 from labelsmooth.objectives import FORMS
 from labelsmooth.study.recipe import FURTHER, BaseRecipe
-from labelsmooth.study.settings import Training, check_choice, check_whole
+from labelsmooth.study.settings import TrainingSettings, check_choice, check_whole
 from labelsmooth.study.tasks.images.data import STANDARDISE
 from labelsmooth.study.tasks.images.models import check_model, model_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSettings(Training):
+class ImageSettings(TrainingSettings):
     """The settings of a trial on images.
 
     Raises:
@@ -81,7 +81,7 @@ class Recipe(ImageSettings, BaseRecipe):
     """
 
     task: ClassVar[str] = "images"
-    settings_class: ClassVar[type[Training]] = ImageSettings
+    settings_class: ClassVar[type[TrainingSettings]] = ImageSettings
     mixes_inputs: ClassVar[bool] = True
     growing: ClassVar[tuple[str, ...]] = (*BaseRecipe.growing, "plain_student")
     dependent: ClassVar[tuple[str, ...]] = (*BaseRecipe.dependent, "plain_student")
