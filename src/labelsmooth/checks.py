@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cache
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -14,6 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
 from labelsmooth.errors import InputError, InputTypeError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -63,6 +70,52 @@ def require_int(value: object, name: str) -> None:
     """Raise `TypeError` unless it is an integer of Python or NumPy, and no bool."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputTypeError(f"{name} must be an int, got {type(value).__name__}")
+
+
+def require_field_types(settings: DataclassInstance) -> None:
+    """Raise `TypeError` unless every field of a dataclass holds what it is declared as.
+
+    Fields are bool, int, float, str or Path, `tuple[X, ...]` or `X | None`; a float may be a whole number.
+    """
+    for name, kind in _field_types(type(settings)).items():
+        value = getattr(settings, name)
+        if not is_of_type(value, kind):
+            raise InputTypeError(f"{name} must be {_type_words(kind)}, got {value!r}")
+
+
+def is_of_type(value: object, kind: Any) -> bool:
+    """Return True for a value of a type as the fields of `require_field_types` have it."""
+    if get_origin(kind) is UnionType:
+        return any(is_of_type(value, member) for member in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(is_of_type(part, get_args(kind)[0]) for part in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+@cache
+def _field_types(kind: type[DataclassInstance]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+_TYPE_WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    Path: "a Path",
+    NoneType: "None",
+}
+
+
+def _type_words(kind: Any) -> str:
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_type_words, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a tuple, each part {_type_words(get_args(kind)[0])}"
+    return _TYPE_WORDS[kind]
 
 
 def stacklevel_of_caller() -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelsmooth.audit.settings import Settings, model_names
+from labelsmooth.errors import InputTypeError
 
 
 def test_names_of_models():
@@ -28,6 +29,7 @@ def test_names_of_models():
         ({"files": (Path("a.npz"), Path("a.npz"))}, "each file must be named once, got a.npz several times"),
         ({"validation": (Path("v.npz"),) * 2}, "a file for each of the 1 files, got 2"),
         ({"validation_share": 1.0}, r"validation_share must lie in \(0, 1\), got 1"),
+        ({"files": ()}, "files must name at least one file, got none"),
         ({"bins": 0}, "bins must be at least 1, got 0"),
         ({"bins": 1001}, "bins must be at most 1000, got 1001"),
         ({"validation": (Path("x/../a.npz"),)}, "other rows than those measured, got x/../a.npz for both"),
@@ -36,4 +38,19 @@ def test_names_of_models():
 )
 def test_settings_out_of_range(change, sentence):
     with pytest.raises(ValueError, match=sentence):
+        Settings(**{"files": (Path("a.npz"),), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"files": ("a.npz",)}, r"files must be a tuple, each part a Path, got \('a.npz',\)"),
+        ({"files": Path("a.npz")}, "files must be a tuple, each part a Path, got "),
+        ({"validation": "a.npz"}, "validation must be a tuple, each part a Path or None, got 'a.npz'"),
+        ({"bins": 15.0}, "bins must be a whole number, got 15.0"),
+        ({"logits": 3}, "logits must be a string or None, got 3"),
+    ],
+)
+def test_settings_of_another_type(change, sentence):
+    with pytest.raises(InputTypeError, match=sentence):
         Settings(**{"files": (Path("a.npz"),), **change})

@@ -1,5 +1,7 @@
 """Every kind of file that is read, written as people write them: the same rows come out of each."""
 
+import zipfile
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -220,6 +222,14 @@ def test_torch_files_that_are_refused(iris, tmp_path):
             (tmp_path / "a.pt").write_bytes(content)
             with pytest.raises(InputError, match=r"is no \.pt file|holds more than tensors"):
                 read(tmp_path / "a.pt")
+
+
+def test_a_torch_file_whose_pickle_ends_early(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02X\x01")  # a text, whose length of four bytes is cut short
+        archive.writestr("a/version", b"3\n")
+    with pytest.raises(InputError, match=r"is no \.pt file, or is damaged"):
+        Predictions(tmp_path / "a.pt", Names())
 
 
 def test_offsets_of_a_feather_that_lead_out_of_it(tmp_path):

@@ -23,7 +23,7 @@ from trials import changed, new_network
 import labelsmooth.study.cache as cache
 import labelsmooth.study.runner as runner
 import labelsmooth.study.stored as stored
-from labelsmooth.errors import InputError
+from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure import Selective, TemperatureScaling
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.study import ImageSettings, Recipe, load_study, run_study
@@ -93,8 +93,6 @@ def equal(one: object, other: object) -> bool:
         ({"weight_decay": 1e39}, "weight_decay must be at least 0 and finite"),
         ({"eps": ()}, "eps must include 0, the hard arm that the others are compared with, got none"),
         ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
-        ({"seeds": 2.5}, "seeds must be a whole number of at least 1, got 2.5"),
-        ({"epochs": True}, "epochs must be a whole number"),
         ({"batch_size": -1}, "batch_size must be a whole number of at least 1, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, got 0"),
         ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
@@ -110,7 +108,6 @@ def equal(one: object, other: object) -> bool:
         ({"drops": (0.0,)}, "drops must ascend in (0, 1), got 0"),
         ({"drops": (float("nan"),)}, "drops must ascend in (0, 1), got nan"),
         ({"shift": -1}, "shift must be a whole number of at least 0, got -1"),
-        ({"crop": 2.5}, "crop must be a whole number of at least 0, got 2.5"),
         ({"flip": 1.5}, "flip must lie in [0, 1], got 1.5"),
         ({"flip": float("nan")}, "flip must lie in [0, 1], got nan"),
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0 and finite, got -0.0001"),
@@ -128,6 +125,31 @@ def test_recipe_out_of_range(settings, says):
     with pytest.raises(ValueError, match="must") as raised:
         Recipe(**settings)
     assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"seeds": 2.5}, "seeds must be a whole number, got 2.5"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"crop": 2.5}, "crop must be a whole number, got 2.5"),
+        ({"eps": 0.1}, "eps must be a tuple, each part a number, got 0.1"),
+        ({"eps": [0.0, 0.1]}, "eps must be a tuple, each part a number, got [0.0, 0.1]"),
+        ({"eps": ("a",)}, "eps must be a tuple, each part a number, got ('a',)"),
+        ({"drops": (0.5, "x")}, "drops must be a tuple, each part a number, got (0.5, 'x')"),
+        ({"flip": "a"}, "flip must be a number, got 'a'"),
+        ({"learning_rate": "x"}, "learning_rate must be a number, got 'x'"),
+        ({"momentum": True}, "momentum must be a number, got True"),
+        ({"model": None}, "model must be a string, got None"),
+        ({"data": 3}, "data must be a string, got 3"),
+        ({"student": 3}, "student must be a string or None, got 3"),
+        ({"plain_student": 1}, "plain_student must be True or False, got 1"),
+    ],
+)
+def test_recipe_of_other_types(settings, says):
+    with pytest.raises(InputTypeError) as raised:
+        Recipe(**settings)
+    assert str(raised.value) == says
 
 
 def test_the_plan_is_every_eps_with_every_seed():

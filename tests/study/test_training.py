@@ -100,9 +100,10 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
     assert study.students(2.0) == {}
     assert replace(study, recipe=replace(recipe, student=None), plan=study.plan[:4]).students(1.0) == {}
     found = students(study)
-    assert [one.accuracy for one in found.alone] != [one.accuracy for one in found.teachers]
-    for one, trials in zip(found.alone, study.students_alone().values(), strict=True):
-        assert one.accuracy.mean == pytest.approx(np.mean([t.metrics["test"]["accuracy"] for t in trials]))
+    assert list(found.alone) == list(found.teachers) == ["hard", "smoothed ε = 0.1"]
+    assert list(found.alone.values()) != list(found.teachers.values())
+    for accuracy, trials in zip(found.alone.values(), study.students_alone().values(), strict=True):
+        assert accuracy.mean == pytest.approx(np.mean([t.metrics["test"]["accuracy"] for t in trials]))
 
 
 def test_students_come_after_an_interruption_as_without_one(study, data, tmp_path):

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labelsmooth.checks import require_field_types
 from labelsmooth.errors import InputError
 from labelsmooth.predictions import FORMATS, Names
 
@@ -18,7 +19,8 @@ class Settings(Names):
     """Files of predictions, one for each model, and the rows that a temperature and a repair are fitted on.
 
     Raises:
-        ValueError: a setting is outside its range, or the files do not fit together.
+        InputError: a setting is outside its range, or the files do not fit together.
+        InputTypeError: a field holds something else than its type.
     """
 
     files: tuple[Path, ...] = field(
@@ -59,6 +61,9 @@ class Settings(Names):
     bins: int = field(default=15, metadata={"help": "bins of confidence of equal width", "metavar": "B"})
 
     def __post_init__(self) -> None:
+        require_field_types(self)
+        if not self.files:
+            raise InputError("files must name at least one file, got none")
         repeated = [path for path, count in Counter(self.files).items() if count > 1]
         if repeated:
             raise InputError(f"each file must be named once, got {repeated[0]} several times")

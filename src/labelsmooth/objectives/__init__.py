@@ -5,6 +5,6 @@ a class in `cross_entropies.py` or `penalised.py`, and nothing else.
 """
 
 from labelsmooth.objectives.criterion import Criterion, LinearOutput, Loss, TrainingFacts
-from labelsmooth.objectives.objective import OBJECTIVES, Objective
+from labelsmooth.objectives.objective import FORMS, OBJECTIVES, Objective
 
-__all__ = ["OBJECTIVES", "Criterion", "LinearOutput", "Loss", "Objective", "TrainingFacts"]
+__all__ = ["FORMS", "OBJECTIVES", "Criterion", "LinearOutput", "Loss", "Objective", "TrainingFacts"]

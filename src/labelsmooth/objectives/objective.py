@@ -13,6 +13,17 @@ _MIXUP = (positive("α"),)
 OBJECTIVES = (*KINDS, "mixup")
 
 
+def _form(name: str, numbers: tuple[Number, ...]) -> str:
+    """Write how an objective is named, with what may be left out in brackets."""
+    return name + "".join(
+        f":{number.symbol}" if number.default is None else f"[:{number.symbol}]" for number in numbers
+    )
+
+
+# What `Objective.parse` reads, by kind.
+FORMS = {**{kind: _form(kind, made.numbers) for kind, made in KINDS.items()}, "mixup": _form("mixup", _MIXUP)}
+
+
 @dataclass(frozen=True)
 class Objective:
     """One way to train; `str` gives the text that `parse` reads."""
@@ -25,17 +36,9 @@ class Objective:
     def parse(cls, text: str) -> Objective:
         """Read the name of an objective: a kind with its numbers, `mixup:α`, or both joined by a +.
 
-        - `hard`; `uniform:ε`, `others:ε`, `unigram:ε` as in `labelsmooth`, the last with the frequencies of
-          the training labels.
-        - `class_conditional:ε`: online smoothing, towards the mean prediction of the epoch before for rows of
-          the same class that were right; uniform in the first epoch, and for a class with no such row.
-        - `generalised:ε:w` with ε < 0: `uniform(ε, signed=True)` after hard labels for the part w of the
-          training.
-        - `confidence_penalty:β`, `max_suppression:ε`, `margin_smoothing:λ:margin` as in `labelsmooth`.
-        - `distillation:T:β`: the loss of a student at the temperature T, of which the share β is its
-          teacher's.
-        - `mixup:α`: inputs and targets of a batch mixed with those of a permutation of it, the share of each
-          batch drawn from Beta(α, α).
+        `FORMS` has all kinds with their numbers, and the docstring of each criterion in `KINDS` says what it
+        is. `mixup:α` mixes inputs and targets of a batch with those of a permutation of it, the share of each
+        batch drawn from Beta(α, α).
 
         Raises:
             InputError: the name says nothing of that kind, or a number is out of its range.
@@ -129,10 +132,7 @@ def _filled(name: str, expected: tuple[Number, ...], given: list[float], text: s
     """Check the numbers of an objective, and add the defaults of those that were left out."""
     needed = [number for number in expected if number.default is None]
     if not len(needed) <= len(given) <= len(expected):
-        form = "".join(
-            f":{number.symbol}" if number.default is None else f"[:{number.symbol}]" for number in expected
-        )
-        raise InputError(f"{name} must be written {name}{form}, got {text!r}")
+        raise InputError(f"{name} must be written {FORMS[name]}, got {text!r}")
     for number, value in zip(expected, given, strict=False):
         if not number.allowed(value):
             raise InputError(f"{number.symbol} of {text!r} must {number.range}, got {value:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from labelsmooth.predictions.table import MAPPED_BLOCKS, Array, Column
 
 _DAMAGE = (
     *(OSError, ValueError, EOFError, RuntimeError, TypeError, KeyError, IndexError),
-    *(AttributeError, AssertionError, OverflowError, ImportError),
+    *(AttributeError, AssertionError, OverflowError, ImportError, struct.error),
 )
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (

@@ -3,7 +3,7 @@
 from labelsmooth.objectives import Objective
 from labelsmooth.study.plan import Plan, plan_study
 from labelsmooth.study.runner import run_study
-from labelsmooth.study.settings import Training
+from labelsmooth.study.settings import TrainingSettings
 from labelsmooth.study.stored import Study, Trial, load_study
 from labelsmooth.study.tasks.base import Curves, Metrics
 from labelsmooth.study.tasks.classifier import TrialArrays
@@ -23,7 +23,7 @@ __all__ = [
     "Recipe",
     "Study",
     "Teacher",
-    "Training",
+    "TrainingSettings",
     "Trial",
     "TrialArrays",
     "TrialConfig",

@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import MappingProxyType, UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
+from labelsmooth.checks import is_of_type
 from labelsmooth.errors import InputError
 
 T = TypeVar("T")
@@ -52,8 +53,7 @@ def _value(kind: Any, stored: Any, name: str, types: Mapping[str, type[Any]] = M
         if not isinstance(stored, list):
             raise InputError(f"{name} must be a list, got {stored!r}")
         return tuple(_value(get_args(kind)[0], value, name) for value in stored)
-    allowed = (int, float) if kind is float else kind
-    if not isinstance(stored, allowed) or (isinstance(stored, bool) and kind is not bool):
+    if not is_of_type(stored, kind):
         raise InputError(f"{name} must be of the type {kind.__name__}, got {stored!r}")
     if kind is float and isinstance(stored, int) and not -LARGEST <= stored <= LARGEST:
         raise InputError(f"{name} must be a number of 64 bits, got one of {len(str(abs(stored)))} digits")

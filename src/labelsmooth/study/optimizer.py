@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import (
     MultiStepLR,
 )
 
-from labelsmooth.study.settings import Training
+from labelsmooth.study.settings import TrainingSettings
 
 
-def make_optimizer(network: nn.Module, settings: Training) -> Optimizer:
+def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
     """Make the optimizer of a network; weight decay spares what the network's `is_decayed` says."""
     is_decayed: Callable[[nn.Parameter], bool] = getattr(network, "is_decayed", lambda _: True)
     groups: list[dict[str, Any]] = [
@@ -40,7 +40,7 @@ def make_optimizer(network: nn.Module, settings: Training) -> Optimizer:
     )
 
 
-def make_schedule(optimizer: Optimizer, settings: Training, steps: int) -> LRScheduler:
+def make_schedule(optimizer: Optimizer, settings: TrainingSettings, steps: int) -> LRScheduler:
     """Make the schedule of the learning rate over all steps of a training.
 
     With a warm-up of w steps, step t < w has the part (t + 1)/(w + 1) of the rate, and the fall to 0 takes

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 from labelsmooth.errors import InputError
-from labelsmooth.objectives import Objective
-from labelsmooth.study.settings import Settings, Training, check_whole, listed
+from labelsmooth.objectives import FORMS, Objective
+from labelsmooth.study.settings import Settings, TrainingSettings, check_whole, listed
 from labelsmooth.study.trial import Teacher, TrialConfig
 
 MOST_SEEDS = 10_000  # each is a trial of every objective, all of which are planned before the first
+# as they are written, those that a trial can have without a teacher and without mixing its inputs
+FURTHER = [form for kind, form in FORMS.items() if kind not in ("hard", "uniform", "distillation", "mixup")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,12 @@ class BaseRecipe(Settings):
     """
 
     task: ClassVar[str]
-    settings_class: ClassVar[type[Training]]  # whose fields are those of a trial
+    settings_class: ClassVar[type[TrainingSettings]]  # whose fields are those of a trial
+    mixes_inputs: ClassVar[bool] = False  # whether its sessions mix inputs where the objective says so
+    # what may change when a study is run again, as trials are then kept or added
+    growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds", "student", "temperatures", "beta")
+    # what means nothing without another setting, and so tells no studies apart
+    dependent: ClassVar[tuple[str, ...]] = ("drops", "temperatures", "beta")
 
     data: str
     model: str
@@ -41,11 +48,7 @@ class BaseRecipe(Settings):
     also: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "further objectives beside the amounts of --eps: others:EPS, unigram:EPS, "
-            "class_conditional:EPS, generalised:EPS[:WARM-UP] (below 0, for noisy labels, after that part "
-            "of the training), confidence_penalty:BETA, max_suppression:EPS, "
-            "margin_smoothing:LAMBDA[:MARGIN], mixup:ALPHA, or one of them and mixup, as in "
-            "uniform:0.1+mixup:0.2",
+            "help": f"further objectives beside the amounts of --eps: {', '.join(FURTHER)}",
             "metavar": "OBJECTIVE",
         },
     )
@@ -86,6 +89,8 @@ class BaseRecipe(Settings):
         for objective in self.objectives:  # which parses them
             if self.objectives.count(objective) > 1:
                 raise InputError(f"the objectives must not name {objective} twice")
+            if objective.mixup and not self.mixes_inputs:
+                raise InputError(f"the objectives of {self.task} must mix no inputs, got {objective}")
             if objective.needs_teacher:
                 raise InputError(f"the objectives must need no teacher, as students have, got {objective}")
         if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):
@@ -106,12 +111,12 @@ class BaseRecipe(Settings):
         """The objectives of the trials: uniform smoothing by ascending ε, then others as they were named."""
         return (*map(Objective.uniform, sorted(self.eps)), *map(Objective.parse, self.also))
 
-    def settings(self) -> Training:
+    def settings(self) -> TrainingSettings:
         """Give the settings of a trial, which are fields of the recipe."""
         kind = self.settings_class
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)}).effective()
 
-    def student_settings(self) -> Training:
+    def student_settings(self) -> TrainingSettings:
         """Give the settings of a student's trial."""
         return self.settings()
 
@@ -160,7 +165,7 @@ class BaseRecipe(Settings):
         taught = 0 if self.student is None else len(self.temperatures)
         return len(self.objectives) * self.seeds * (1 + self.trains_student_alone + taught)
 
-    def _arms(self, model: str, data_sha256: str, settings: Training) -> tuple[TrialConfig, ...]:
+    def _arms(self, model: str, data_sha256: str, settings: TrainingSettings) -> tuple[TrialConfig, ...]:
         sha256 = self.model_sha256(model)
         return tuple(
             TrialConfig(

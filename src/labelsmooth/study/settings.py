@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any, Self
 
+from labelsmooth.checks import require_field_types
 from labelsmooth.errors import InputError
 
 OPTIMIZERS = ("sgd", "nesterov", "adamw")
@@ -18,12 +19,16 @@ class Settings:
     """Frozen dataclasses of settings, each of which checks its own fields, and then leaves it to the next.
 
     A field with a default in float takes whole numbers too, and −0.0 is 0.0.
+
+    Raises:
+        InputTypeError: a field holds something else than its type.
     """
 
     def __post_init__(self) -> None:
+        require_field_types(self)  # type: ignore[arg-type]
         for setting in fields(self):  # type: ignore[arg-type]
             value, default = getattr(self, setting.name), setting.default
-            if isinstance(default, float) and isinstance(value, int | float):
+            if isinstance(default, float):
                 object.__setattr__(self, setting.name, float(value) + 0.0)
             elif isinstance(default, tuple) and all(isinstance(part, float) for part in default):
                 floats = tuple(float(part) + 0.0 if default else part for part in value)
@@ -31,7 +36,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Settings):
+class TrainingSettings(Settings):
     """The settings of a training that are the same for every task.
 
     The name of a trial is made of what differs from these defaults, so a setting can be added without
@@ -142,14 +147,14 @@ class Training(Settings):
         return replace(self, **defaults)
 
 
-def check_whole(name: str, value: object, at_least: int) -> None:
+def check_whole(name: str, value: int, at_least: int) -> None:
     """Check that a setting is a whole number that is not too small.
 
     Raises:
         InputError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise InputError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
+    if value < at_least:
+        raise InputError(f"{name} must be a whole number of at least {at_least}, got {value}")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -44,16 +44,6 @@ from labelsmooth.study.stored import (
 )
 from labelsmooth.study.trial import DivergedTrial, Outcome, TrialConfig, TrialResult, Weights
 
-GROWING = (
-    "eps",
-    "also",
-    "seeds",
-    "student",
-    "temperatures",
-    "beta",
-    "plain_student",
-)  # may change: trials are kept or added
-
 
 @contextmanager
 def lock_study(out: Path) -> Iterator[None]:
@@ -84,7 +74,9 @@ def check_folder(out: Path, recipe: BaseRecipe, data: Any) -> None:
         differing = [f"the task {before.recipe.task}"]
     else:
         old, new = asdict(before.recipe), asdict(recipe)
-        differing = [f"{name} {old[name]}" for name in new if old[name] != new[name] and name not in GROWING]
+        differing = [
+            f"{name} {old[name]}" for name in new if old[name] != new[name] and name not in recipe.growing
+        ]
     if not differing and before.data.sha256 != data.sha256:
         differing = ["other rows"]
     if differing:

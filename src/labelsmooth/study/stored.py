@@ -60,17 +60,26 @@ class Study:
 
     @property
     def diverged_arms(self) -> tuple[str, ...]:
-        """The objectives of which a trial diverged."""
-        return tuple(dict.fromkeys(trial.config.arm for trial in self.diverged))
+        """The objectives of which a trial of the model itself diverged."""
+        arms = (trial.config.arm for trial in self.diverged if self._is_of_model(trial.config))
+        return tuple(dict.fromkeys(arms))
+
+    @property
+    def diverged_students(self) -> tuple[TrialConfig, ...]:
+        """The students that diverged of teachers that did not: of all seeds of a student, the first."""
+        first: dict[TrialConfig, TrialConfig] = {}
+        for trial in self.diverged:
+            if trial.config.arm not in self.diverged_arms:
+                first.setdefault(_of_any_seed(trial.config), trial.config)
+        return tuple(first.values())
 
     def arms(self) -> dict[str, tuple[Trial, ...]]:
         """Give the trials of the model itself: of each objective, by seed."""
-        settings = self.recipe.settings()
-        return self._by_objective(
-            lambda config: (
-                config.teacher is None and (config.model, config.settings) == (self.recipe.model, settings)
-            )
-        )
+        return self._by_objective(self._is_of_model)
+
+    def _is_of_model(self, config: TrialConfig) -> bool:
+        model, settings = self.recipe.model, self.recipe.settings()
+        return config.teacher is None and (config.model, config.settings) == (model, settings)
 
     def students_alone(self) -> dict[str, tuple[Trial, ...]]:
         """Give the trials of the student without a teacher, likewise; {} where these are the arms."""
@@ -95,21 +104,23 @@ class Study:
         for trial in self.trials:
             if wanted(trial.config):
                 found[trial.config.arm].append(trial)
-        return {name: tuple(sorted(ts, key=lambda t: t.config.seed)) for name, ts in found.items()}
+        return {name: tuple(sorted(ts, key=lambda t: t.config.seed)) for name, ts in found.items() if ts}
 
     def without_diverged(self) -> Study:
-        """Leave out every objective of which a trial diverged, with its students: arms are paired by seed.
+        """Leave out what diverged with one seed, with all seeds, as networks are compared seed by seed.
+
+        Where a trial of the model itself diverged, its objective goes with all students; where a student
+        did, those of its teacher's objective and temperature, or on its objective without a teacher.
 
         Raises:
-            InputError: a trial on hard labels diverged, with which the others are compared.
+            InputError: a trial of the model on hard labels diverged, with which the others are compared.
         """
-        gone = {trial.config.arm: trial.reason for trial in self.diverged}
-        if not gone:
-            return self
+        gone = self.diverged_arms
         if "hard" in gone:
+            reason = next(trial.reason for trial in self.diverged if trial.config.arm == "hard")
             raise InputError(
                 f"the study in {self.folder} has no hard arm to compare with, as a trial of it diverged: "
-                f"{gone['hard']}"
+                f"{reason}"
             )
         kept = [objective for objective in self.recipe.objectives if str(objective) not in gone]
         recipe = replace(
@@ -118,13 +129,20 @@ class Study:
             also=tuple(str(one) for one in kept if one.eps is None),
         )
         configs = [trial.config for trial in self.trials] + [trial.config for trial in self.diverged]
-        left_out = {config.id for config in configs if config.arm in gone}
+        students = {_of_any_seed(config) for config in self.diverged_students}
+        left_out = {config.id for config in configs if config.arm in gone or _of_any_seed(config) in students}
         return replace(
             self,
             recipe=recipe,
             plan=tuple(name for name in self.plan if name not in left_out),
             trials=tuple(trial for trial in self.trials if trial.config.id not in left_out),
         )
+
+
+def _of_any_seed(config: TrialConfig) -> TrialConfig:
+    """Give what the trials have in common that differ in their seed alone."""
+    teacher = config.teacher and replace(config.teacher, id="")
+    return replace(config, seed=0, teacher=teacher)
 
 
 def load_study(folder: Path | str) -> Study:

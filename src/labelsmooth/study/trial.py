@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
 from labelsmooth.objectives import Objective
-from labelsmooth.study.settings import Training
+from labelsmooth.study.settings import TrainingSettings
 from labelsmooth.study.versions import Versions
 
 Weights: TypeAlias = dict[str, NDArray[Any]]  # by the names of a network's `state_dict`
@@ -36,7 +36,7 @@ class TrialConfig:
     model_sha256: str  # of the file of a network of the user's own, so that another one is another trial
     objective: str  # as `Objective.parse` reads it
     seed: int
-    settings: Training  # of the task's own class
+    settings: TrainingSettings  # of the task's own class
     teacher: Teacher | None = None  # of a student, whose objective is distillation
 
     @property

@@ -23,10 +23,11 @@ from labelsmooth.cli import main
 from labelsmooth.objectives import OBJECTIVES
 from labelsmooth.report import scores_table, verdict, write_report
 from labelsmooth.report.study.estimate import estimate, show
-from labelsmooth.report.study.figures import figures, gap, has_plane, projection_of, risk_coverage
+from labelsmooth.report.study.figures import figures, gap, risk_coverage
 from labelsmooth.report.study.methods import facts, paragraph, study_names
 from labelsmooth.study import Objective, Recipe, load_study, run_study
 from labelsmooth.study.store import write_results
+from labelsmooth.study.tasks.images import TASK
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_names_from_data_are_text(folder):
 def test_the_projection_keeps_distances_in_the_plane(study):
     trial = study.trials[0]
     arrays = trial.arrays
-    projection = projection_of(trial, "train")
+    projection = TASK.planes(arrays)["train"]
     w, b = arrays.classifier_weight[:3].astype(float), arrays.classifier_bias[:3].astype(float)
     t = np.hstack([w, b[:, None]])
     x = np.hstack([arrays.train_features, np.ones((len(arrays.train_features), 1))])
@@ -136,14 +137,14 @@ def test_the_projection_keeps_distances_in_the_plane(study):
 
 
 def test_figures_are_those_that_the_study_has_numbers_for(study):
-    made = {figure.name: figure for figure in figures(study, verdict(study))}
+    made = {figure.name: figure for figure in figures(study, verdict(study), classes=None)}
     assert list(made) == ["scores", "reliability", "risk_coverage", "projection", "gap", "curves"]
     for figure in made.values():
         assert len({len(column) for column in figure.columns.values()}) == 1
         assert set(figure.columns["arm"]) == {0, 1}
         assert set(figure.columns["seed"]) == {0, 1}
-    two = replace(study, data=replace(study.data, class_names=("a", "b")))
-    assert not has_plane(two)
+    two = replace(study.trials[0].arrays, feature_classes=np.arange(2))
+    assert TASK.planes(two) == {}
 
 
 def test_the_curve_of_the_gap_is_that_of_the_theory(study):

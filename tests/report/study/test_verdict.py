@@ -227,7 +227,16 @@ def test_how_many_seeds_settle_a_difference():
     rows_alone = Variance(seeds=3, rows=(200,), from_seeds=1e-12, from_rows=(1.0,), from_rest=(1e-12,))
     assert settling(0.1, rows_alone, 0.95).startswith("about 790 times as many rows and ")
     assert settling(0.09, rows_alone, 0.95).startswith("about 1,000 times as many rows and ")
-    assert settling(1e-9, variance, 0.95).startswith("more than")
+    assert settling(1e-9, variance, 0.95) == "more than 100 seeds and 1,000 times as many rows"
+
+
+def test_what_settles_is_looked_for_beyond_the_seeds_that_there_are():
+    """Of seeds alone a difference takes (2·1.96 · σ/difference)² of them, nearly: 2.8 = 1.96 + 0.84."""
+    many = Variance(seeds=120, rows=(), from_seeds=1 / 120, from_rows=(), from_rest=())
+    seeds = int(settling(0.2, many, 0.95).removeprefix("about ").removesuffix(" seeds"))
+    assert seeds == pytest.approx((2.802 / 0.2) ** 2, rel=0.02)
+    assert settling(1.0, many, 0.95) == "about 120 seeds"
+    assert settling(1e-9, many, 0.95) == "more than 1,200 seeds"
 
 
 def test_the_words_are_those_of_the_verdict(study):

@@ -16,6 +16,7 @@ from labelsmooth.report.shared.figure import Cell, Figure, short, table
 from labelsmooth.report.study.estimate import Estimate, estimate, show
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.study import Study
+from labelsmooth.study.tasks import find_task
 from labelsmooth.tables import Table
 
 MOST_CLASSES = 12  # that are shown
@@ -92,12 +93,16 @@ class Classes:
         )
 
 
-def by_class(study: Study) -> Classes:
-    """The numbers of a finished study by class, as trained."""
+def by_class(study: Study) -> Classes | None:
+    """The numbers of a finished study by class, as trained; None where its task names no classes."""
+    task = find_task(study.recipe.task)
+    class_names, labels = task.class_names(study.data), task.test_labels(study.trials[0].arrays)
+    if not class_names or labels is None:
+        return None
     arms = [Networks(trials) for trials in study.arms().values()]
     return Classes(
-        class_names=study.data.class_names,
-        labels=study.trials[0].arrays.test_labels,
+        class_names=class_names,
+        labels=labels,
         arms=[objective.name for objective in study.recipe.objectives],
         # the influence of a row on a mean is its own value
         numbers={name: np.stack([arm[f"test.{name}"].influences["test"] for arm in arms]) for name in NAMES},

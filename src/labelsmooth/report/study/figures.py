@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from labelsmooth.measure import PlaneProjection, plane_projection
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.protocol import Table
 from labelsmooth.report.shared.figure import Cell, Figure, bin_rows, curve_rows, plane_rows, short, table
-from labelsmooth.report.study.verdict import SCORES, Repair, Verdict
+from labelsmooth.report.study.classes import Classes
+from labelsmooth.report.study.verdict import Verdict
 from labelsmooth.study import Study, Trial
 from labelsmooth.study.tasks import find_task
-from labelsmooth.study.tasks.images.information import INFORMATION_ROWS
 from labelsmooth.theory import gap_curves, optimal_gap
 
 _COMPARED = ("nll", "ece")  # between studies
-Part: TypeAlias = Literal["train", "validation"]
 
 
 def arm_names(study: Study) -> tuple[str, ...]:
@@ -28,33 +25,31 @@ def arm_names(study: Study) -> tuple[str, ...]:
     return tuple(objective.name for objective in study.recipe.objectives)
 
 
-def figures(study: Study, found: Verdict) -> tuple[Figure, ...]:
+def figures(study: Study, found: Verdict, classes: Classes | None) -> tuple[Figure, ...]:
     """Every figure that the study has numbers for, in the order of the page.
 
     Args:
         study: finished.
         found: its verdict.
+        classes: its numbers by class, if there are.
 
     Cost: reads the arrays of every trial; a second or two.
     """
-    made = [scores(study, found), reliability(study), risk_coverage(study)]
-    if has_plane(study):
-        made.append(projection(study))
-    made += [gap(study), curves(study)]
-    if getattr(study.trials[0].curves, "information", ()):  # a curve of images alone
-        made.append(information(study))
-    if study.recipe.student is not None:
-        made.append(distillation(study))
-    return tuple(made)
+    made = [scores(study, found), reliability(study), risk_coverage(study), projection(study), gap(study)]
+    made += [curves(study), information(study), distillation(study)]
+    if classes is not None:
+        made.append(classes.figure())
+    return tuple(figure for figure in made if figure.columns["arm"])
 
 
 def scores(study: Study, found: Verdict) -> Figure:
     """Test scores of every arm, seed by seed, with and without what was fitted on top."""
     places = {objective: place for place, objective in enumerate(study.recipe.objectives)}
+    names = found.scores
     rows = [
         (places[arm.objective], seed, arm.repair, *(short(value) for value in values))
         for arm in found.arms
-        for seed, values in enumerate(zip(*(arm.scores[metric].values for metric in SCORES), strict=True))
+        for seed, values in enumerate(zip(*(arm.scores[metric].values for metric in names), strict=True))
     ]
     estimates = [
         {
@@ -65,11 +60,11 @@ def scores(study: Study, found: Verdict) -> Figure:
             "half_width": short(estimated.half_width),
         }
         for arm in found.arms
-        for metric, estimated in ((metric, arm.estimate(metric)) for metric in SCORES)
+        for metric, estimated in ((metric, arm.estimate(metric)) for metric in names)
     ]
     return Figure(
         name="scores",
-        columns=table(("arm", "seed", "repair", *SCORES), rows),
+        columns=table(("arm", "seed", "repair", *names), rows),
         constants={
             "metrics": [
                 {
@@ -80,11 +75,11 @@ def scores(study: Study, found: Verdict) -> Figure:
                     # a temperature and a p-norm leave the predicted class alone
                     "repairs": [
                         repair
-                        for repair in get_args(Repair)
+                        for repair in found.repairs
                         if not repair or (name != "accuracy" and (repair != "p-norm" or name == "aurc"))
                     ],
                 }
-                for name in SCORES
+                for name in names
             ],
             "estimates": estimates,
         },
@@ -102,7 +97,7 @@ def differences(verdicts: Mapping[str, Verdict], arms: Sequence[str]) -> Figure:
     for study, found in verdicts.items():
         hard, *others = found.arms
         for arm in others:
-            for metric in _COMPARED if arm.repair != "p-norm" else ():
+            for metric in (name for name in _COMPARED if name in found.scores and arm.repair != "p-norm"):
                 apart = arm.difference(hard, metric)
                 place, recommended = arms.index(arm.objective.name), int(arm is found.recommended)
                 numbers = (short(apart.mean), short(apart.half_width))
@@ -127,6 +122,8 @@ def reliability(study: Study) -> Figure:
     errors = []
     for arm, trial in _trials(study):
         seed, tables = trial.config.seed, _tables(trial)
+        if "reliability" not in tables.get("test", {}):
+            continue
         told = "test_with_temperature" in tables
         for scaled, part in enumerate(("test", "test_with_temperature" if told else "test")):
             ece = trial.metrics[part]["ece"]
@@ -148,6 +145,8 @@ def risk_coverage(study: Study) -> Figure:
     for arm, trial in _trials(study):
         seed, tables = trial.config.seed, _tables(trial)
         for with_pnorm, part in enumerate(("test", "test_with_pnorm")):
+            if "risk_coverage" not in tables.get(part, {}):
+                continue
             aurc = trial.metrics[part]["aurc"]
             areas.append({"arm": arm, "seed": seed, "with_p_norm": with_pnorm, "aurc": short(aurc)})
             curve = tables[part]["risk_coverage"]
@@ -163,11 +162,11 @@ def risk_coverage(study: Study) -> Figure:
 def projection(study: Study) -> Figure:
     """Penultimate features of three classes in the plane through their templates."""
     rows: list[tuple[Cell, ...]] = []
+    task = find_task(study.recipe.task)
     for arm, trial in _trials(study):
-        for part in get_args(Part):
-            shown = projection_of(trial, part)
-            rows += [(arm, trial.config.seed, part, *cells) for cells in plane_rows(shown)]
-    names = study.data.class_names[:3]
+        for part, plane in task.planes(trial.arrays).items():
+            rows += [(arm, trial.config.seed, part, *cells) for cells in plane_rows(plane)]
+    names = task.class_names(study.data)[:3]
     return Figure(
         name="projection",
         columns=table(("arm", "seed", "rows", "kind", "class", "x", "y"), rows),
@@ -181,8 +180,9 @@ def gap(study: Study) -> Figure:
     rows = [
         (arm, trial.config.seed, eps[arm], part, short(measured))
         for arm, trial in _trials(study)
-        for part, measured in ((part, trial.metrics[part]["logit_gap"]) for part in get_args(Part))
-        if eps[arm] is not None
+        for part in ("train", "validation")
+        for measured in [trial.metrics.get(part, {}).get("logit_gap")]
+        if eps[arm] is not None and measured is not None
     ]
     num_classes = study.data.num_classes
     curve = gap_curves([num_classes], convention="uniform")
@@ -230,13 +230,15 @@ def curves(study: Study) -> Figure:
 
 def information(study: Study) -> Figure:
     """Mutual information of inputs and a logit difference against the epoch."""
+    task = find_task(study.recipe.task)
+    known = [(arm, trial, task.information(trial.curves, trial.arrays)) for arm, trial in _trials(study)]
     rows = [
-        (arm, trial.config.seed, epoch, short(value))
-        for arm, trial in _trials(study)
-        for epoch, value in zip(trial.curves.information_epochs, trial.curves.information, strict=True)
+        (arm, trial.config.seed, epoch, short(nats))
+        for arm, trial, found in known
+        if found is not None
+        for epoch, nats in zip(found.epochs, found.nats, strict=True)
     ]
-    stored = study.trials[0].arrays.train_feature_labels
-    inputs = sum(min(int((stored == label).sum()), INFORMATION_ROWS) for label in (0, 1))
+    inputs = max((found.inputs for _, _, found in known if found is not None), default=1)
     return Figure(
         name="information",
         columns=table(("arm", "seed", "epoch", "information"), rows),
@@ -253,42 +255,23 @@ def information(study: Study) -> Figure:
 def distillation(study: Study) -> Figure:
     """Test accuracy of teachers, of their students and of the student alone, against the teacher's ε."""
     recipe = study.recipe
-    series = [("teacher", study.arms())]
+    series = [("teacher", study.arms())] if recipe.student is not None else []
     if alone := study.students_alone():
         series.append(("student alone", alone))
     series += [
         (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
     ]
-    eps = [objective.eps for objective in recipe.objectives]
     rows = [
-        (arm, trial.config.seed, name, eps[arm], short(trial.metrics["test"]["accuracy"]))
+        (arm, trial.config.seed, name, objective.eps, short(trial.metrics["test"]["accuracy"]))
         for name, by_objective in series
-        for arm, trials in enumerate(by_objective.values())
-        for trial in trials
-        if eps[arm] is not None
+        for arm, objective in enumerate(recipe.objectives)
+        for trial in by_objective.get(str(objective), ())
+        if objective.eps is not None and "accuracy" in trial.metrics["test"]
     ]
     return Figure(
         name="distillation",
         columns=table(("arm", "seed", "network", "eps", "accuracy"), rows),
         constants={"networks": [name for name, _ in series]},
-    )
-
-
-def has_plane(study: Study) -> bool:
-    """Whether there are three classes, whose templates span a plane."""
-    return len(study.data.class_names) >= 3
-
-
-def projection_of(trial: Trial, part: Part) -> PlaneProjection:
-    """The stored features of three classes in the plane through the templates of these classes."""
-    arrays = trial.arrays
-    train = part == "train"
-    return plane_projection(
-        arrays.train_features if train else arrays.validation_features,
-        arrays.train_feature_labels if train else arrays.validation_feature_labels,
-        arrays.classifier_weight,
-        arrays.classifier_bias,
-        arrays.feature_classes.tolist(),
     )
 
 

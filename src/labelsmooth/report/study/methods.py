@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 from labelsmooth.report.shared.words import listed
-from labelsmooth.study import Objective, Study, Trial
+from labelsmooth.report.study.numbers import Networks
+from labelsmooth.study import Objective, Study, Trial, TrialConfig
 from labelsmooth.study.settings import setting_words
-from labelsmooth.study.store import GROWING
 from labelsmooth.study.tasks import find_task
-from labelsmooth.study.tasks.images.models import PARTLY_DECAYED
 
-# Settings that tell no studies apart: the first are named anyway, the others mean nothing without another.
-_NAMELESS = ("model", "data", "drops", "temperatures", "beta", "plain_student")
+_FITTED = {"temperatures": "fitted.temperature", "p-norms": "fitted.pnorm"}
 _FIXED = "the initial weights, the order of the batches and all else that is left to chance"
 
 
 def study_names(studies: Sequence[Study]) -> list[str]:
     """Each study in a few words: the model and the data, and as many settings as tell it from the others."""
     names = [f"{study.recipe.model} on {study.recipe.data}" for study in studies]
-    settings = [f.name for study in studies for f in fields(study.recipe) if f.name not in _NAMELESS]
-    for setting in sorted(
-        dict.fromkeys(settings), key=GROWING.__contains__
-    ):  # what may grow says least of a study
+    settings = [
+        setting.name
+        for study in studies
+        for setting in fields(study.recipe)
+        if setting.name not in ("model", "data", *study.recipe.dependent)
+    ]
+    growing = {name for study in studies for name in study.recipe.growing}  # which says least of a study
+    for setting in sorted(dict.fromkeys(settings), key=growing.__contains__):
         values = [setting_words(getattr(study.recipe, setting, None)) for study in studies]
         words = [
             f"{name}, {setting.replace('_', ' ')} {value}" for name, value in zip(names, values, strict=True)
@@ -51,6 +53,7 @@ def facts(study: Study) -> dict[str, str]:
             + [f"{Objective.parse(arm).name} (diverged)" for arm in study.diverged_arms]
         ),
         "Students": _students(study),
+        "Diverged": "; ".join(map(_student_name, study.diverged_students)),
         "Seeds": f"{_seeds(study)}, which {_fix(study)} {_FIXED}",
         "Versions": f"labelsmooth {_versions(study)}",
         "Machine": _machine(study),
@@ -73,19 +76,11 @@ def paragraph(study: Study) -> str:
         *(sentence for _, sentence in _rows_prepared(study).values()),
         f"Training took {_training(study)}.",
         f"Students were {taught}." if taught else "",
-        f"{_diverged(study)} diverged, and {'are' if len(study.diverged_arms) > 1 else 'is'} left out."
-        if study.diverged_arms
-        else "",
+        _diverged(study),
         f"Every arm was trained with the {_seeds(study)}, which {_fix(study)} {_FIXED}, so that the arms are "
         "paired by seed.",
-        "Temperatures and p-norms were fitted on the validation rows; all scores are of the test rows.",
-        "The expected calibration error (ECE) has 15 bins of equal width, and the negative log-likelihood "
-        "(NLL) is of the unsmoothed labels, in nats.",
-        "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test rows "
-        "(Satterthwaite's degrees of freedom), to which the validation rows are added for what depends on a "
-        "fitted temperature; differences are paired by seed and row."
-        if recipe.seeds > 1
-        else "",
+        _scores(study),
+        _intervals(study) if recipe.seeds > 1 else "",
         "The arm that stands beside hard labels was chosen by its NLL on the validation rows, and the "
         f"intervals of its differences are simultaneous over {candidates} candidates (Bonferroni)."
         if candidates > 1
@@ -95,20 +90,58 @@ def paragraph(study: Study) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _rows_prepared(study: Study) -> dict[str, tuple[str, str]]:
+def counts_rows(study: Study) -> bool:
+    """Whether the intervals of a study count the chance of rows, as its task tells their influences."""
+    return "test" in Networks(study.trials[:1])["test.nll"].influences
+
+
+def _scores(study: Study) -> str:
+    networks = Networks(study.trials)
+    fitted = [name for name, field in _FITTED.items() if field in networks]
+    on_validation = (
+        f"{listed(fitted).capitalize()} were fitted on the validation rows; all" if fitted else "All"
+    )
+    nll = "the negative log-likelihood (NLL) is of the unsmoothed labels, in nats."
+    ece = "the expected calibration error (ECE) has 15 bins of equal width, and "
+    words = f"{ece}{nll}" if "test.ece" in networks else nll
+    return f"{on_validation} scores are of the test rows. {words[0].upper()}{words[1:]}"
+
+
+def _intervals(study: Study) -> str:
+    if not counts_rows(study):
+        return "Values are means over seeds with 95 % t-intervals over these; differences are paired by seed."
+    fitted = (
+        ", to which the validation rows are added for what depends on a fitted temperature"
+        if "fitted.temperature" in Networks(study.trials)
+        else ""
+    )
+    return (
+        "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test rows "
+        f"(Satterthwaite's degrees of freedom){fitted}; differences are paired by seed and row."
+    )
+
+
+def _rows_prepared(study: Study) -> Mapping[str, tuple[str, str]]:
     return find_task(study.recipe.task).methods(study.recipe, study.data)
 
 
 def _diverged(study: Study) -> str:
-    names = listed([Objective.parse(arm).name for arm in study.diverged_arms])
-    return f"The training of {names}"
+    names = [Objective.parse(arm).name for arm in study.diverged_arms]
+    names += map(_student_name, study.diverged_students)
+    left_out = "are left out" if len(names) > 1 else "is left out"
+    return f"The training of {listed(names)} diverged, and {left_out}." if names else ""
+
+
+def _student_name(config: TrialConfig) -> str:
+    """Name a student of any seed."""
+    arm = Objective.parse(config.arm).name
+    if config.teacher is None:
+        return f"{config.model} alone on the arm {arm}"
+    return f"{config.model} at T = {config.temperature:g} with a teacher of the arm {arm}"
 
 
 def _rows(study: Study) -> str:
-    data = study.data
-    return (
-        f"{data.train_rows:,} training, {data.validation_rows:,} validation and {data.test_rows:,} test rows"
-    )
+    return find_task(study.recipe.task).data_words(study.data)[0]
 
 
 def _training(study: Study) -> str:
@@ -126,8 +159,13 @@ def _training(study: Study) -> str:
     )
     clip = f", gradients clipped at norm {recipe.clip:g}" if recipe.clip else ""
     precision = f", in the mixed precision {recipe.precision}" if recipe.precision != "no" else ""
-    some = [model for model in PARTLY_DECAYED if model in (recipe.model, recipe.student)]
-    decayed = f" (of {some[0]}: of its hidden matrices only)" if some and recipe.weight_decay else ""
+    decayed = "".join(
+        f" (of {model}: of {words} only)"
+        for model in dict.fromkeys((recipe.model, recipe.student))
+        if model is not None and recipe.weight_decay
+        for words in [find_task(recipe.task).decayed_words(model)]
+        if words
+    )
     return (
         f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of {'AdamW' if adamw else 'SGD'}, "
         f"batch size {recipe.batch_size}, "

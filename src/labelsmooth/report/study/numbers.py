@@ -43,6 +43,15 @@ class Networks:
         known = [influence.get(field, {}) for influence in self._influences]
         return Crossed(values, {rows: np.stack([each[rows] for each in known]) for rows in known[0]})
 
+    def __contains__(self, field: str) -> bool:
+        """Whether the rows of a network told this number."""
+        part, _, name = field.partition(".")
+        return any(name in with_unit_temperature(trial.metrics).get(part, {}) for trial in self.trials)
+
+    def get(self, field: str) -> Crossed:
+        """A number of each network, which is nan where their task has no such number."""
+        return self[field] if field in self else Crossed(np.full(len(self.trials), math.nan))
+
     @cached_property
     def _influences(self) -> list[Mapping[str, Influence]]:
         return [_influences(trial) for trial in self.trials]

@@ -18,12 +18,14 @@ from labelsmooth.report.shared.html import render
 from labelsmooth.report.study.classes import Classes, by_class
 from labelsmooth.report.study.estimate import estimate, show
 from labelsmooth.report.study.figures import arm_names, differences, figures
-from labelsmooth.report.study.methods import facts, paragraph, study_names
+from labelsmooth.report.study.methods import counts_rows, facts, paragraph, study_names
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.report.study.students import Students, students
 from labelsmooth.report.study.table import TABLE_FORMATS, scores_table, table_of
-from labelsmooth.report.study.verdict import SCORES, Verdict, verdict
+from labelsmooth.report.study.verdict import SCORES, Verdict, scores_of, verdict
 from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.study.tasks import find_task
+from labelsmooth.study.tasks.base import with_unit_temperature
 from labelsmooth.theory import optimal_gap
 
 _WIDTH = 100  # of the text for a terminal
@@ -66,12 +68,14 @@ class _Part:
 
     name: str
     study: Study
+    class_names: Sequence[str]  # none where the task names none
     verdict: Verdict
     measures: tuple[Measure, ...]
     measured: tuple[Quantity, ...]  # of the catalogue, each once
     students: Students | None
     figures: Mapping[str, Figure]
-    classes: Classes
+    counts_rows: bool  # whether intervals count the chance of rows beside that of seeds
+    classes: Classes | None
     tables: Mapping[str, str]  # the scores as text, by format
     facts: Mapping[str, str]
     paragraph: str
@@ -110,7 +114,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         show=show,
         accuracy=QUANTITIES["accuracy"],
         parts=parts,
-        scores=[QUANTITIES[score] for score in SCORES],
+        scores=[QUANTITIES[score] for score in scores_of([found for _, found in studies])],
         arm_names=arm_names,
         joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
         data={"sections": [*map(_data, parts), _joined_data(parts)] if len(parts) > 1 else [_data(parts[0])]},
@@ -125,9 +129,7 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     return Report(
         path=path,
         verdicts=tuple(found for _, found in studies),
-        text="\n\n".join(
-            _text(part.study, part.verdict, part.name if len(parts) > 1 else None) for part in parts
-        ),
+        text="\n\n".join(_text(part, named=len(parts) > 1) for part in parts),
     )
 
 
@@ -174,16 +176,18 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
     return _Part(
         name=name,
         study=study,
+        class_names=find_task(study.recipe.task).class_names(study.data),
         verdict=found,
         measures=measures,
         measured=tuple(dict.fromkeys(one.quantity for one in measures if one.quantity is not None)),
         students=students(study),
-        figures={figure.name: figure for figure in (*figures(study, found), classes.figure())},
+        figures={figure.name: figure for figure in figures(study, found, classes)},
+        counts_rows=counts_rows(study),
         classes=classes,
         tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
         facts=facts(study),
         paragraph=paragraph(study),
-        untold=sum("temperature" not in trial.metrics["fitted"] for trial in study.trials),
+        untold=sum(with_unit_temperature(trial.metrics) is not trial.metrics for trial in study.trials),
     )
 
 
@@ -219,11 +223,14 @@ def _joined_data(parts: Sequence[_Part]) -> dict[str, Any]:
 def _measures(study: Study) -> tuple[Measure, ...]:
     arms = [Networks(trials) for trials in study.arms().values()]
 
+    def measured(field: str) -> bool:
+        return any(field in networks for networks in arms)
+
     def measure(field: str, words: str) -> Measure:
         quantity = QUANTITIES[field.rpartition(".")[2]]
         return Measure(
-            name=quantity.label + words + ("" if arms[0][field].influences else " †"),
-            values=tuple(show(estimate(networks[field]), quantity.name, unit=False) for networks in arms),
+            name=quantity.label + words + ("" if arms[0].get(field).influences else " †"),
+            values=tuple(show(estimate(networks.get(field)), quantity.name, unit=False) for networks in arms),
             quantity=quantity,
         )
 
@@ -231,13 +238,14 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         math.nan if objective.eps is None else optimal_gap(objective.eps, study.data.num_classes)
         for objective in study.recipe.objectives
     ]
+    powers = Measure(
+        name="p of the p-norm, 0 for none",
+        values=tuple(_shown_powers(networks.trials) for networks in arms),
+        quantity=QUANTITIES["pnorm"],
+    )
     return (
-        measure("fitted.temperature", ""),
-        Measure(
-            name="p of the p-norm, 0 for none",
-            values=tuple(_shown_powers(networks.trials) for networks in arms),
-            quantity=QUANTITIES["pnorm"],
-        ),
+        *([measure("fitted.temperature", "")] if measured("fitted.temperature") else []),
+        *([powers] if measured("fitted.pnorm") else []),
         Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps)),
         *(
             measure(f"{part}.{quantity.name}", f", {rows}")
@@ -245,14 +253,15 @@ def _measures(study: Study) -> tuple[Measure, ...]:
             for quantity in shown
             if quantity.name not in SCORES  # which have a table of their own
             and quantity.unit != "count"
-            and any(quantity.name in trial.metrics[part] for arm in arms for trial in arm.trials)
+            and measured(f"{part}.{quantity.name}")
         ),
     )
 
 
 def _shown_powers(trials: Sequence[Trial]) -> str:
     """Each p with the number of networks that it was chosen for."""
-    found = Counter(trial.metrics["fitted"]["pnorm"] for trial in trials)
+    fitted = (trial.metrics.get("fitted", {}) for trial in trials)
+    found = Counter(part["pnorm"] for part in fitted if "pnorm" in part)
     return ", ".join(f"{p} ({times}×)" for p, times in sorted(found.items()))
 
 
@@ -260,13 +269,15 @@ def _shown_gap(gap: float) -> str:
     return "–" if math.isnan(gap) else "∞" if math.isinf(gap) else f"{gap:.3g}"
 
 
-def _text(study: Study, found: Verdict, name: str | None) -> str:
-    lines = [] if name is None else [name, "=" * len(name), ""]
+def _text(part: _Part, named: bool) -> str:
+    found = part.verdict
+    lines = [part.name, "=" * len(part.name), ""] if named else []
     lines += [fill(found.headline, _WIDTH), ""]
     lines += [fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in found.sentences]
     marked = "; * is the recommended arm" if found.recommended else ""
-    lines += ["", f"Test rows, mean ± 95 % interval over seeds and rows{marked}:", ""]
-    table = table_of([(study, found)])
+    over = "seeds and rows" if part.counts_rows else "seeds"
+    lines += ["", f"Test rows, mean ± 95 % interval over {over}{marked}:", ""]
+    table = table_of([(part.study, found)])
     rows = [
         [name + " *" if at in table.strong else name, *cells] for at, (name, *cells) in enumerate(table.rows)
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labelsmooth.report.study.estimate import Estimate, estimate
 from labelsmooth.report.study.numbers import Networks
-from labelsmooth.study import Study
+from labelsmooth.study import Study, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,28 +17,19 @@ class Taught:
     teacher: str
     temperature: float
     accuracy: Estimate
-    gain: (
-        Estimate | None
-    )  # less the accuracy of a hard teacher's student, paired by seed and row; None for that one
+    # less the accuracy of a hard teacher's student, paired by seed and row; None for that one, or without it
+    gain: Estimate | None
     equivalent_smoothing: Estimate  # γ of the teacher, over seeds alone: training rows are not stored
     agreement: Estimate
     kl: Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Untaught:
-    """A teacher, or a student without one."""
-
-    name: str
-    accuracy: Estimate
-
-
-@dataclass(frozen=True, kw_only=True)
 class Students:
     """The networks that taught, learned and learned alone in a study."""
 
-    teachers: tuple[Untaught, ...]
-    alone: tuple[Untaught, ...]  # none where they are the teachers
+    teachers: Mapping[str, Estimate]  # the accuracy of each, by the name of its arm
+    alone: Mapping[str, Estimate]  # likewise of students without one; none where they are the teachers
     taught: tuple[Taught, ...]  # by temperature, then by teacher
 
 
@@ -51,33 +43,31 @@ def students(study: Study) -> Students | None:
     if recipe.student is None:
         return None
     names = {str(objective): objective.name for objective in recipe.objectives}
-    arms = study.arms()
     taught = []
     for temperature in recipe.temperatures:
         by_teacher = {
             objective: Networks(trials) for objective, trials in study.students(temperature).items()
         }
         for objective, networks in by_teacher.items():
-            gain = networks["test.accuracy"] - by_teacher["hard"]["test.accuracy"]
+            hard = None if objective == "hard" else by_teacher.get("hard")
+            accuracy = networks.get("test.accuracy")
             taught.append(
                 Taught(
                     teacher=names[objective],
                     temperature=temperature,
-                    accuracy=estimate(networks["test.accuracy"]),
-                    gain=None if objective == "hard" else estimate(gain),
-                    equivalent_smoothing=estimate(networks["distilled.equivalent_smoothing"]),
-                    agreement=estimate(networks["distilled.agreement"]),
-                    kl=estimate(networks["distilled.kl"]),
+                    accuracy=estimate(accuracy),
+                    gain=None if hard is None else estimate(accuracy - hard.get("test.accuracy")),
+                    equivalent_smoothing=estimate(networks.get("distilled.equivalent_smoothing")),
+                    agreement=estimate(networks.get("distilled.agreement")),
+                    kl=estimate(networks.get("distilled.kl")),
                 )
             )
+
+    def accuracies(arms: Mapping[str, Sequence[Trial]]) -> dict[str, Estimate]:
+        return {names[arm]: estimate(Networks(trials).get("test.accuracy")) for arm, trials in arms.items()}
+
     return Students(
-        teachers=tuple(
-            Untaught(name=names[objective], accuracy=estimate(Networks(trials)["test.accuracy"]))
-            for objective, trials in arms.items()
-        ),
-        alone=tuple(
-            Untaught(name=names[objective], accuracy=estimate(Networks(trials)["test.accuracy"]))
-            for objective, trials in study.students_alone().items()
-        ),
+        teachers=accuracies(study.arms()),
+        alone=accuracies(study.students_alone()),
         taught=tuple(taught),
     )

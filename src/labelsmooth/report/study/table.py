@@ -8,7 +8,7 @@ from labelsmooth.errors import InputError
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.report.study.estimate import show
 from labelsmooth.report.study.methods import study_names
-from labelsmooth.report.study.verdict import SCORES, Verdict
+from labelsmooth.report.study.verdict import Verdict, scores_of
 from labelsmooth.study import Study
 from labelsmooth.tables import Table
 
@@ -38,14 +38,15 @@ def table_of(studies: Sequence[tuple[Study, Verdict]]) -> Table:
     """The test scores of every arm, with a section for each of several studies."""
     rows: list[list[str]] = []
     strong, sections = set(), {}
+    scores = scores_of([found for _, found in studies])
     for name, (_, found) in zip(study_names([study for study, _ in studies]), studies, strict=True):
         sections[len(rows)] = name
         for arm in found.arms:
             if arm == found.recommended:
                 strong.add(len(rows))
-            rows.append([arm.name, *(show(arm.estimate(score), score, unit=False) for score in SCORES)])
+            rows.append([arm.name, *(show(arm.estimate(score), score, unit=False) for score in scores)])
     return Table(
-        head=("arm", *(QUANTITIES[score].label for score in SCORES)),
+        head=("arm", *(QUANTITIES[score].label for score in scores)),
         rows=rows,
         strong=strong,
         sections=sections if len(studies) > 1 else {},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean
 from typing import Literal, get_args
 
@@ -19,14 +21,14 @@ from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estim
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.study import Objective, Study, Trial
 from labelsmooth.study.tasks import find_task
-from labelsmooth.study.tasks.base import with_unit_temperature
 
 Repair = Literal["", "temperature", "p-norm"]  # after the training, fitted on the validation rows
 SCORES = ("accuracy", "nll", "ece", "smece", "brier", "aurc", "over_confidence")  # of the catalogue
 MIN_SEEDS = 3  # that anything is recommended from: of two, the scatter is hardly known
-# what would settle a difference is looked for up to so many seeds, and so many times as many rows
-_MOST_SEEDS, _MOST_TIMES = 100, 1000
-_PARTS = {"": "test", "temperature": "test_with_temperature"}  # of the metrics
+# What would settle a difference is looked for up to so many seeds, or so many times those that there are if
+# that is more, and then so many times the rows.
+_MOST_SEEDS, _TIMES_THE_SEEDS, _TIMES_THE_ROWS = 100, 10, 1000
+_PARTS = {"": "test", "temperature": "test_with_temperature", "p-norm": "test_with_pnorm"}  # of the metrics
 _WITH_PNORM = {"accuracy": "test.accuracy", "aurc": "test_with_pnorm.aurc"}  # which says no probabilities
 
 
@@ -62,13 +64,25 @@ class Arm:
 class Verdict:
     """The arms of a study and what they say about label smoothing on its data."""
 
-    arms: tuple[Arm, ...]  # every objective, each without and with a temperature and with a p-norm
+    arms: tuple[Arm, ...]  # every objective, each without and with a temperature and a p-norm, if there are
     compared: tuple[Arm, ...]  # those the words are about: hard and the chosen one, with no p-norm
     chosen: Objective | None  # of those that are not hard, by the validation rows; None without any
     candidates: int  # how many that one was chosen among
     recommended: Arm | None  # None where the study cannot tell
     headline: str
     sentences: tuple[str, ...]
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of the scores that the networks have, of `SCORES`."""
+        return tuple(
+            name for name in SCORES if any(not np.isnan(arm.scores[name].values).all() for arm in self.arms)
+        )
+
+    @property
+    def repairs(self) -> tuple[Repair, ...]:
+        """What an arm has on top, "" for nothing first."""
+        return tuple(dict.fromkeys(arm.repair for arm in self.arms))
 
 
 def verdict(study: Study) -> Verdict:
@@ -96,6 +110,7 @@ def verdict(study: Study) -> Verdict:
         Arm(objective=objective, repair=repair, scores=_scores(networks, repair))
         for objective, networks in ((one, Networks(trials)) for one, trials in by_objective.items())
         for repair in get_args(Repair)
+        if any(f"{_PARTS[repair]}.{score}" in networks for score in SCORES)
     )
     others = [objective for objective in by_objective if objective.kind != "hard" or objective.mixup]
     chosen = min(others, key=lambda one: _validation_nll(by_objective[one])) if others else None
@@ -104,7 +119,7 @@ def verdict(study: Study) -> Verdict:
     )
     level = simultaneous_level(len(others))
     guess = _constant_guess(study)
-    learned = any(_surpasses(arm, guess) for arm in arms if arm.repair != "p-norm")
+    learned = guess is None or any(_surpasses(arm, guess) for arm in arms if arm.repair != "p-norm")
     recommended = recommend(compared, level) if learned else None
     return Verdict(
         arms=arms,
@@ -115,9 +130,18 @@ def verdict(study: Study) -> Verdict:
         headline=_headline(recommended, compared, level) if learned else _NOTHING_LEARNED,
         sentences=(
             *([] if recommended or not learned else _what_would_settle(compared, level)),
-            *(_sentence(metric, compared, level) for metric in ("nll", "ece", "accuracy")),
+            *(
+                _sentence(metric, compared, level)
+                for metric in _WORDS
+                if not math.isnan(compared[0].scores[metric].mean)
+            ),
         ),
     )
+
+
+def scores_of(verdicts: Sequence[Verdict]) -> list[str]:
+    """The names of the scores that the networks of a study have, of `SCORES`."""
+    return [score for score in SCORES if any(score in found.scores for found in verdicts)]
 
 
 def simultaneous_level(candidates: int) -> float:
@@ -134,15 +158,17 @@ def recommend(compared: Sequence[Arm], level: float) -> Arm | None:
     nothing.
 
     Args:
-        compared: hard labels without and with a temperature, and the same of the other objective, if any.
+        compared: hard labels without and with a temperature, if one was fitted, and the same of the other
+            objective, if any.
         level: of the intervals; `simultaneous_level` where the other objective was chosen among several.
     """
     if len(compared[0].scores["nll"].values) < MIN_SEEDS:
         return None
-    hard, other = compared[:2], compared[2:]
-    if not other:
-        plain, scaled = hard
+    pairs = _pairs(compared)
+    if len(pairs) == 1:
+        ((plain, scaled),) = pairs
         return next((a for a, b in ((scaled, plain), (plain, scaled)) if a.beats(b, "nll", level)), None)
+    hard, other = pairs
     for (plain, scaled), rivals in ((other, hard), (hard, other)):
         if all(scaled.beats(rival, "nll", level) for rival in rivals):
             alone = all(plain.beats(rival, "nll", level) for rival in rivals)
@@ -152,16 +178,24 @@ def recommend(compared: Sequence[Arm], level: float) -> Arm | None:
 
 def _scores(networks: Networks, repair: Repair) -> dict[str, Crossed]:
     def score(metric: str) -> Crossed:
-        field = _WITH_PNORM.get(metric) if repair == "p-norm" else f"{_PARTS[repair]}.{metric}"
-        return Crossed(np.full(len(networks.trials), math.nan)) if field is None else networks[field]
+        field = f"{_PARTS[repair]}.{metric}" if repair != "p-norm" else _WITH_PNORM.get(metric, "")
+        return networks.get(field)
 
     return {metric: score(metric) for metric in SCORES}
 
 
-def _constant_guess(study: Study) -> Arm:
-    """The shares of the classes as probabilities of every test row."""
+def _pairs(compared: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Each objective without and with a temperature; the same arm twice where none was fitted."""
+    by_objective = [list(arms) for _, arms in groupby(compared, key=lambda arm: arm.objective)]
+    return [(arms[0], arms[-1]) for arms in by_objective]
+
+
+def _constant_guess(study: Study) -> Arm | None:
+    """The shares of the classes as probabilities of every test row; None where the task knows none."""
     trial = study.trials[0]
     rows = find_task(trial.config.task).constant_guess(trial.arrays)
+    if not rows:
+        return None
     seeds = study.recipe.seeds
     scores = {
         metric: Crossed(np.full(seeds, values.mean()), {"test": np.tile(values, (seeds, 1))})
@@ -172,16 +206,19 @@ def _constant_guess(study: Study) -> Arm:
 
 def _surpasses(arm: Arm, guess: Arm) -> bool:
     """Whether an arm is better than a guess by more than noise, or of one seed at all."""
-    accuracy, nll = arm.difference(guess, "accuracy"), guess.difference(arm, "nll")
-    return any(gain.mean > 0 and not gain.mean <= gain.half_width for gain in (accuracy, nll))
+    gains = (
+        guess.difference(arm, score) if _sign(score) > 0 else arm.difference(guess, score)
+        for score in guess.scores
+    )
+    return any(gain.mean > 0 and not gain.mean <= gain.half_width for gain in gains)
 
 
 def _validation_nll(trials: Sequence[Trial]) -> float:
-    plain, scaled = (
-        [with_unit_temperature(trial.metrics)[part]["nll"] for trial in trials]
-        for part in ("validation", "validation_with_temperature")
-    )
-    return fmean(map(min, plain, scaled))
+    def lowest(trial: Trial) -> float:
+        parts = (trial.metrics.get(part, {}) for part in ("validation", "validation_with_temperature"))
+        return min((part["nll"] for part in parts if "nll" in part), default=trial.curves.validation_nll[-1])
+
+    return fmean(map(lowest, trials))
 
 
 _NOTHING_LEARNED = (
@@ -215,20 +252,21 @@ def _advice(arm: Arm) -> str:
 
 def _undecided(compared: Sequence[Arm], level: float) -> str:
     """Say what cannot be told, what can, and which arm is the simplest."""
+    if len(compared) == 1:
+        return "Hard labels alone leave nothing to compare: run the study with another objective."
+    pairs = _pairs(compared)
     one, two = _in_question(compared)
     gap = _shown_gap(one, two, "nll", level)
     above = two.scores["nll"].mean > one.scores["nll"].mean
-    seeds, rows = len(one.scores["nll"].values), one.scores["nll"].influences["test"].shape[1]
-    what = (
-        f"{compared[-1].objective.name} from hard labels" if len(compared) > 2 else "a temperature from none"
-    )
+    seeds, by_row = len(one.scores["nll"].values), one.scores["nll"].influences.get("test")
+    what = f"{two.objective.name} from hard labels" if len(pairs) > 1 else "a temperature from none"
+    and_rows = "" if by_row is None else f" and {by_row.shape[1]:,} test rows"
     words = (
-        f"{seeds} seeds and {rows:,} test rows cannot tell {what}: the test NLL of {two.name} is "
+        f"{seeds} seeds{and_rows} cannot tell {what}: the test NLL of {two.name} is "
         f"{gap} {'above' if above else 'below'} that of {one.name}"
     )
     if seeds < MIN_SEEDS:
         words += f", and fewer than {MIN_SEEDS} seeds hardly know their own scatter"
-    pairs = list(zip(compared[::2], compared[1::2], strict=True))
     if len(pairs) > 1 and seeds >= MIN_SEEDS and all(b.beats(a, "nll", level) for a, b in pairs):
         return f"{words}. Fit a temperature to either; hard labels are the simpler default."
     return f"{words}. Hard labels are the simpler default."
@@ -236,11 +274,14 @@ def _undecided(compared: Sequence[Arm], level: float) -> str:
 
 def _in_question(compared: Sequence[Arm]) -> tuple[Arm, Arm]:
     """The two arms whose difference the headline is about: both with a temperature where there are two."""
-    return (compared[1], compared[3]) if len(compared) > 2 else (compared[0], compared[1])
+    pairs = _pairs(compared)
+    return (pairs[0][1], pairs[1][1]) if len(pairs) > 1 else pairs[0]
 
 
 def _what_would_settle(compared: Sequence[Arm], level: float) -> list[str]:
     """Which difference could have been found, and how many seeds or rows would settle the one seen."""
+    if len(compared) == 1:
+        return []
     one, two = _in_question(compared)
     difference = two.scores["nll"] - one.scores["nll"]
     variance = difference.variance
@@ -248,9 +289,14 @@ def _what_would_settle(compared: Sequence[Arm], level: float) -> list[str]:
         return []
     seen = abs(difference.mean)
     found, here = (show_quantity("nll", nats) for nats in (detectable(variance, level), seen))
+    needed = settling(seen, variance, level)
+    if variance.seeds < MIN_SEEDS:  # which find nothing, however far apart the arms are
+        return [
+            f"To find a difference in NLL of {here}, as seen here, four times in five would take {needed}."
+        ]
     return [
         f"Four of five such studies would find a difference in NLL of {found}; to find one of {here}, as "
-        f"seen here, as often would take {settling(seen, variance, level)}."
+        f"seen here, as often would take {needed}."
     ]
 
 
@@ -261,14 +307,17 @@ def settling(difference: float, variance: Variance, level: float) -> str:
         return detectable(variance.resized(seeds, times), level) <= difference
 
     fewest = max(variance.seeds, MIN_SEEDS)
-    for seeds in range(fewest, _MOST_SEEDS + 1):
-        if settles(seeds, 1):
-            return f"about {counted(seeds, 'seed')}"
-    for times in np.geomspace(1, _MOST_TIMES, 61):
+    most = max(_MOST_SEEDS, _TIMES_THE_SEEDS * variance.seeds)
+    enough = bisect_left(range(most + 1), True, fewest, key=lambda seeds: settles(seeds, 1))
+    if enough <= most:
+        return f"about {counted(enough, 'seed')}"
+    if not variance.rows:
+        return f"more than {counted(most, 'seed')}"
+    for times in np.geomspace(1, _TIMES_THE_ROWS, 61):
         for seeds in (fewest, 2 * fewest, 4 * fewest):
             if settles(seeds, float(times)):
                 return f"about {float(f'{times:.2g}'):,g} times as many rows and {counted(seeds, 'seed')}"
-    return f"more than {_MOST_SEEDS} seeds and {_MOST_TIMES:,} times as many rows"
+    return f"more than {counted(most, 'seed')} and {_TIMES_THE_ROWS:,} times as many rows"
 
 
 def _shown_gap(one: Arm, other: Arm, metric: str, level: float) -> str:
@@ -295,12 +344,12 @@ _WORDS = {
 def _sentence(metric: str, compared: Sequence[Arm], level: float) -> str:
     """Which arm is best by a metric, and which of the others noise alone could have put behind it."""
     title, extreme, behind = _WORDS[metric]
+    plain = [arm for arm in compared if not arm.repair]
+    if len(plain) == 1 and (metric == "accuracy" or len(compared) == 1):
+        unchanged = "; a temperature does not change it" if len(compared) > 1 else ""
+        return f"{title} is {show(plain[0].estimate(metric), metric)}{unchanged}."
     if metric == "accuracy":  # a temperature does not change it
-        compared = [arm for arm in compared if not arm.repair]
-        if len(compared) == 1:
-            return (
-                f"{title} is {show(compared[0].estimate(metric), metric)}; a temperature does not change it."
-            )
+        compared = plain
     best = _best(compared, metric)
     sentence = f"{title} is {extreme} for {best.name}, {show(best.estimate(metric), metric)}"
     if math.isnan(best.estimate(metric).half_width):

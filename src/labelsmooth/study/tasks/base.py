@@ -1,9 +1,11 @@
 """The protocol of a task of a study: its rows, networks, batches, and what is measured of a network."""
 
+# ruff: noqa: ARG002 (what a task need not have is nothing by default, whatever it is asked of)
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelsmooth.errors import InputError
+from labelsmooth.measure import PlaneProjection
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss
 from labelsmooth.study.recipe import BaseRecipe
@@ -63,8 +66,20 @@ class Curves:
     validation_accuracy: tuple[float, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Information:
+    """The mutual information of inputs of two classes and the logits of a network, as training went on."""
+
+    inputs: int
+    epochs: tuple[int, ...]  # after which it was measured
+    nats: tuple[float, ...]  # at each of these
+
+
 class Task(ABC):
     """A kind of study. A task is a folder of `study/tasks` whose `__init__` holds one as `TASK`.
+
+    The abstract methods are what training, storing and comparing networks needs. The others give what a
+    report shows beside; a task that lacks one lacks these words, rows or figures, and nothing else.
 
     Attributes:
         recipe: the settings of its studies, which are its options on the command line.
@@ -107,11 +122,7 @@ class Task(ABC):
 
     @abstractmethod
     def data_words(self, summary: Any) -> list[str]:
-        """Describe the data in a few lines."""
-
-    @abstractmethod
-    def methods(self, recipe: Any, summary: Any) -> dict[str, tuple[str, str]]:
-        """Say what was done to the rows: by keyword, words for a list and a sentence for a paragraph."""
+        """Describe the data in a few lines, of which the first counts them: "80 training, 10 … test rows"."""
 
     @abstractmethod
     def rows_measured(self, config: TrialConfig, summary: Any) -> int:
@@ -126,10 +137,27 @@ class Task(ABC):
             arrays: that `Session.arrays` gave.
 
         Returns:
-            The numbers, in one order; nan for one that every sound network has.
+            The numbers, in one order; nan for one that every sound network has. Among them is test.nll, by
+            which networks are compared; the report has a row for each other one that there is, and arms with
+            a temperature or a p-norm where there are the parts that `measure_classifier` names.
         """
 
     @abstractmethod
+    def result_words(self, metrics: Metrics) -> str:
+        """Name the number of a finished trial that is shown while a study runs."""
+
+    def own_modules(self, model: str) -> Sequence[str]:
+        """Name the top-level modules, none of ours, that a model needs."""
+        return ()
+
+    def methods(self, recipe: Any, summary: Any) -> Mapping[str, tuple[str, str]]:
+        """Say what was done to the rows: by keyword, words for a list and a sentence for a paragraph."""
+        return {}
+
+    def decayed_words(self, model: str) -> str:
+        """Name the weights of a model that alone have weight decay; "" where all have it."""
+        return ""
+
     def influences(self, config: TrialConfig, arrays: Any, metrics: Metrics) -> Mapping[str, Influence]:
         """Tell how each row moves the numbers of a trained network, by part and name as in test.nll.
 
@@ -141,22 +169,34 @@ class Task(ABC):
             arrays: that were kept of it.
             metrics: of `measure`.
         """
+        return {}
 
-    @abstractmethod
     def constant_guess(self, arrays: Any) -> Mapping[str, Floats]:
         """Give accuracy and nll of each test row (N,) where all are given the shares of the classes."""
+        return {}
 
-    @abstractmethod
     def tables(self, arrays: Any) -> Mapping[str, Mapping[str, Table]]:
-        """Give the tables for pictures of a trained network: by part of its metrics, and by name."""
+        """Give the tables for pictures of a trained network, by part of its metrics and by name.
 
-    @abstractmethod
-    def result_words(self, metrics: Metrics) -> str:
-        """Name the number of a finished trial that is shown while a study runs."""
+        The report draws `reliability` and `risk_coverage` of the test rows.
+        """
+        return {}
 
-    @abstractmethod
-    def own_modules(self, model: str) -> list[str]:
-        """Name the top-level modules, none of ours, that a model needs."""
+    def class_names(self, summary: Any) -> Sequence[str]:
+        """Name the classes (K), where each is worth a row of its own."""
+        return ()
+
+    def test_labels(self, arrays: Any) -> NDArray[np.int64] | None:
+        """Give the class of each test row (N,), in the order of the influences on the test numbers."""
+        return None
+
+    def planes(self, arrays: Any) -> Mapping[str, PlaneProjection]:
+        """Project features of the first three classes, by the rows that they are of: train, validation."""
+        return {}
+
+    def information(self, curves: Any, arrays: Any) -> Information | None:
+        """Give the information that inputs of the first two classes and the logits share."""
+        return None
 
 
 class Session(ABC):
@@ -235,8 +275,12 @@ def batch_sizes(rows: int, config: TrialConfig, network: nn.Module) -> list[int]
 
 
 def with_unit_temperature(metrics: Metrics) -> Metrics:
-    """Fill in the temperature T = 1 and what follows where the validation rows could not tell one."""
-    if "temperature" in metrics["fitted"]:
+    """Fill in the temperature T = 1 and what follows where the validation rows could not tell one.
+
+    A task that fits nothing has no part `fitted`, and nothing is filled in.
+    """
+    fitted = metrics.get("fitted")
+    if fitted is None or "temperature" in fitted:
         return metrics
-    scaled = {f"{rows}_with_temperature": metrics[rows] for rows in ("test", "validation")}
-    return {**metrics, **scaled, "fitted": {**metrics["fitted"], "temperature": 1.0}}
+    scaled = {f"{rows}_with_temperature": metrics[rows] for rows in ("test", "validation") if rows in metrics}
+    return {**metrics, **scaled, "fitted": {**fitted, "temperature": 1.0}}

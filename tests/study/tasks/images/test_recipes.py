@@ -161,7 +161,7 @@ def test_a_dry_run_shows_every_setting_and_writes_nothing(tmp_path, monkeypatch,
         if isinstance(value, tuple):
             value = " ".join(f"{part:g}" for part in value) or None
         assert shown == ("none" if value is None else str(value).removesuffix(".0"))
-    assert lines["rows"] == "1,079 training, 359 validation, 359 test"
+    assert lines["rows"] == "1,079 training, 359 validation and 359 test rows"
     assert lines["trials"] == "4, 0 of them complete in runs/study"
     assert lines["steps"] == "27 a trial of cnn"  # 1,079 rows in batches of 128
     assert lines["time"].startswith("about ")

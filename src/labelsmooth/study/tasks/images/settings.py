@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.settings import Training, check_choice, check_whole
+from labelsmooth.objectives import FORMS
+from labelsmooth.study.recipe import FURTHER, BaseRecipe
+from labelsmooth.study.settings import TrainingSettings, check_choice, check_whole
 from labelsmooth.study.tasks.images.data import STANDARDISE
 from labelsmooth.study.tasks.images.models import check_model, model_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSettings(Training):
+class ImageSettings(TrainingSettings):
     """The settings of a trial on images.
 
     Raises:
@@ -80,7 +81,10 @@ class Recipe(ImageSettings, BaseRecipe):
     """
 
     task: ClassVar[str] = "images"
-    settings_class: ClassVar[type[Training]] = ImageSettings
+    settings_class: ClassVar[type[TrainingSettings]] = ImageSettings
+    mixes_inputs: ClassVar[bool] = True
+    growing: ClassVar[tuple[str, ...]] = (*BaseRecipe.growing, "plain_student")
+    dependent: ClassVar[tuple[str, ...]] = (*BaseRecipe.dependent, "plain_student")
 
     data: str = field(
         default="mnist5k",
@@ -115,6 +119,14 @@ class Recipe(ImageSettings, BaseRecipe):
             "and timm, by factory(num_classes=...); module:factory:layer names "
             "its classifier where that is not its last linear layer",
             "metavar": "MODEL",
+        },
+    )
+    also: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "further objectives beside the amounts of --eps: "
+            f"{', '.join(FURTHER)}, {FORMS['mixup']}, or one of them and mixup, as in uniform:0.1+mixup:0.2",
+            "metavar": "OBJECTIVE",
         },
     )
     plain_student: bool = field(

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labelsmooth.measure import PlaneProjection, plane_projection
+from labelsmooth.measure.projection import spans_plane
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss, Objective
 from labelsmooth.row_stats import row_stats
@@ -16,6 +20,7 @@ from labelsmooth.study.tasks.base import (
     Curves,
     Floats,
     Influence,
+    Information,
     Metrics,
     Session,
     Share,
@@ -39,7 +44,13 @@ from labelsmooth.study.tasks.images.information import (
 from labelsmooth.study.tasks.images.measuring import ImageCurves, arrays_of_network
 from labelsmooth.study.tasks.images.methods import methods
 from labelsmooth.study.tasks.images.mixup import Mixing
-from labelsmooth.study.tasks.images.models import Network, build_network, check_sha256, own_modules
+from labelsmooth.study.tasks.images.models import (
+    PARTLY_DECAYED,
+    Network,
+    build_network,
+    check_sha256,
+    own_modules,
+)
 from labelsmooth.study.tasks.images.noise import with_label_noise
 from labelsmooth.study.tasks.images.predict import forward
 from labelsmooth.study.tasks.images.recipes import RECIPES
@@ -82,8 +93,8 @@ class ImageTask(Task):
 
     def data_words(self, summary: DataSummary) -> list[str]:
         return [
-            f"{summary.train_rows:,} training, {summary.validation_rows:,} validation, "
-            f"{summary.test_rows:,} test",
+            f"{summary.train_rows:,} training, {summary.validation_rows:,} validation and "
+            f"{summary.test_rows:,} test rows",
             f"of shape {summary.shape} and {summary.num_classes} classes"
             + (", whose channels lay first" if summary.channels_first else ""),
         ]
@@ -113,6 +124,38 @@ class ImageTask(Task):
 
     def tables(self, arrays: TrialArrays) -> Mapping[str, Mapping[str, Table]]:
         return classifier_tables(arrays)
+
+    def decayed_words(self, model: str) -> str:
+        return "its hidden matrices" if model in PARTLY_DECAYED else ""
+
+    def class_names(self, summary: DataSummary) -> tuple[str, ...]:
+        return summary.class_names
+
+    def test_labels(self, arrays: TrialArrays) -> NDArray[np.int64]:
+        return arrays.test_labels
+
+    def planes(self, arrays: TrialArrays) -> Mapping[str, PlaneProjection]:
+        classes: list[int] = arrays.feature_classes.tolist()
+        if len(classes) < 3 or not spans_plane(*arrays.classifier):
+            return {}
+        stored = {
+            "train": (arrays.train_features, arrays.train_feature_labels),
+            "validation": (arrays.validation_features, arrays.validation_feature_labels),
+        }
+        return {
+            rows: plane_projection(*features, *arrays.classifier, classes)
+            for rows, features in stored.items()
+        }
+
+    def information(self, curves: ImageCurves, arrays: TrialArrays) -> Information | None:
+        if not curves.information:
+            return None
+        rows = np.bincount(arrays.train_feature_labels)[:2]
+        return Information(
+            inputs=int(np.minimum(rows, INFORMATION_ROWS).sum()),
+            epochs=curves.information_epochs,
+            nats=curves.information,
+        )
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test accuracy {metrics['test']['accuracy']:.2%}"
