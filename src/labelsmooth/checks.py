@@ -75,10 +75,14 @@ def require_int(value: object, name: str) -> None:
 def require_field_types(settings: DataclassInstance) -> None:
     """Raise `TypeError` unless every field of a dataclass holds what it is declared as.
 
-    Fields are bool, int, float, str or Path, `tuple[X, ...]` or `X | None`; a float may be a whole number.
+    Fields are bool, int, float, str or Path, `tuple[X, ...]` or `X | None`; a float may be a whole number,
+    and a list becomes the tuple that it stands for.
     """
     for name, kind in _field_types(type(settings)).items():
         value = getattr(settings, name)
+        if isinstance(value, list) and get_origin(kind) is tuple:
+            value = tuple(value)
+            object.__setattr__(settings, name, value)
         if not is_of_type(value, kind):
             raise InputTypeError(f"{name} must be {_type_words(kind)}, got {value!r}")
 

@@ -134,7 +134,7 @@ def test_recipe_out_of_range(settings, says):
         ({"epochs": True}, "epochs must be a whole number, got True"),
         ({"crop": 2.5}, "crop must be a whole number, got 2.5"),
         ({"eps": 0.1}, "eps must be a tuple, each part a number, got 0.1"),
-        ({"eps": [0.0, 0.1]}, "eps must be a tuple, each part a number, got [0.0, 0.1]"),
+        ({"eps": [0.0, "a"]}, "eps must be a tuple, each part a number, got (0.0, 'a')"),
         ({"eps": ("a",)}, "eps must be a tuple, each part a number, got ('a',)"),
         ({"drops": (0.5, "x")}, "drops must be a tuple, each part a number, got (0.5, 'x')"),
         ({"flip": "a"}, "flip must be a number, got 'a'"),
@@ -150,6 +150,10 @@ def test_recipe_of_other_types(settings, says):
     with pytest.raises(InputTypeError) as raised:
         Recipe(**settings)
     assert str(raised.value) == says
+
+
+def test_a_list_is_taken_for_a_tuple():
+    assert Recipe(eps=[0, 0.1]) == Recipe(eps=(0.0, 0.1))
 
 
 def test_the_plan_is_every_eps_with_every_seed():
