@@ -134,9 +134,8 @@ def _read_split(split: Any, source: str, target: str, where: str) -> Pairs:
     columns = []
     for wanted in (source, target):
         with reading_splits(where):
-            split.data.validate(
-                full=True
-            )  # Arrow reads memory that is not its own where offsets were altered
+            # Arrow reads memory that is not its own where offsets were altered
+            split.data.validate(full=True)
             if wanted in split.features:
                 column = split[wanted][:]
             elif "translation" in split.features:
