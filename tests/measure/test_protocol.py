@@ -43,7 +43,7 @@ OTHER_OPTIONS = {
     "gaps": lambda: GapHistogram(7),
 }
 # what is no stream of labelled rows
-ELSEWHERE = ("mutual_information", "nc2_triangle", "loss")
+ELSEWHERE = ("mutual_information", "nc2_triangle", "perplexity", "loss")
 
 
 def rows(smoothed=False):

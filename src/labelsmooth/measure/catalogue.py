@@ -24,6 +24,7 @@ Group: TypeAlias = Literal[
     "teacher",
     "smoothing",
     "distillation",
+    "text",
     "training",
 ]
 
@@ -183,6 +184,10 @@ _ALL = (
          "Share of rows that student and teacher give the same class."),
         ("kl", "KL from the teacher", "nats", "low", _POSITIVE,
          "Mean divergence KL(teacher‖student) at the temperature of the distillation."),
+    ),
+    *_group(
+        "text",
+        ("perplexity", "perplexity", "", "low", (1.0, math.inf), "The exponential of the NLL of a token."),
     ),
     *_group(
         "training",

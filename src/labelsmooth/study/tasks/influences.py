@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from labelsmooth.measure import PNorm, Selective, logit_gaps
 from labelsmooth.measure.compare import influences
 from labelsmooth.measure.influence import AurcInfluence, log_temperature_influence
-from labelsmooth.measure.rows import numbers_from_logits
+from labelsmooth.measure.rows import RowNumbers, numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, with_unit_temperature
 from labelsmooth.study.tasks.classifier import TrialArrays
@@ -55,8 +55,14 @@ def classifier_influences(
 
 
 def score_influences(logits: Floats, labels: NDArray[np.int64], smece: float) -> dict[str, Floats]:
+    """The influence of each row of logits on each of the scores, as `influences_on_scores` gives it."""
+    return influences_on_scores(
+        numbers_from_logits(torch.from_numpy(logits), torch.from_numpy(labels)), smece
+    )
+
+
+def influences_on_scores(rows: RowNumbers, smece: float) -> dict[str, Floats]:
     """The influence of each row on each of the scores, which is their mean; `smece` is known, or nearly."""
-    rows = numbers_from_logits(torch.from_numpy(logits), torch.from_numpy(labels))
     return {
         **influences(rows).of(rows),
         "smece": smooth_ece_influence(rows.confidence, rows.correct, smece),

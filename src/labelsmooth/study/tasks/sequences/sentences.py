@@ -105,6 +105,6 @@ def shuffled_batches(lengths: Tensor, sizes: list[int], chance: torch.Generator)
     """
     order = torch.randperm(len(lengths), generator=chance)
     order = order[lengths[order].sort(stable=True).indices]
-    batches = order.split(sizes)
+    batches = torch.split(order, sizes)
     for number in torch.randperm(len(batches), generator=chance).tolist():
         yield batches[number].tolist()

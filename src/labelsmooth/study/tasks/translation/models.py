@@ -169,7 +169,7 @@ def build_translator(model: str, summary: TranslationSummary, seed: int, dropout
     check_model(model)
     with needs_extra("translation"):
         import transformers
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": summary.num_classes,
         "pad_token_id": summary.pad,
         "eos_token_id": summary.end,
@@ -190,12 +190,12 @@ def build_translator(model: str, summary: TranslationSummary, seed: int, dropout
                 raise InputError(f"{model} raised {told(error)}") from error
     if not isinstance(body, transformers.PreTrainedModel) or not body.config.is_encoder_decoder:
         raise InputError(f"{model} must be an encoder and decoder of transformers, got {type(body).__name__}")
-    network = Translator(body.float(), start=summary.start, pad=summary.pad)
+    network = Translator(body, start=summary.start, pad=summary.pad).float()
     _check_logits(network, model, summary)
     return network.train()
 
 
-def _config(model: str, sizes: dict[str, int], dropout: float) -> Any:
+def _config(model: str, sizes: dict[str, Any], dropout: float) -> Any:
     import transformers
 
     width, layers, heads, inner = MODELS[model]

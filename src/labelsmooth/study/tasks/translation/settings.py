@@ -1,0 +1,116 @@
+"""The settings of a study of translation: those of every task, and those of sentences and their tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from labelsmooth.errors import InputError
+from labelsmooth.study.recipe import BaseRecipe
+from labelsmooth.study.settings import Training, check_whole
+from labelsmooth.study.tasks.sequences.pairs import VERSES
+from labelsmooth.study.tasks.sequences.vocabulary import SMALLEST
+from labelsmooth.study.tasks.translation.models import check_model, model_sha256
+
+T = TypeVar("T")
+
+
+def _with_default(name: str, default: T) -> T:
+    """Make the field of a setting that every task has, with another default."""
+    made: T = field(default=default, metadata=Training.__dataclass_fields__[name].metadata)
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationSettings(Training):
+    """What the numbers of one trial depend on; rows are target tokens.
+
+    Raises:
+        InputError: a setting is outside its range.
+    """
+
+    epochs: int = _with_default("epochs", 10)
+    batch_size: int = field(
+        default=3000,
+        metadata={
+            "help": "target tokens in a training step, of sentences of about one length; padding is not "
+            "counted",
+            "metavar": "N",
+        },
+    )
+    optimizer: str = _with_default("optimizer", "adam")
+    learning_rate: float = field(default=0.001, metadata={"help": "largest learning rate", "metavar": "X"})
+    warm_up: float = _with_default("warm_up", 0.1)
+    schedule: str = _with_default("schedule", "inverse_sqrt")
+    weight_decay: float = field(
+        default=0.0,
+        metadata={"help": "at least 0: L2 penalty of SGD and adam, decoupled decay of adamw", "metavar": "X"},
+    )
+    clip: float = _with_default("clip", 1.0)
+    dropout: float = field(
+        default=0.1,
+        metadata={"help": "dropout of the models small and base, in [0, 1)", "metavar": "P"},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must lie in [0, 1), got {self.dropout:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(TranslationSettings, BaseRecipe):
+    """A study of translation; see `BaseRecipe`. It has no students yet.
+
+    Raises:
+        InputError: a setting is outside its range.
+    """
+
+    task: ClassVar[str] = "translation"
+    settings_class: ClassVar[type[Training]] = TranslationSettings
+
+    data: str = field(
+        default="verses:e-3",
+        metadata={
+            "help": "sentence pairs: tsv:FILE (source TAB target), lines:SOURCE:TARGET (two files whose "
+            "lines belong together), hf:NAME:SOURCE:TARGET (two columns), or verses:SOURCE-TARGET of "
+            + ", ".join(f"{name} ({words})" for name, words in VERSES.items()),
+            "metavar": "DATA",
+        },
+    )
+    vocabulary: int = field(
+        default=8000,
+        metadata={
+            "help": f"tokens to learn from the training pairs of both languages, at least {SMALLEST}; "
+            "hf:FOLDER brings its own",
+            "metavar": "N",
+        },
+    )
+    max_tokens: int = field(
+        default=100,
+        metadata={"help": "tokens of a sentence; pairs with a longer one are left out", "metavar": "N"},
+    )
+    model: str = field(
+        default="small",
+        metadata={
+            "help": "Transformer: small (width 160, 2 + 2 layers), base (512, 6 + 6 layers, as in Vaswani "
+            "et al. 2017), hf:FOLDER (one that transformers saved, with its weights and tokenizer), or "
+            "your own as module:factory, made by factory(vocab_size=..., pad_token_id=..., eos_token_id=..., "
+            "decoder_start_token_id=..., max_position_embeddings=...)",
+            "metavar": "MODEL",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("vocabulary", self.vocabulary, at_least=SMALLEST)
+        check_whole("max_tokens", self.max_tokens, at_least=2)
+        check_model(self.model)
+        if self.student is not None:
+            raise InputError(f"the student of a study of translation must be none, got {self.student}")
+        for objective in self.objectives:
+            if objective.mixup:
+                raise InputError(f"objectives of translation must not mix inputs, got {objective}")
+
+    def model_sha256(self, model: str) -> str:
+        return model_sha256(model)
