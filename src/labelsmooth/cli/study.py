@@ -95,7 +95,8 @@ def options_of(name: str | None) -> tuple[type[Any], str]:
 
 
 def run(options: Any) -> None:
-    kind = find_task(options.task).recipe
+    task = find_task(options.task)
+    kind = task.recipe
     recipe = kind(**{setting.name: getattr(options, setting.name) for setting in fields(kind)})
     sys.path.append(str(Path.cwd()))  # where the module of the user's own network is likely to be
     if options.dry_run:
@@ -122,6 +123,9 @@ def run(options: Any) -> None:
         )
         raise
     if not is_first_process():
+        return
+    if not task.has_report:
+        print(options.out / "results.jsonl")
         return
     report = write_report(options.out)
     print(report.text)

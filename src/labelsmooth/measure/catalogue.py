@@ -188,6 +188,14 @@ _ALL = (
     *_group(
         "text",
         ("perplexity", "perplexity", "", "low", (1.0, math.inf), "The exponential of the NLL of a token."),
+        ("bleu", "BLEU", "", "high", (0.0, 100.0),
+         "Geometric mean of the precisions of 1- to 4-grams of words, less where texts are too short."),
+        ("chrf", "chrF", "", "high", (0.0, 100.0),
+         "F-score, with β = 2, of n-grams of up to 6 characters."),
+        ("ter", "TER", "", "low", _POSITIVE,
+         "Edits that would make the reference of the text, for 100 words of the reference."),
+        ("length_ratio", "length ratio", "", None, _POSITIVE,
+         "Words of the texts over those of their references."),
     ),
     *_group(
         "training",

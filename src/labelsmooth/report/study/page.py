@@ -24,6 +24,7 @@ from labelsmooth.report.study.students import Students, students
 from labelsmooth.report.study.table import TABLE_FORMATS, scores_table, table_of
 from labelsmooth.report.study.verdict import SCORES, Verdict, verdict
 from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.study.tasks import find_task
 from labelsmooth.theory import optimal_gap
 
 _WIDTH = 100  # of the text for a terminal
@@ -101,7 +102,14 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
     """
     folders = [Path(folder), *map(Path, others)]
     target = report_folder(folders, None if out is None else Path(out))
-    studies = [(study, verdict(study)) for study in (load_study(one).without_diverged() for one in folders)]
+    finished = [load_study(one).without_diverged() for one in folders]
+    for study in finished:
+        if not find_task(study.recipe.task).has_report:
+            raise InputError(
+                f"there is no report of studies of {study.recipe.task} yet, got {study.folder}: their "
+                "numbers are in results.jsonl"
+            )
+    studies = [(study, verdict(study)) for study in finished]
     names = study_names([study for study, _ in studies])
     parts = [_part(name, study, found) for name, (study, found) in zip(names, studies, strict=True)]
     html = render(

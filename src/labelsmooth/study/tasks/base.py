@@ -72,6 +72,7 @@ class Task(ABC):
         summary, curves, arrays: the frozen dataclasses that a study stores; `arrays.check()` refuses what no
             training leaves behind. A field of the arrays is an array, or a mapping of them by name.
         help, description: for the command line.
+        has_report: whether `labelsmooth.report` can make a page of its studies.
     """
 
     recipe: type[BaseRecipe]
@@ -81,6 +82,7 @@ class Task(ABC):
     arrays: type[Any]
     help: str
     description: str
+    has_report: bool = True
 
     @abstractmethod
     def load(self, recipe: BaseRecipe) -> Data:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from translations import FILE, TINY
 
+from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration
 from labelsmooth.objectives import Objective, TrainingFacts
@@ -21,6 +22,7 @@ from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
 
 RECIPE = Recipe(
+    decode=6, beams=(1, 2), rectify=0.1, decode_temperatures=(0.8, 1.0),
     data=f"tsv:{FILE}", vocabulary=400, max_tokens=200, eps=(0.0, 0.1), seeds=1, epochs=2, batch_size=500,
     learning_rate=0.02,
 )  # fmt: skip
@@ -98,6 +100,72 @@ def test_the_stored_summary_brings_text_back(folder, trial):
     assert sum(lengths) == load_study(folder).data.test_rows
 
 
+def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial, data):
+    from sacrebleu.metrics import BLEU, CHRF, TER
+
+    arrays = trial.arrays
+    assert len(arrays.decoded) == 6
+    references = [data.test.targets[row] for row in arrays.decoded]
+    assert arrays.source_tokens.tolist() == [
+        token for row in arrays.decoded for token in data.test.source_tokens[row]
+    ]
+    parts = ("beams_1", "beams_2", "rectified_beams_1", "rectified_beams_2")
+    assert [part for part in trial.metrics if "beams" in part] == [f"test_{part}" for part in parts]
+    for part in parts:
+        best = data.vocabulary.decode(arrays.translations(part).best())
+        metrics = trial.metrics[f"test_{part}"]
+        for name, peer in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+            expected = peer.corpus_score(best, [references])
+            assert metrics[name] == pytest.approx(expected.score, rel=1e-6)
+            assert arrays.signatures[name].tobytes().decode() == peer.get_signature().format()
+    moved = TASK.influences(trial.config, arrays, trial.metrics)["test_beams_2.chrf"]
+    assert moved["decoded"].mean() == pytest.approx(trial.metrics["test_beams_2"]["chrf"])
+    # at the temperature 1 the curve has the scores of the widest search
+    curve = TASK.tables(arrays)["test"]["decoding_temperatures"]
+    assert curve["temperature"].tolist() == [0.8, 1.0]
+    for name, value in trial.metrics["test_beams_2"].items():
+        assert curve[name][1] == value
+
+
+def test_translations_are_those_of_generate(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    row = trial.arrays.decoded[3]
+    made = network.body.generate(
+        torch.tensor([data.test.source_tokens[row]]), num_beams=2, num_return_sequences=2, max_new_tokens=200
+    )
+    stored = trial.arrays.translations("beams_2")
+    start = stored.lengths[:3].sum()
+    for tokens, length in zip(made[:, 1:].tolist(), stored.lengths[3], strict=True):
+        expected = [token for token in tokens if token not in (0, 1)]
+        assert stored.tokens[start : start + length].tolist() == expected
+        start += length
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a: {"decoded": a.decoded + 100}, "decoded must hold numbers of the 10 test sentences"),
+        (
+            lambda a: {"source_tokens": a.source_tokens[1:]},
+            "source_lengths must hold the lengths of 6 sentences",
+        ),
+        (lambda a: {"hypotheses": {}}, "hypotheses must hold the translations beams_1 of 6 sentences"),
+        (lambda a: {"ter": {}}, "ter must hold 2 counts of 6 sentences by beams_1"),
+    ],
+)
+def test_damaged_translations_are_refused(trial, change, says):
+    with pytest.raises(InputError, match=says):
+        replace(trial.arrays, **change(trial.arrays)).check()
+
+
+def test_a_study_without_translations(tmp_path):
+    (trial,) = run_study(replace(RECIPE, decode=0, eps=(0.0,), epochs=1), tmp_path / "study", jobs=1).trials
+    assert not any("beams" in part for part in trial.metrics)
+    assert trial.arrays.hypotheses == {}
+    assert "decoding_temperatures" not in TASK.tables(trial.arrays)["test"]
+
+
 class Half(Placement):
     """One of two processes that train together."""
 
@@ -159,6 +227,13 @@ def test_words_for_people(data):
         ({"vocabulary": 100}, "vocabulary must be a whole number of at least 258, got 100"),
         ({"max_tokens": 1}, "max_tokens must be a whole number of at least 2, got 1"),
         ({"model": "large"}, "model must be one of small, base, hf:FOLDER, or module:factory"),
+        ({"beams": (1, 0)}, "beams must be a whole number of at least 1, got 0"),
+        ({"beams": (4, 4)}, "beams must not name a value twice, got 4, 4"),
+        ({"beams": ()}, "beams must name at least one value, got none"),
+        ({"rectify": 1.0}, r"rectify must lie in \[0, 1\), got 1"),
+        ({"decode_temperatures": (0.0,)}, r"decode_temperatures must lie in \[0.01, 100\], got 0"),
+        ({"decode": -1}, "decode must be a whole number of at least 0, got -1"),
+        ({"length_penalty": float("inf")}, "length_penalty must be finite, got inf"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
     ],
 )
@@ -171,3 +246,38 @@ def test_a_name_depends_on_settings_that_differ_from_their_defaults():
     plain = Recipe().trials("0" * 64)[0]
     assert replace(plain, settings=replace(plain.settings, dropout=0.2)).id != plain.id
     assert np.all([trial.settings.schedule == "inverse_sqrt" for trial in Recipe().trials("0" * 64)])
+
+
+def test_the_command_line_trains_goes_on_and_names_the_numbers(tmp_path, capsys):
+    out = tmp_path / "study"
+    words = ["study", "translation", "--data", f"tsv:{FILE}", "--vocabulary", "400", "--max-tokens", "200"]
+    words += [
+        "--eps",
+        "0",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "500",
+        "--decode",
+        "2",
+        "--beams",
+        "2",
+        "--jobs",
+        "1",
+    ]
+    words += ["--seeds", "1", "--out", str(out)]
+    assert main([*words, "--dry-run"]) == 0
+    planned = capsys.readouterr().out
+    assert "--decode-temperatures" in planned
+    assert "44 training, 10 validation, 10 test sentence pairs" in planned
+    assert not out.exists()
+    for complete in (0, 1):
+        assert main(words) == 0
+        told = capsys.readouterr()
+        assert f"1 trials, {complete} of them complete" in told.err
+        assert told.out.splitlines() == [str(out / "results.jsonl")]
+    assert '"test_beams_2": {"bleu": ' in (out / "results.jsonl").read_text()
+    assert main(["report", str(out)]) == 2
+    assert "there is no report of studies of translation yet" in capsys.readouterr().err
+    assert main([*words, "--data", "tsv:none.tsv"]) == 2
+    assert "none.tsv" in capsys.readouterr().err

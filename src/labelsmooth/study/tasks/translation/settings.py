@@ -7,7 +7,7 @@ from typing import ClassVar, TypeVar
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.settings import Training, check_whole
+from labelsmooth.study.settings import LARGEST, Training, check_whole, listed
 from labelsmooth.study.tasks.sequences.pairs import VERSES
 from labelsmooth.study.tasks.sequences.vocabulary import SMALLEST
 from labelsmooth.study.tasks.translation.models import check_model, model_sha256
@@ -51,11 +51,60 @@ class TranslationSettings(Training):
         default=0.1,
         metadata={"help": "dropout of the models small and base, in [0, 1)", "metavar": "P"},
     )
+    decode: int = field(
+        default=500,
+        metadata={
+            "help": "test sentences to translate by beam search, drawn by fixed chance; 0: none",
+            "metavar": "N",
+        },
+    )
+    beams: tuple[int, ...] = field(
+        default=(1, 4),
+        metadata={"help": "beams of the searches; 1 is greedy", "metavar": "N"},
+    )
+    length_penalty: float = field(
+        default=1.0,
+        metadata={
+            "help": "power of its length that the log-probability of a translation is divided by",
+            "metavar": "X",
+        },
+    )
+    rectify: float = field(
+        default=0.0,
+        metadata={
+            "help": "ε in [0, 1) to search with p − ε/K in place of p too, which takes back what uniform "
+            "smoothing gives to all K tokens; 0: not",
+            "metavar": "EPS",
+        },
+    )
+    decode_temperatures: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": "temperatures above 0 at which the widest search is repeated, for a curve of its scores",
+            "metavar": "T",
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must lie in [0, 1), got {self.dropout:g}")
+        check_whole("decode", self.decode, at_least=0)
+        for beams in self.beams:
+            check_whole("beams", beams, at_least=1)
+        for name in ("beams", "decode_temperatures"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise InputError(f"{name} must not name a value twice, got {listed(values)}")
+        if not self.beams:
+            raise InputError("beams must name at least one value, got none")
+        if not -LARGEST <= self.length_penalty <= LARGEST:
+            raise InputError(f"length_penalty must be finite, got {self.length_penalty:g}")
+        if not 0 <= self.rectify < 1:
+            raise InputError(f"rectify must lie in [0, 1), got {self.rectify:g}")
+        for temperature in self.decode_temperatures:
+            if not 0.01 <= temperature <= 100:
+                raise InputError(f"decode_temperatures must lie in [0.01, 100], got {temperature:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,14 +23,16 @@ from labelsmooth.study.tasks.sequences.sentences import (
     make_batch,
     shuffled_batches,
 )
-from labelsmooth.study.tasks.sequences.tokens import (
-    TokenArrays,
-    measure_tokens,
-    token_constant_guess,
-    token_influences,
-    token_tables,
-)
+from labelsmooth.study.tasks.sequences.tokens import token_constant_guess
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
+from labelsmooth.study.tasks.translation.measuring import (
+    TranslationArrays,
+    decodings,
+    measure_translation,
+    translated,
+    translation_influences,
+    translation_tables,
+)
 from labelsmooth.study.tasks.translation.methods import data_words, methods
 from labelsmooth.study.tasks.translation.models import (
     Translator,
@@ -52,12 +54,14 @@ class TranslationTask(Task):
     recipes: Mapping[str, BaseRecipe] = {}
     summary = TranslationSummary
     curves = Curves
-    arrays = TokenArrays
-    help = "train translation with and without label smoothing, and measure both token by token"
+    arrays = TranslationArrays
+    has_report = False
+    help = "train translation with and without label smoothing, and measure its tokens and its sentences"
     description = (
         "Train a network to translate real sentences with several amounts of label smoothing, from the same "
         "initial weights and over several seeds, and measure accuracy, likelihood and calibration of its "
-        "tokens. Run the same command again to go on with a study that was interrupted."
+        "tokens, and BLEU, chrF and TER of its translations. Run the same command again to go on with a "
+        "study that was interrupted."
     )
 
     def load(self, recipe: BaseRecipe) -> TranslationData:
@@ -87,25 +91,31 @@ class TranslationTask(Task):
         return methods(recipe, summary)
 
     def rows_measured(self, config: TrialConfig, summary: TranslationSummary) -> int:
-        """Count the validation tokens after every epoch, and these and the test tokens at the end."""
-        return (config.settings.epochs + 1) * summary.validation_rows + summary.test_rows
+        """Count the validation tokens after every epoch, all that are not trained on at the end, and those of
+        the beams of every search.
+        """
+        settings = translation_settings(config)
+        beams = sum(way.beams for way in decodings(settings).values())
+        share = min(1.0, settings.decode / summary.test_pairs)
+        searched = round(beams * share * summary.test_rows)
+        return (settings.epochs + 1) * summary.validation_rows + summary.test_rows + searched
 
-    def measure(self, config: TrialConfig, arrays: TokenArrays) -> Metrics:  # noqa: ARG002
-        return measure_tokens(arrays)
+    def measure(self, config: TrialConfig, arrays: TranslationArrays) -> Metrics:  # noqa: ARG002
+        return measure_translation(arrays)
 
     def influences(
         self,
         config: TrialConfig,  # noqa: ARG002
-        arrays: TokenArrays,
+        arrays: TranslationArrays,
         metrics: Metrics,
     ) -> Mapping[str, Influence]:
-        return token_influences(arrays, metrics)
+        return translation_influences(arrays, metrics)
 
-    def constant_guess(self, arrays: TokenArrays) -> Mapping[str, Floats]:
+    def constant_guess(self, arrays: TranslationArrays) -> Mapping[str, Floats]:
         return token_constant_guess(arrays)
 
-    def tables(self, arrays: TokenArrays) -> Mapping[str, Mapping[str, Table]]:
-        return token_tables(arrays)
+    def tables(self, arrays: TranslationArrays) -> Mapping[str, Mapping[str, Table]]:
+        return translation_tables(arrays)
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"
@@ -125,6 +135,7 @@ class TranslationSession(Session):
     """
 
     def __init__(self, config: TrialConfig, data: TranslationData, network: Translator, share: Share) -> None:
+        self._settings = translation_settings(config)
         self._data = data
         self._network = network
         self._share = share
@@ -169,10 +180,11 @@ class TranslationSession(Session):
     def curves(self, curves: Curves) -> Curves:
         return curves
 
-    def arrays(self, teacher: nn.Module | None) -> TokenArrays:  # noqa: ARG002
+    def arrays(self, teacher: nn.Module | None) -> TranslationArrays:  # noqa: ARG002
         data = self._data
         test, validation = self._output(data.test), self._output(data.validation)
-        return token_arrays(test, validation, data.test, data.validation, self.class_counts)
+        tokens = token_arrays(test, validation, data.test, data.validation, self.class_counts)
+        return translated(tokens, self._network, data, self._settings)
 
     def _output(self, sentences: Sentences) -> LinearOutput:
         """Give the layer that makes the logits of all tokens of some sentences, in their order."""
