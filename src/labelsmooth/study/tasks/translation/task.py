@@ -157,6 +157,9 @@ class TranslationSession(Session):
         teacher: nn.Module | None,  # noqa: ARG002
     ) -> tuple[Loss, int]:
         sources, labels = self._share.portion(batch.sources), self._share.portion(batch.labels)
+        if not len(labels):  # a process whose share of a batch is empty takes the step all the same
+            sources = batch.sources[:1].to(labels.device)
+            labels = torch.full_like(batch.labels[:1], UNCOUNTED, device=labels.device)
         loss = criterion(
             network(sources, labels),
             labels[labels != UNCOUNTED],
