@@ -20,7 +20,7 @@ from labelsmooth.predictions import Batch
 from labelsmooth.row_stats import RowStats
 from labelsmooth.study.tasks.base import Floats
 from labelsmooth.study.tasks.sequences.sentences import Sentences
-from labelsmooth.study.tasks.sequences.tokens import TokenArrays, sums_by_sentence
+from labelsmooth.study.tasks.sequences.tokens import STATISTICS, TokenArrays, assembled, sums_by_sentence
 
 TEMPERATURES = tuple(np.linspace(0.6, 1.6, 11).round(1).tolist())  # of the curves
 _SIDE = 0.01  # of the logarithm of the temperature, for the slope of the NLL's own slope
@@ -53,16 +53,34 @@ class ForcedTokens:
 
     def at(self, temperatures: Sequence[float]) -> list[RowStats]:
         """Give the row statistics at each of some temperatures, from one pass over the logits."""
-        found: list[list[RowStats]] = [[] for _ in temperatures]
+        predictions = torch.empty_like(self._labels)
+        # made before the pass: kept from within, they would lie between the logits that are freed, and the
+        # memory of these could not be used again
+        found = torch.empty(len(temperatures), len(STATISTICS), len(self._labels), dtype=torch.float64)
+        start = 0
         for batch in self.batches():
-            for parts, temperature in zip(found, temperatures, strict=True):
-                parts.append(statistics(batch.scores / temperature, batch.labels))
-        return [_joined(parts) for parts in found]
+            rows = slice(start, start + len(batch.labels))
+            start = rows.stop
+            scaled = torch.empty_like(batch.scores)
+            for columns, temperature in zip(found, temperatures, strict=True):
+                torch.div(batch.scores, temperature, out=scaled)
+                stats = statistics(scaled, batch.labels)
+                for column, values in zip(columns, _columns(stats).values(), strict=True):
+                    column[rows] = values
+            predictions[rows] = batch.scores.argmax(-1)
+        return [
+            assembled(self._labels, predictions, dict(zip(STATISTICS, columns, strict=True)))
+            for columns in found
+        ]
 
 
-def _joined(parts: Sequence[RowStats]) -> RowStats:
-    names = ("max", "argmax", "log_sum", "index", "at_index", "log_sum_sq", "mean_logit")
-    return RowStats(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+def _columns(stats: RowStats) -> dict[str, Tensor]:
+    """The columns of row statistics that are stored, (N,) each."""
+    assert stats.at_index is not None
+    assert stats.log_sum_sq is not None
+    assert stats.mean_logit is not None
+    columns = (stats.log_sum, stats.at_index[:, 0], stats.log_sum_sq, stats.mean_logit)
+    return dict(zip(STATISTICS, columns, strict=True))
 
 
 def fit_temperature(validation: ForcedTokens) -> float | None:
@@ -152,16 +170,7 @@ def token_arrays(
 
 
 def _state(stats: RowStats) -> State:
-    assert stats.at_index is not None
-    assert stats.log_sum_sq is not None
-    assert stats.mean_logit is not None
-    columns = {
-        "log_sum": stats.log_sum,
-        "label_logit": stats.at_index[:, 0],
-        "log_sum_sq": stats.log_sum_sq,
-        "mean_logit": stats.mean_logit,
-    }
-    return {name: column.float().numpy() for name, column in columns.items()}
+    return {name: column.float().numpy() for name, column in _columns(stats).items()}
 
 
 def _influence_on_log_temperature(
@@ -175,9 +184,8 @@ def _influence_on_log_temperature(
     """
 
     def slopes(stats: RowStats) -> Floats:
-        assert stats.mean_logit is not None
-        assert stats.at_index is not None
-        slope: Floats = (stats.mean_logit - stats.at_index[:, 0]).numpy()
+        columns = _columns(stats)
+        slope: Floats = (columns["mean_logit"] - columns["label_logit"]).numpy()
         return slope
 
     of_token = slopes(scaled)

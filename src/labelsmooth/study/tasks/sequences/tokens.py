@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labelsmooth.errors import InputError
 from labelsmooth.evaluation import Numbers
@@ -102,16 +103,10 @@ class TokenArrays:
     def statistics(self, part: str) -> RowStats:
         """Give the row statistics of the tokens of a part of these arrays, as in test_with_temperature."""
         rows, state = part.partition("_")[0], getattr(self, part)
-        columns = {name: torch.from_numpy(state[name]).double() for name in STATISTICS}
-        labels = torch.from_numpy(getattr(self, f"{rows}_labels")).long()
-        return RowStats(
-            max=torch.zeros(len(labels), dtype=torch.float64),
-            argmax=torch.from_numpy(getattr(self, f"{rows}_predictions")).long(),
-            log_sum=columns["log_sum"],
-            index=labels[:, None],
-            at_index=columns["label_logit"][:, None],
-            log_sum_sq=columns["log_sum_sq"],
-            mean_logit=columns["mean_logit"],
+        return assembled(
+            torch.from_numpy(getattr(self, f"{rows}_labels")).long(),
+            torch.from_numpy(getattr(self, f"{rows}_predictions")).long(),
+            {name: torch.from_numpy(state[name]).double() for name in STATISTICS},
         )
 
     def scores(self, part: str) -> Scores:
@@ -119,6 +114,19 @@ class TokenArrays:
         scores = Scores(len(self.class_counts), NUM_BINS)
         scores.update_stats(self.statistics(part), None)
         return scores
+
+
+def assembled(labels: Tensor, predictions: Tensor, columns: Mapping[str, Tensor]) -> RowStats:  # (N,) each
+    """Make row statistics of the columns that are stored; the maximum, which no measure needs, is 0."""
+    return RowStats(
+        max=torch.zeros_like(columns["log_sum"]),
+        argmax=predictions,
+        log_sum=columns["log_sum"],
+        index=labels[:, None],
+        at_index=columns["label_logit"][:, None],
+        log_sum_sq=columns["log_sum_sq"],
+        mean_logit=columns["mean_logit"],
+    )
 
 
 def _check_floats(name: str, arrays: State, shapes: Mapping[str, tuple[int, ...]]) -> None:
