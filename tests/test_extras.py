@@ -11,6 +11,8 @@ import pytest
 
 from labelsmooth import measure, plot, theory
 from labelsmooth.extras import MissingPackage, needs_extra
+from labelsmooth.study.tasks.sequences.quality import sentence_statistics
+from labelsmooth.study.tasks.sequences.vocabulary import learn_vocabulary
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +39,8 @@ BINS.update(np.eye(3).repeat(4, axis=0), np.arange(12) % 3)
         (lambda: plot.plot_gap(theory.gap_curves([10])), "matplotlib", "study"),
         (lambda: plot.plot_reliability(BINS.compute().bins), "matplotlib", "study"),
         (lambda: plot.plot_training_curves({"a": np.ones((1, 2))}, "NLL"), "matplotlib", "study"),
+        (lambda: learn_vocabulary(["a b"], 300), "tokenizers", "translation"),
+        (lambda: sentence_statistics(["a b"], ["a b"]), "sacrebleu", "translation"),
         (
             lambda: importlib.reload(importlib.import_module("labelsmooth.integrations.torchmetrics")),
             "torchmetrics",
@@ -77,5 +81,5 @@ def test_every_extra_that_is_named_exists():
         for call in re.findall(r"with needs_extra\(([^)]*)\)", path.read_text())
     ]
     named = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
-    assert named == {"study", "audit", "hf", "accelerate", "ray", "torchmetrics"}
+    assert named == {"study", "audit", "hf", "accelerate", "ray", "translation", "verses", "torchmetrics"}
     assert all(extras[name] for name in named)

@@ -43,7 +43,16 @@ OTHER_OPTIONS = {
     "gaps": lambda: GapHistogram(7),
 }
 # what is no stream of labelled rows
-ELSEWHERE = ("mutual_information", "nc2_triangle", "loss")
+ELSEWHERE = (
+    "mutual_information",
+    "nc2_triangle",
+    "perplexity",
+    "bleu",
+    "chrf",
+    "ter",
+    "length_ratio",
+    "loss",
+)
 
 
 def rows(smoothed=False):

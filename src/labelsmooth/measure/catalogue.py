@@ -24,6 +24,7 @@ Group: TypeAlias = Literal[
     "teacher",
     "smoothing",
     "distillation",
+    "text",
     "training",
 ]
 
@@ -195,6 +196,18 @@ _ALL = (
          "Share of rows that student and teacher give the same class."),
         ("kl", "KL from the teacher", "nats", "low", _POSITIVE,
          "Mean divergence KL(teacher‖student) at the temperature of the distillation."),
+    ),
+    *_group(
+        "text",
+        ("perplexity", "perplexity", "", "low", (1.0, math.inf), "The exponential of the NLL of a token."),
+        ("bleu", "BLEU", "", "high", (0.0, 100.0),
+         "Geometric mean of the precisions of 1- to 4-grams of words, less where texts are too short."),
+        ("chrf", "chrF", "", "high", (0.0, 100.0),
+         "F-score, with β = 2, of n-grams of up to 6 characters."),
+        ("ter", "TER", "", "low", _POSITIVE,
+         "Edits that would make the reference of the text, for 100 words of the reference."),
+        ("length_ratio", "length ratio", "", None, _POSITIVE,
+         "Words of the texts over those of their references."),
     ),
     *_group(
         "training",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LambdaLR,
@@ -30,6 +30,15 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> Optimizer:
     # fused: one pass over weights, gradients and moments, where torch would take several
     if settings.optimizer == "adamw":
         return AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    if settings.optimizer == "adam":  # Vaswani et al. 2017, "Attention Is All You Need", §5.3
+        return Adam(
+            groups,
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+            eps=1e-9,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
     return SGD(
         groups,
         lr=settings.learning_rate,
@@ -44,11 +53,11 @@ def make_schedule(optimizer: Optimizer, settings: TrainingSettings, steps: int) 
     """Make the schedule of the learning rate over all steps of a training.
 
     With a warm-up of w steps, step t < w has the part (t + 1)/(w + 1) of the rate, and the fall to 0 takes
-    the steps that are left; drops stay where they are.
+    the steps that are left; drops stay where they are, and an inverse square root is √((w + 1)/(t + 1)).
     """
     warm_up = round(settings.warm_up * steps)
     milestones = [round(part * steps) for part in settings.drops]
-    if warm_up:
+    if warm_up or settings.schedule == "inverse_sqrt":
         return LambdaLR(optimizer, lambda step: _rate(step, warm_up, steps, milestones, settings.schedule))
     if settings.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=steps)
@@ -61,6 +70,8 @@ def _rate(step: int, warm_up: int, steps: int, milestones: list[int], schedule: 
     """Give the learning rate of a step as a part of the largest."""
     if step < warm_up:
         return (step + 1) / (warm_up + 1)
+    if schedule == "inverse_sqrt":
+        return math.sqrt((warm_up + 1) / (step + 1))
     fallen = (step - warm_up) / max(1, steps - warm_up)
     if schedule == "cosine":
         return (1 + math.cos(math.pi * fallen)) / 2

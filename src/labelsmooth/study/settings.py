@@ -9,9 +9,9 @@ from typing import Any, Self
 from labelsmooth.checks import require_field_types
 from labelsmooth.errors import InputError
 
-OPTIMIZERS = ("sgd", "nesterov", "adamw")
+OPTIMIZERS = ("sgd", "nesterov", "adamw", "adam")
 PRECISIONS = ("no", "bf16", "fp16")  # as accelerate names them
-SCHEDULES = ("cosine", "linear", "steps")
+SCHEDULES = ("cosine", "linear", "steps", "inverse_sqrt")
 LARGEST = 3.4028234663852886e38  # of float32, in which the optimizer reckons
 
 
@@ -58,7 +58,8 @@ class TrainingSettings(Settings):
     optimizer: str = field(
         default="sgd",
         metadata={
-            "help": "SGD with momentum, or with that of Nesterov; or AdamW, with betas of 0.9 and 0.999",
+            "help": "SGD with momentum, or with that of Nesterov; AdamW, with betas of 0.9 and 0.999; or "
+            "Adam, with betas of 0.9 and 0.98 and ε = 1e-9, as Transformers were first trained",
             "choices": OPTIMIZERS,
         },
     )
@@ -76,8 +77,8 @@ class TrainingSettings(Settings):
     schedule: str = field(
         default="cosine",
         metadata={
-            "help": "how the learning rate falls: to 0 as a half cosine or a line, or to a tenth at each of "
-            "--drops",
+            "help": "how the learning rate falls: to 0 as a half cosine or a line, to a tenth at each of "
+            "--drops, or after the warm-up as 1/√step",
             "choices": SCHEDULES,
         },
     )
@@ -89,13 +90,13 @@ class TrainingSettings(Settings):
         },
     )
     momentum: float = field(
-        default=0.9, metadata={"help": "momentum of SGD, in [0, 1); adamw has none", "metavar": "X"}
+        default=0.9, metadata={"help": "momentum of SGD, in [0, 1); adamw and adam have none", "metavar": "X"}
     )
     weight_decay: float = field(
         default=1e-4,
         metadata={
-            "help": "at least 0: L2 penalty of SGD, decoupled decay of adamw; alexnet has it on two matrices "
-            "only",
+            "help": "at least 0: L2 penalty of SGD and adam, decoupled decay of adamw; alexnet has it on two "
+            "matrices only",
             "metavar": "X",
         },
     )
@@ -141,7 +142,7 @@ class TrainingSettings(Settings):
         idle = set()
         if self.schedule != "steps":
             idle.add("drops")
-        if self.optimizer == "adamw":
+        if self.optimizer in ("adamw", "adam"):
             idle.add("momentum")
         defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in idle}
         return replace(self, **defaults)

@@ -238,6 +238,8 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         math.nan if objective.eps is None else optimal_gap(objective.eps, study.data.num_classes)
         for objective in study.recipe.objectives
     ]
+    words = find_task(study.recipe.task).part_words(study.trials[0].metrics)
+    further = {part: (what, tuple(QUANTITIES.values())) for part, what in words.items()}
     powers = Measure(
         name="p of the p-norm, 0 for none",
         values=tuple(_shown_powers(networks.trials) for networks in arms),
@@ -249,7 +251,7 @@ def _measures(study: Study) -> tuple[Measure, ...]:
         Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps)),
         *(
             measure(f"{part}.{quantity.name}", f", {rows}")
-            for part, (rows, shown) in _MEASURED.items()
+            for part, (rows, shown) in {**_MEASURED, **further}.items()
             for quantity in shown
             if quantity.name not in SCORES  # which have a table of their own
             and quantity.unit != "count"

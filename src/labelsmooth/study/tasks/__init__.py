@@ -10,6 +10,7 @@ from labelsmooth.study.tasks.base import Data, Session, Summary, Task
 
 TASKS = {
     "images": "labelsmooth.study.tasks.images",
+    "translation": "labelsmooth.study.tasks.translation",
 }
 
 __all__ = ["TASKS", "Data", "Session", "Summary", "Task", "find_task", "load_data"]

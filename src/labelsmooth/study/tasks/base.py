@@ -194,6 +194,10 @@ class Task(ABC):
         """Project features of the first three classes, by the rows that they are of: train, validation."""
         return {}
 
+    def part_words(self, metrics: Metrics) -> Mapping[str, str]:
+        """Name further parts of the metrics whose numbers a report shows, in words behind each number."""
+        return {}
+
     def information(self, curves: Any, arrays: Any) -> Information | None:
         """Give the information that inputs of the first two classes and the logits share."""
         return None

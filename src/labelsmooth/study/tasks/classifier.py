@@ -255,7 +255,7 @@ def measure_classifier(arrays: TrialArrays, temperature: float | None) -> Metric
         agreement = teacher_agreement(arrays.test_logits, arrays.teacher_test_logits, temperature)
         near = {name: exactly(value) for name, value in agreement.values().items()}
         numbers["distilled"] = {**_taught(arrays.taught_by, temperature), **near}
-    return {name: _values(part) for name, part in numbers.items()}
+    return {name: plain_values(part) for name, part in numbers.items()}
 
 
 def _numbers(rows: str, evaluation: Evaluation) -> dict[str, Numbers]:
@@ -280,8 +280,10 @@ def _taught(state: State, temperature: float) -> Numbers:
     return numbers_of([teacher], intervals=False)
 
 
-def _values(numbers: Numbers) -> dict[str, float]:
-    """Plain numbers in the order of the catalogue, counts as whole ones."""
+def plain_values(numbers: Numbers) -> dict[str, float]:
+    """Give plain numbers in the order of the catalogue, counts as whole ones; nan where a sound network has
+    one.
+    """
     values: dict[str, float] = {}
     for name, number in ordered(numbers).items():
         quantity = QUANTITIES[name]

@@ -15,7 +15,7 @@ from labelsmooth.measure import PNorm, Selective, logit_gaps
 from labelsmooth.measure.arrays import pieces
 from labelsmooth.measure.compare import influences
 from labelsmooth.measure.influence import AurcInfluence, log_temperature_influence
-from labelsmooth.measure.rows import joined, numbers_from_logits
+from labelsmooth.measure.rows import RowNumbers, joined, numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, with_unit_temperature
 from labelsmooth.study.tasks.classifier import TrialArrays
@@ -68,11 +68,13 @@ def classifier_influences(
 def score_influences(
     logits: Logits, labels: NDArray[np.int64], smece: float, temperature: float = 1.0
 ) -> dict[str, Floats]:
-    """The influence of each row on each of the scores at a temperature, which is their mean.
-
-    The smooth calibration error `smece` is known, or nearly.
-    """
+    """The influence of each row of logits on each of the scores at a temperature (`influences_on_scores`)."""
     rows = joined([numbers_from_logits(z / temperature, y) for z, y in _pieces(logits, labels)])
+    return influences_on_scores(rows, smece)
+
+
+def influences_on_scores(rows: RowNumbers, smece: float) -> dict[str, Floats]:
+    """The influence of each row on each of the scores, which is their mean; `smece` is known, or nearly."""
     return {
         **influences(rows).of(rows),
         "smece": smooth_ece_influence(rows.confidence, rows.correct, smece),

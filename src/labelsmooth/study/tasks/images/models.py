@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import inspect
 import math
 import platform
 import re
-import traceback
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import ModuleType
 from typing import cast
 
 import torch
@@ -19,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelsmooth.errors import InputError
+from labelsmooth.study.tasks.factories import factory_of, module_sha256, told, top_module
 
 Shape = tuple[int, ...]  # of one row: (channels, height, width) or (values,)
 
@@ -267,10 +263,7 @@ def model_sha256(model: str) -> str:
     Raises:
         ValueError: there is no such module.
     """
-    if model in MODELS:
-        return ""
-    source = _import(model).__file__
-    return "" if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return "" if model in MODELS else module_sha256(model)
 
 
 def check_sha256(model: str, sha256: str) -> None:
@@ -285,7 +278,7 @@ def check_sha256(model: str, sha256: str) -> None:
 
 def own_modules(model: str) -> list[str]:
     """Name the top-level module or package of a network of the user's own; none for a name in `MODELS`."""
-    return [] if model in MODELS else [model.partition(":")[0].partition(".")[0]]
+    return [] if model in MODELS else [top_module(model)]
 
 
 def build_network(model: str, shape: Shape, num_classes: int, seed: int) -> Network:
@@ -317,33 +310,13 @@ def build_network(model: str, shape: Shape, num_classes: int, seed: int) -> Netw
         return _user_network(model, shape, num_classes)
 
 
-def _import(model: str) -> ModuleType:
-    name = model.partition(":")[0]
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # a package that the user's module needs
-        raise InputError(f"there is no module {name} for the model {model}") from error
-    except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise InputError(f"the module of the model {model} raised {_told(error)}") from error
-
-
-def _told(error: BaseException) -> str:
-    """An exception of somebody else's code, with the line that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-
-
 def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
-    _, name, layer = [*model.split(":"), ""][:3]
-    factory = getattr(_import(model), name, None)
-    if not callable(factory):
-        raise InputError(f"the module of the model {model} has no function {name}")
+    layer = [*model.split(":"), ""][2]
+    factory = factory_of(model)
     try:
         body = _made(factory, shape, num_classes)
     except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{model} raised {_told(error)}") from error
+        raise InputError(f"{model} raised {told(error)}") from error
     if not isinstance(body, nn.Module):
         raise InputError(f"{model} must return a torch.nn.Module, got {type(body).__name__}")
     chosen, classifier = _classifier(body, model, layer)
@@ -395,7 +368,7 @@ def _check_logits(network: Network, model: str, chosen: str, shape: Shape, num_c
             buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
             in_training = torch.func.functional_call(network.train(), buffers, (images,))
     except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{model} cannot take rows of shape {shape}: it raised {_told(error)}") from error
+        raise InputError(f"{model} cannot take rows of shape {shape}: it raised {told(error)}") from error
     for found, when in ((logits, ""), (in_training, " in training")):
         if not isinstance(found, Tensor) or found.shape != (_ROWS, num_classes):
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__

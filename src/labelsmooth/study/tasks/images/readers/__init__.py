@@ -9,7 +9,8 @@ from labelsmooth.study.tasks.images.readers.idx import read_idx
 from labelsmooth.study.tasks.images.readers.images import read_folder
 from labelsmooth.study.tasks.images.readers.npz import read_rows
 from labelsmooth.study.tasks.images.readers.packaged import read_digits, read_mnist5k
-from labelsmooth.study.tasks.images.readers.source import Source, local_path
+from labelsmooth.study.tasks.images.readers.source import Source
+from labelsmooth.study.tasks.places import local_path
 
 _PACKAGED = {"mnist5k": read_mnist5k, "digits": read_digits}
 _ON_DISK = {"idx": read_idx, "npz": read_rows, "cifar": read_cifar}

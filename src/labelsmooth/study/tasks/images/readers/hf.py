@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labelsmooth.errors import InputError
-from labelsmooth.extras import needs_extra
-from labelsmooth.files import reading
 from labelsmooth.study.tasks.images.readers.images import stack_images
-from labelsmooth.study.tasks.images.readers.source import Array, Source, local_path
-
-# What `datasets` raises, beside its own, for folders that are damaged or of another kind.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-)
+from labelsmooth.study.tasks.images.readers.source import Array, Source
+from labelsmooth.study.tasks.places import load_splits, local_path, reading_splits
 
 
 def read_hf(place: str, resize: int = 0) -> Source:
@@ -43,9 +31,7 @@ def read_hf(place: str, resize: int = 0) -> Source:
     name, label = place, ""
     if not local_path(place).is_dir() and ":" in place:
         name, _, label = place.rpartition(":")
-    splits = _load(name)
-    if "train" not in splits:
-        raise InputError(f"{name} must have a split train, it has {', '.join(splits) or 'none'}")
+    splits = load_splits(name)
     image, label = _columns(splits["train"].features, name, label)
     class_names = getattr(splits["train"].features[label], "names", None)
     found = {}
@@ -64,23 +50,6 @@ def read_hf(place: str, resize: int = 0) -> Source:
         own_test=found.get("test"),
         class_names=None if class_names is None else tuple(class_names),
     )
-
-
-def _load(name: str) -> dict[str, Any]:
-    """The splits by name."""
-    with needs_extra("hf"):
-        import datasets
-
-    folder = local_path(name)
-    if name.startswith(("/", ".", "~")) and not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
-    with _reading(f"the data set {name}"):
-        if saved:
-            found = datasets.load_from_disk(str(folder))
-        else:
-            found = datasets.load_dataset(str(folder) if folder.is_dir() else name)
-    return dict(found) if isinstance(found, dict) else {"train": found}
 
 
 def _columns(features: Any, name: str, label: str) -> tuple[str, str]:
@@ -108,7 +77,7 @@ def _columns(features: Any, name: str, label: str) -> tuple[str, str]:
 def _read_split(split: Any, image: str, label: str, where: str, resize: int) -> tuple[Array, Array]:
     import datasets
 
-    with _reading(where):
+    with reading_splits(where):
         split.data.validate(full=True)  # Arrow reads memory that is not its own where offsets were altered
         labels = np.array(split[label][:])
     encoded = split.cast_column(image, datasets.Image(decode=False))
@@ -121,13 +90,3 @@ def _read_split(split: Any, image: str, label: str, where: str, resize: int) -> 
             yield f"{where}, row {row}", Path(path).read_bytes() if content is None else content
 
     return stack_images(contents(), resize), labels
-
-
-def _reading(what: str) -> AbstractContextManager[None]:
-    import datasets
-
-    def refusal(error: BaseException) -> str:
-        lines = str(error).splitlines() or [type(error).__name__]
-        return f"{what} cannot be read: {lines[0]}"
-
-    return reading(what, (datasets.exceptions.DatasetsError, *_UNREADABLE), refusal)

@@ -1,0 +1,1 @@
+"""What the tasks whose rows are the tokens of sentences share."""

@@ -1,0 +1,122 @@
+"""Beam search beside `generate`, and what temperature and rectification do to it."""
+
+import copy
+
+import pytest
+import torch
+from translations import FILE, TINY
+
+from labelsmooth.errors import InputError
+from labelsmooth.study.tasks.sequences.decoding import Decoding, decode
+from labelsmooth.study.tasks.sequences.sentences import padded
+from labelsmooth.study.tasks.translation.data import load_translation
+from labelsmooth.study.tasks.translation.models import MODELS, build_translator
+
+ENDS = {"pad": 0, "end": 1, "max_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_translation(f"tsv:{FILE}", vocabulary_size=400, max_tokens=200)
+
+
+@pytest.fixture(scope="module")
+def body(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "small", TINY)
+        network = build_translator("small", data.summary, 0, 0.1).eval()
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # so that sentences differ, and some end
+        for parameter in network.body.parameters():
+            if parameter.dim() > 1 and parameter.requires_grad:
+                parameter.normal_(0, 0.5, generator=chance)
+        network.body.final_logits_bias[0, 1] = 6.0
+    return network.body
+
+
+def generated(body, sources, **settings):
+    """Sentences of transformers' own search, one after the other."""
+    found = []
+    for source in sources:
+        made = body.generate(torch.tensor([source]), max_new_tokens=12, do_sample=False, **settings)
+        found.append([[token for token in tokens if token not in (0, 1)] for tokens in made[:, 1:].tolist()])
+    return found
+
+
+def split(hypotheses):
+    tokens = iter(hypotheses.tokens.tolist())
+    return [[[next(tokens) for _ in range(length)] for length in row] for row in hypotheses.lengths.tolist()]
+
+
+@pytest.mark.parametrize(("beams", "penalty"), [(1, 1.0), (4, 1.0), (3, 2.0)])
+def test_the_best_sentences_are_those_of_generate(body, data, beams, penalty):
+    sources = data.test.source_tokens[:6]
+    found = decode(body, sources, Decoding(beams=beams, length_penalty=penalty), **ENDS)
+    expected = generated(body, sources, num_beams=beams, num_return_sequences=beams, length_penalty=penalty)
+    assert split(found) == expected
+    assert found.best() == [sentences[0] for sentences in expected]
+    assert len({tuple(sentence) for sentence in found.best()}) > 2
+
+
+def test_beam_search_finds_what_is_at_least_as_probable(body, data):
+    sources = data.test.source_tokens[:6]
+
+    def log_probability(source, sentence):
+        labels = torch.tensor([[*sentence, *([1] if len(sentence) < 12 else [])]])
+        with torch.no_grad():
+            return -float(body(input_ids=torch.tensor([source]), labels=labels).loss)  # a token
+
+    greedy, searched = (decode(body, sources, Decoding(beams=beams), **ENDS).best() for beams in (1, 8))
+    scores = [sum(map(log_probability, sources, best)) for best in (greedy, searched)]
+    assert scores[1] >= scores[0]
+
+
+def test_a_temperature_does_what_dividing_the_logits_does(body, data):
+    sources = data.test.source_tokens[:6]
+    found, plain = (
+        decode(body, sources, Decoding(beams=4, temperature=temperature), **ENDS)
+        for temperature in (0.3, 1.0)
+    )
+    assert found.best() != plain.best()
+    greedy = [decode(body, sources, Decoding(beams=1, temperature=T), **ENDS).best() for T in (0.3, 1.0)]
+    assert greedy[0] == greedy[1]  # the largest stays the largest
+    sharper = copy.deepcopy(body)
+    sharper.final_logits_bias.div_(0.3)
+    sharper.lm_head.register_forward_hook(lambda _, inputs, logits: logits / 0.3)
+    assert split(found) == generated(sharper, sources, num_beams=4, num_return_sequences=4)
+
+
+def test_scores_are_log_probabilities_of_the_formulas():
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(
+        Decoding(beams=1, temperature=2.0).scores(logits).exp(), (logits / 2).softmax(-1)
+    )
+    rectified = Decoding(beams=1, rectify=0.5).scores(logits)
+    expected = (logits.softmax(-1) - 0.5 / 7).clamp_min(0)
+    torch.testing.assert_close(rectified.exp(), expected / expected.sum(-1, keepdim=True))
+    assert (expected == 0).any()
+    # of log-probabilities, which beam search hands over, they are the same
+    torch.testing.assert_close(Decoding(beams=1, rectify=0.5).scores(logits.log_softmax(-1)), rectified)
+    # what smoothing adds is taken back: of the smoothed target nothing but the label is left
+    target = 0.9 * torch.eye(7)[:1] + 0.1 / 7
+    torch.testing.assert_close(Decoding(beams=1, rectify=0.1).scores(target.log()).exp(), torch.eye(7)[:1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"beams": 0}, "beams must be at least 1, got 0"),
+        ({"beams": 1, "temperature": 0.0}, "temperature must be above 0 and finite, got 0"),
+        ({"beams": 1, "rectify": 1.0}, r"rectify must lie in \[0, 1\), got 1"),
+    ],
+)
+def test_numbers_out_of_range(settings, says):
+    with pytest.raises(InputError, match=says):
+        Decoding(**settings)
+
+
+def test_padding_changes_no_translation(body, data):
+    sources = data.test.source_tokens[:4]
+    together = split(decode(body, sources, Decoding(beams=2), **ENDS))
+    assert [split(decode(body, [source], Decoding(beams=2), **ENDS))[0] for source in sources] == together
+    assert padded(sources, 0).shape[1] > min(map(len, sources))

@@ -1,0 +1,90 @@
+"""Scores of translations beside those of sacrebleu, and their influences beside leaving sentences out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from labelsmooth.study.tasks.sequences.pairs import read_pairs
+from labelsmooth.study.tasks.sequences.quality import (
+    quality,
+    quality_influences,
+    sentence_statistics,
+    signatures,
+)
+
+REFERENCES = read_pairs(f"tsv:{Path(__file__).parents[3] / 'fixtures' / 'verses.tsv'}")["train"].targets
+PEERS = {"bleu": BLEU(force=True), "chrf": CHRF(), "ter": TER()}
+
+
+def worse(sentence: str, number: int) -> str:
+    """A sentence with words left out, doubled and in another order."""
+    words = sentence.split()
+    if number % 3 == 0:
+        words = words[2:] + words[:2]
+    if number % 4 == 1:
+        words = words[::2]
+    return " ".join([*words, *words[: number % 5]])
+
+
+HYPOTHESES = [worse(sentence, number) for number, sentence in enumerate(REFERENCES)]
+
+
+def same(hypotheses, references):
+    found = quality(sentence_statistics(hypotheses, references))
+    for name, peer in PEERS.items():
+        assert found[name] == pytest.approx(peer.corpus_score(hypotheses, [references]).score, rel=1e-6), name
+    return found
+
+
+def test_scores_are_those_of_sacrebleu():
+    found = same(HYPOTHESES, REFERENCES)
+    assert 20 < found["bleu"] < 90
+    bleu = PEERS["bleu"].corpus_score(HYPOTHESES, [REFERENCES])
+    assert found["length_ratio"] == pytest.approx(bleu.sys_len / bleu.ref_len)
+    assert quality(sentence_statistics(REFERENCES, REFERENCES)) == pytest.approx(
+        {"bleu": 100, "chrf": 100, "ter": 0, "length_ratio": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    "hypotheses",
+    [
+        ["the light of the day"] * 3,  # too short, and without any 4-gram that is right
+        ["God"] * 3,  # no 4-gram at all
+        ["the the the the the"] * 3,
+        ["xyz"] * 3,
+        [""] * 3,
+        ["and the earth " * 40] * 3,  # far too long
+    ],
+)
+def test_bad_translations_have_the_scores_of_sacrebleu(hypotheses):
+    same(hypotheses, REFERENCES[:3])
+
+
+def test_draws_of_sentences_need_no_second_scoring():
+    statistics = sentence_statistics(HYPOTHESES, REFERENCES)
+    drawn = np.random.default_rng(0).integers(64, size=64)
+    again = quality({name: each[drawn] for name, each in statistics.items()})
+    for name, peer in PEERS.items():
+        expected = peer.corpus_score([HYPOTHESES[n] for n in drawn], [[REFERENCES[n] for n in drawn]]).score
+        assert again[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_influences_have_the_scores_as_their_means_and_are_what_leaving_out_does():
+    statistics = sentence_statistics(HYPOTHESES, REFERENCES)
+    whole, influences = quality(statistics), quality_influences(statistics)
+    for name, moved in influences.items():
+        assert moved.mean() == pytest.approx(whole[name])
+        without = np.array(
+            [quality({of: np.delete(each, n, 0) for of, each in statistics.items()})[name] for n in range(64)]
+        )
+        jackknife = 63 * (whole[name] - without)
+        assert np.corrcoef(jackknife, moved)[0, 1] > 0.999
+        assert np.std(jackknife) == pytest.approx(np.std(moved), rel=0.05)
+
+
+def test_signatures_are_those_of_sacrebleu():
+    assert signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert set(signatures()) == {"bleu", "chrf", "ter"}

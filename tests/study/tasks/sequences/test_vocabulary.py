@@ -1,0 +1,41 @@
+"""Vocabularies: every text survives, and the same sentences give the same tokens."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from labelsmooth.study.tasks.sequences.pairs import read_pairs
+from labelsmooth.study.tasks.sequences.vocabulary import END, PAD, SMALLEST, Vocabulary, learn_vocabulary
+
+VERSES = read_pairs(f"tsv:{Path(__file__).parents[3] / 'fixtures' / 'verses.tsv'}")["train"]
+SENTENCES = (*VERSES.sources, *VERSES.targets)
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return learn_vocabulary(SENTENCES, 400)
+
+
+def test_sentences_come_back_also_of_writing_that_was_never_seen(vocabulary):
+    others = ("Ж ∑ 漢字 🙂 naïve", 'He said: "No, don\'t!"', "two  spaces", "</s> <pad>x")
+    for sentences in (SENTENCES, others[:3]):
+        tokens = vocabulary.encode(sentences)
+        assert all(ids[-1] == END and PAD not in ids and END not in ids[:-1] for ids in tokens)
+        assert vocabulary.decode(tokens) == list(sentences)
+
+
+def test_the_size_is_that_asked_for_or_what_the_sentences_can_give(vocabulary):
+    assert len(vocabulary) == 400
+    assert len(learn_vocabulary(["a b c"], 400)) == SMALLEST
+    assert max(max(ids) for ids in vocabulary.encode(SENTENCES)) < 400
+
+
+def test_the_order_of_the_sentences_does_not_matter(vocabulary):
+    shuffled = random.Random(0).sample(SENTENCES, len(SENTENCES))
+    assert learn_vocabulary(shuffled, 400) == vocabulary
+
+
+def test_common_words_are_one_token(vocabulary):
+    for word in ("und", "Gott", "the", "and"):
+        assert len(vocabulary.encode([word])[0]) == 2  # with the end

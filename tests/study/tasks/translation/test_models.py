@@ -1,0 +1,160 @@
+"""Networks of translation: what they make of sentences, and what is refused."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch.nn import functional as F
+from translations import FILE, TINY
+
+from labelsmooth.errors import InputError
+from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, make_batch
+from labelsmooth.study.tasks.translation.data import load_translation
+from labelsmooth.study.tasks.translation.models import (
+    MODELS,
+    build_translator,
+    check_model,
+    model_sha256,
+    own_modules,
+    own_vocabulary,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_translation(f"tsv:{FILE}", vocabulary_size=400, max_tokens=200)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(MODELS, "small", TINY)
+
+
+def logits_of(network, batch):
+    features, weight, bias = network(batch.sources, batch.labels)
+    return F.linear(features, weight, bias)
+
+
+def test_the_nll_is_that_of_transformers_itself(data):
+    network = build_translator("small", data.summary, 0, 0.1).eval()
+    batch = make_batch(data.test, range(3), data.summary.pad)
+    assert (batch.labels == UNCOUNTED).any()
+    with torch.no_grad():
+        ours = F.cross_entropy(logits_of(network, batch).double(), batch.labels[batch.labels != UNCOUNTED])
+        theirs = network.body(
+            input_ids=batch.sources,
+            attention_mask=(batch.sources != data.summary.pad).long(),
+            labels=batch.labels,
+        ).loss
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+
+
+def test_padding_and_neighbours_change_nothing_but_rounding(data):
+    network = build_translator("small", data.summary, 0, 0.1).eval()
+    with torch.no_grad():
+        together = logits_of(network, make_batch(data.test, range(4), data.summary.pad))
+        alone = [logits_of(network, make_batch(data.test, [row], data.summary.pad)) for row in range(4)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_follow_from_the_seed_alone(data):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_translator("small", data.summary, 0, 0.1)
+    assert torch.equal(torch.get_rng_state(), before)
+    again, other = (build_translator("small", data.summary, seed, 0.1) for seed in (0, 1))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert not torch.equal(first.body.lm_head.weight, other.body.lm_head.weight)
+    assert first.body.lm_head.weight is first.body.model.shared.weight
+
+
+def test_the_base_network_is_that_of_the_paper(data):
+    with torch.device("meta"):
+        from transformers import MarianMTModel
+
+        from labelsmooth.study.tasks.translation.models import _config
+
+        body = MarianMTModel(
+            _config(
+                "base",
+                {"vocab_size": 37_000, "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1},
+                0.1,
+            )
+        )
+    trained = sum(parameter.numel() for parameter in body.parameters() if parameter.requires_grad)
+    # Vaswani et al. 2017, table 3: 65 million
+    assert 62e6 < trained < 68e6
+
+
+def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path):
+    network = build_translator("small", data.summary, 5, 0.1)
+    network.body.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
+    model = f"hf:{tmp_path}"
+    assert own_vocabulary(model) == data.vocabulary
+    loaded = build_translator(model, data.summary, 0, 0.1)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    before = model_sha256(model)
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text() + " ")
+    assert model_sha256(model) != before
+    assert own_modules(model) == []
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="tokenizer.json is no .json file, or is damaged"):
+        own_vocabulary(model)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="config.json must hold a whole number pad_token_id, got none"):
+        own_vocabulary(model)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="cannot be read as a model of transformers"):
+        build_translator(model, data.summary, 0, 0.1)
+    with pytest.raises(InputError, match="must be a folder of .json and .safetensors files"):
+        model_sha256(f"hf:{tmp_path / 'none'}")
+
+
+@pytest.fixture
+def module(monkeypatch):
+    found = types.ModuleType("own_translators")
+    monkeypatch.setitem(sys.modules, "own_translators", found)
+    return found
+
+
+def test_networks_of_the_users_own(data, module):
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    def small_bart(**sizes):
+        layers = {
+            f"{part}_{name}": 1 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")
+        }
+        return BartForConditionalGeneration(
+            BartConfig(
+                d_model=16,
+                encoder_ffn_dim=16,
+                decoder_ffn_dim=16,
+                forced_eos_token_id=None,
+                **layers,
+                **sizes,
+            )
+        )
+
+    module.small_bart = small_bart
+    network = build_translator("own_translators:small_bart", data.summary, 0, 0.1)
+    assert network.body.config.d_model == 16
+    assert own_modules("own_translators:small_bart") == ["own_translators"]
+    module.list = lambda **_: []
+    with pytest.raises(InputError, match="must be an encoder and decoder of transformers, got list"):
+        build_translator("own_translators:list", data.summary, 0, 0.1)
+    module.narrow = lambda **sizes: small_bart(**{**sizes, "vocab_size": 300})
+    with pytest.raises(InputError, match="one logit for each of the 400 tokens of the vocabulary, got 300"):
+        build_translator("own_translators:narrow", data.summary, 0, 0.1)
+    module.broken = lambda: None
+    with pytest.raises(InputError, match="own_translators:broken raised TypeError"):
+        build_translator("own_translators:broken", data.summary, 0, 0.1)
+
+
+@pytest.mark.parametrize("model", ["large", "hf", "a:b:c", ""])
+def test_names_that_are_no_model(model):
+    with pytest.raises(InputError, match="model must be one of small, base, hf:FOLDER, or module:factory"):
+        check_model(model)
