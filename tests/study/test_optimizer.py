@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from labelsmooth.study.optimizer import make_optimizer, make_schedule
-from labelsmooth.study.settings import Training
+from labelsmooth.study.settings import TrainingSettings
 
 
 def rates(steps: int, **settings) -> list[float]:
     """The learning rate of each step, as a part of the largest."""
-    training = Training(learning_rate=0.5, **settings)
+    training = TrainingSettings(learning_rate=0.5, **settings)
     optimizer = make_optimizer(nn.Linear(2, 2), training)
     schedule = make_schedule(optimizer, training, steps)
     found = []
@@ -38,7 +38,7 @@ def test_adam_has_the_settings_of_the_first_transformers():
     layer = nn.Linear(2, 2)
     other = nn.Linear(2, 2)
     other.load_state_dict(layer.state_dict())
-    ours = make_optimizer(layer, Training(optimizer="adam", learning_rate=0.01, weight_decay=0.1))
+    ours = make_optimizer(layer, TrainingSettings(optimizer="adam", learning_rate=0.01, weight_decay=0.1))
     theirs = torch.optim.Adam(other.parameters(), lr=0.01, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.1)
     x = torch.tensor([[1.0, -2.0]])
     for _ in range(5):
@@ -50,5 +50,5 @@ def test_adam_has_the_settings_of_the_first_transformers():
 
 
 def test_momentum_means_nothing_beside_adam():
-    settings = Training(optimizer="adam", momentum=0.5).effective()
-    assert settings == Training(optimizer="adam")
+    settings = TrainingSettings(optimizer="adam", momentum=0.5).effective()
+    assert settings == TrainingSettings(optimizer="adam")

@@ -225,7 +225,7 @@ def test_words_for_people(data):
     ("change", "says"),
     [
         ({"student": "small"}, "the student of a study of translation must be none, got small"),
-        ({"also": ("mixup:0.2",)}, "objectives of translation must not mix inputs, got mixup:0.2"),
+        ({"also": ("mixup:0.2",)}, "the objectives of translation must mix no inputs, got mixup:0.2"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1"),
         ({"vocabulary": 100}, "vocabulary must be a whole number of at least 258, got 100"),
         ({"max_tokens": 1}, "max_tokens must be a whole number of at least 2, got 1"),
