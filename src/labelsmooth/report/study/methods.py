@@ -117,7 +117,8 @@ def _intervals(study: Study) -> str:
     )
     return (
         "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test rows "
-        f"(Satterthwaite's degrees of freedom){fitted}; differences are paired by seed and row."
+        f"(Satterthwaite's degrees of freedom, no fewer than those of the seeds){fitted}; differences are "
+        "paired by seed and row."
     )
 
 
@@ -146,14 +147,18 @@ def _rows(study: Study) -> str:
 
 def _training(study: Study) -> str:
     recipe = study.recipe
-    falls = (
-        f"to a tenth after {listed([f'{part:g}' for part in recipe.drops])} of the steps"
-        if recipe.schedule == "steps"
-        else f"to 0 as a {'line' if recipe.schedule == 'linear' else 'half cosine'}"
-    )
-    adamw = recipe.optimizer == "adamw"
-    nesterov = "Nesterov " if recipe.optimizer == "nesterov" else ""
-    momentum = "betas 0.9 and 0.999" if adamw else f"{nesterov}momentum {recipe.momentum:g}"
+    falls = {
+        "cosine": "to 0 as a half cosine",
+        "linear": "to 0 as a line",
+        "steps": f"to a tenth after {listed([f'{part:g}' for part in recipe.drops])} of the steps",
+        "inverse_sqrt": "as the inverse square root of the step",
+    }[recipe.schedule]
+    optimizer, momentum = {
+        "sgd": ("SGD", f"momentum {recipe.momentum:g}"),
+        "nesterov": ("SGD", f"Nesterov momentum {recipe.momentum:g}"),
+        "adam": ("Adam", "betas 0.9 and 0.98"),
+        "adamw": ("AdamW", "betas 0.9 and 0.999"),
+    }[recipe.optimizer]
     rises = (
         f"rising in a line over the first {recipe.warm_up:g} of the steps and then " if recipe.warm_up else ""
     )
@@ -167,7 +172,7 @@ def _training(study: Study) -> str:
         if words
     )
     return (
-        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of {'AdamW' if adamw else 'SGD'}, "
+        f"{recipe.epochs} epoch{'s' if recipe.epochs > 1 else ''} of {optimizer}, "
         f"batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate:g} {rises}falling {falls}, {momentum}, "
         f"weight decay {recipe.weight_decay:g}{decayed}{clip}{precision}"
