@@ -277,7 +277,7 @@ def test_lengths_and_shapes_that_differ(digits, tmp_path, suffix, change, senten
         (lambda z, y: {"logits": lists(z), "y": pa.array([*y[:-1].tolist(), None])}, "rows without a value in the column y"),
         (lambda z, y: {"logits": lists(z)[:0], "y": y[:0]}, "holds no rows"),
         (lambda z, y: {"logits": lists(z), "y": pa.array(map("c{}".format, y % 7))}, "names of the 10 classes in their order, .* text with 7 values"),
-        (lambda z, y: {**numbered("logit_", z[:, :4]), "logit_7": z[:, 4], "y": y}, "neither logits"),
+        (lambda z, y: {**numbered("logit_", z[:, :4]), "logit_7": z[:, 4], "y": y}, "a column for each class, got .* without logit_4"),
     ],
 )  # fmt: skip
 def test_parquet_that_is_ragged(digits, tmp_path, columns, sentence):
