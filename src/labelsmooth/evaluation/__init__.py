@@ -11,7 +11,7 @@ from labelsmooth.evaluation.layer import layer_numbers
 from labelsmooth.evaluation.numbers import Numbers, exactly, numbers_of, ordered
 from labelsmooth.evaluation.pairs import paired_differences
 from labelsmooth.evaluation.result import Evaluation
-from labelsmooth.evaluation.scores import Scores
+from labelsmooth.evaluation.scores import Scores, statistics
 from labelsmooth.evaluation.split import Split
 from labelsmooth.evaluation.suite import evaluate
 
@@ -31,5 +31,6 @@ __all__ = [
     "numbers_to_document",
     "ordered",
     "paired_differences",
+    "statistics",
     "to_document",
 ]

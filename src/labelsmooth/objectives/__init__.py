@@ -4,7 +4,16 @@ An `Objective` is such a name, parsed and checked; its `Criterion` is the loss o
 a class in `cross_entropies.py` or `penalised.py`, and nothing else.
 """
 
-from labelsmooth.objectives.criterion import Criterion, LinearOutput, Loss, TrainingFacts
+from labelsmooth.objectives.criterion import CHUNK_ROWS, Criterion, LinearOutput, Loss, TrainingFacts
 from labelsmooth.objectives.objective import FORMS, OBJECTIVES, Objective
 
-__all__ = ["FORMS", "OBJECTIVES", "Criterion", "LinearOutput", "Loss", "Objective", "TrainingFacts"]
+__all__ = [
+    "CHUNK_ROWS",
+    "FORMS",
+    "OBJECTIVES",
+    "Criterion",
+    "LinearOutput",
+    "Loss",
+    "Objective",
+    "TrainingFacts",
+]

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelsmooth.evaluation.scores import statistics
+from labelsmooth.evaluation import statistics
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.compare import influences
 from labelsmooth.measure.rows import numbers_from_stats
-from labelsmooth.objectives.criterion import CHUNK_ROWS, LinearOutput
+from labelsmooth.objectives import CHUNK_ROWS, LinearOutput
 from labelsmooth.predictions import Batch
 from labelsmooth.row_stats import RowStats
 from labelsmooth.study.tasks.base import Floats

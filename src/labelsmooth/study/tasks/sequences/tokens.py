@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.evaluation import Numbers
-from labelsmooth.evaluation.numbers import exactly
-from labelsmooth.evaluation.scores import Scores
+from labelsmooth.evaluation import Numbers, Scores, exactly
 from labelsmooth.measure import Calibration
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.compare import NUM_BINS

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
-from labelsmooth.evaluation.numbers import exactly
+from labelsmooth.evaluation import exactly
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.protocol import Table
 from labelsmooth.study.tasks.base import Influence, Metrics

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import reading
-from labelsmooth.objectives.criterion import LinearOutput
+from labelsmooth.objectives import LinearOutput
 from labelsmooth.study.tasks.factories import factory_of, module_sha256, told, top_module
 from labelsmooth.study.tasks.places import local_path
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED

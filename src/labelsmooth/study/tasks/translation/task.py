@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelsmooth.measure.protocol import Table
-from labelsmooth.objectives import Criterion, Loss
-from labelsmooth.objectives.criterion import CHUNK_ROWS, LinearOutput
+from labelsmooth.objectives import CHUNK_ROWS, Criterion, LinearOutput, Loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Session, Share, Task
