@@ -102,8 +102,10 @@ class _Counted:
         held_out = batch.select(~drawn)
         self.held_out.update(held_out, are_probs=self._are_probs)
         logits = as_logits(batch.scores, are_probs=self._are_probs)
-        self._wrong += int((logits.argmax(-1) != batch.labels).sum())
-        self._update_fitted(held_out, logits[torch.from_numpy(~drawn)])
+        right = logits.argmax(-1) == batch.labels
+        self._wrong += int((~right).sum())
+        kept = torch.from_numpy(~drawn)
+        self._update_fitted(held_out, logits[kept], right[kept])
         for measure in self._by_logits:
             measure.update(logits, batch.labels, batch.weights)
         if batch.features is not None:
@@ -112,13 +114,12 @@ class _Counted:
         for group in np.unique(batch.groups) if batch.groups is not None else ():
             self._update_group(self._groups[str(group)], batch.select(batch.groups == group))
 
-    def _update_fitted(self, batch: Batch, logits: torch.Tensor) -> None:
+    def _update_fitted(self, batch: Batch, logits: torch.Tensor, right: torch.Tensor) -> None:
         if self._fitted.scaling is not None:
             scaled = statistics(logits / self._fitted.temperature, batch.labels)
             self._scaled.update_stats(scaled, batch.weights)
             change = scaled.nll - statistics(logits, batch.labels).nll
             self._nll_change.update(change.numpy(), _weights(batch))
-        right = logits.argmax(-1) == batch.labels
         self._pnorm.update_scores(self._fitted.pnorm.confidence(logits), right, batch.weights)
 
     def _update_group(self, calibration: Calibration, batch: Batch) -> None:

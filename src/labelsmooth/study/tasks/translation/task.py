@@ -117,7 +117,7 @@ class TranslationTask(Task):
         return translation_tables(arrays)
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
-        return {part: beam_words(part) for part in metrics if beam_words(part)}
+        return {part: words for part in metrics if (words := beam_words(part))}
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"
