@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	test -x $(BIN)/pip || python3 -m venv --clear $(VENV)
 	$(PIP_INSTALL) torch cmake ninja scikit-build-core
 	if tools/debian-packages; then export LABELSMOOTH_REQUIRE_CPU=1; fi; \
-	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	$(PIP_INSTALL) --no-build-isolation --config-settings=build-dir=build/editable --editable '.[dev]'
 	touch $@
 
 clean:

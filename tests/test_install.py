@@ -36,19 +36,12 @@ def run(*command, **options):
     return done.stdout
 
 
-def build(folder, compiler, *, required):
+def build(folder, compiler, objects, *, required):
     """A wheel of the source tree, and what pip said; --verbose, since it hides the output of a build that succeeds."""
     pip = (sys.executable, "-m", "pip", "wheel", "--verbose", "--no-cache-dir", "--no-index", "--no-deps")
+    settings = ("--no-build-isolation", f"--config-settings=build-dir={objects}")
     output = run(
-        # optimising the kernels takes the compiler minutes, and the editable install has been through it
-        *(
-            *pip,
-            "--no-build-isolation",
-            "--config-settings=cmake.build-type=Debug",
-            "--wheel-dir",
-            folder,
-            ROOT,
-        ),
+        *(*pip, *settings, "--wheel-dir", folder, ROOT),
         env=os.environ | {"CXX": compiler, "LABELSMOOTH_REQUIRE_CPU": str(int(required))},
     )
     (wheel,) = folder.glob("*.whl")
@@ -74,7 +67,6 @@ def check(folder, package):
         ROOT / "tests" / name
         for name in (
             "losses/test_cross_entropy_peers.py",
-            "losses/test_cross_entropy.py",
             "test_row_stats.py",
         )
     ]
@@ -84,7 +76,8 @@ def check(folder, package):
 
 @pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 def test_with_a_compiler(tmp_path):
-    wheel, _ = build(tmp_path, COMPILER, required=True)
+    # the objects of the editable install, which take the compiler minutes
+    wheel, _ = build(tmp_path, COMPILER, ROOT / "build/editable", required=True)
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
     package = install(tmp_path / "venv", wheel)
@@ -93,7 +86,7 @@ def test_with_a_compiler(tmp_path):
 
 
 def test_without_a_compiler(tmp_path):
-    wheel, output = build(tmp_path, "no-such-compiler", required=False)
+    wheel, output = build(tmp_path, "no-such-compiler", tmp_path / "objects", required=False)
     assert "labelsmooth goes WITHOUT its compiled CPU backend" in output
     assert wheel.name.endswith("-py3-none-any.whl")
     package = install(tmp_path / "venv", wheel)
@@ -103,4 +96,4 @@ def test_without_a_compiler(tmp_path):
 
 def test_a_library_that_was_required_is_an_error_when_it_cannot_be_built(tmp_path):
     with pytest.raises(AssertionError, match="CMake configuration failed"):
-        build(tmp_path, "no-such-compiler", required=True)
+        build(tmp_path, "no-such-compiler", tmp_path / "objects", required=True)

@@ -237,6 +237,7 @@ def bench(*arguments):
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(timing, "TURN", 0.001)
     linear = cases._linear  # with a smaller weight
     monkeypatch.setattr(cases, "_linear", lambda size: linear(replace(size, classes=1000)))
     written, page = tmp_path / "cpu.json", tmp_path / "page.md"

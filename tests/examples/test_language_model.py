@@ -22,7 +22,7 @@ def printed(*options: str) -> tuple[str, dict[str, list[float]]]:
 
 
 def test_language_model_has_the_loss_curve_of_torch():
-    out, losses = printed("--steps", "20", "--batch", "4", "--vocabulary", "4000")
+    out, losses = printed("--steps", "20", "--batch", "1", "--vocabulary", "4000")
     assert "words of 4,000 kinds" in out
     ours, theirs = losses["labelsmooth"], losses["torch"]
     assert len(ours) == len(theirs) == 2

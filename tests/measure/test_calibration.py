@@ -455,11 +455,11 @@ def rank_rows():
     return logits, target, torch.linspace(0, 2, 500)
 
 
-def one_of_two(rank, meeting, results):
+def one_of_two(rank, folder):
     os.environ["GLOO_SOCKET_IFNAME"] = (
         "lo" if sys.platform == "linux" else "lo0"
     )  # nothing leaves the machine
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         logits, target, weight = rank_rows()
         # the first has seen all the rows of one measure, and part of the other's
@@ -469,7 +469,7 @@ def one_of_two(rank, meeting, results):
             if len(target[rows]):
                 calibration.update(logits[rows], target[rows], weight[rows])
             calibration.all_merge()
-            np.savez(f"{results}/{name}{rank}.npz", **calibration.state(), classwise_ece=calibration.compute().classwise_ece)  # fmt: skip
+            np.savez(f"{folder}/{name}{rank}.npz", **calibration.state(), classwise_ece=calibration.compute().classwise_ece)  # fmt: skip
         with pytest.raises(ValueError, match=f"same options.*got {10 + rank} left_open and {11 - rank} left"):
             Calibration(10 + rank).all_merge()
         other_classes = Calibration(classwise=True)
@@ -483,9 +483,15 @@ def one_of_two(rank, meeting, results):
 
 
 def test_two_processes_measure_what_one_does(tmp_path):
-    # from an interpreter of its own, to which no other test has done anything
-    done = subprocess.run([sys.executable, __file__, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
     expected = Calibration(classwise=True, top_k=(2,))
     expected.update(*rank_rows())
     expected.all_merge()  # nothing without a process group
@@ -640,4 +646,4 @@ def test_bad_options_and_partners_are_refused():
 
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(one_of_two, (f"{sys.argv[1]}/meeting", sys.argv[1]), nprocs=2)
+    one_of_two(int(sys.argv[1]), sys.argv[2])

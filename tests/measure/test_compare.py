@@ -10,8 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from labelsmooth.measure import Calibration, Comparison, compare
-from labelsmooth.measure.compare import influences
-from labelsmooth.measure.influence import Mean
+from labelsmooth.measure.influence import Mean, influences
 from labelsmooth.measure.rows import numbers_from_probs
 
 

@@ -11,21 +11,23 @@ from pathlib import Path
 
 import torch
 
-from labelsmooth.bench import gpu_compile
-from labelsmooth.bench.cases import GROUPS, contests
-from labelsmooth.bench.contest import Row, run_contest
-from labelsmooth.bench.document import (
+from labelsmooth.bench import (
+    GROUPS,
     SCALED,
     UNFINISHED,
     Result,
+    Row,
     cells,
+    contests,
     from_json,
+    gpu_compile,
+    machine,
     markdown,
     missing,
+    run_contest,
     table,
     to_json,
 )
-from labelsmooth.bench.hardware import machine
 from labelsmooth.cli.options import check_file, flag
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra

@@ -15,10 +15,9 @@ from labelsmooth.evaluation.numbers import Numbers, exactly, find, numbers_of, o
 from labelsmooth.evaluation.result import Evaluation
 from labelsmooth.evaluation.scores import Scores, as_logits, row_numbers, statistics
 from labelsmooth.evaluation.split import Split
-from labelsmooth.measure import Calibration, Selective, SmoothingRecovery
+from labelsmooth.measure import Calibration, Selective, SelectiveResult, SmoothingRecovery
 from labelsmooth.measure.catalogue import OF_LOGITS, QUANTITIES
 from labelsmooth.measure.influence import AurcInfluence, Mean
-from labelsmooth.measure.selective_result import SelectiveResult
 from labelsmooth.predictions import Batch
 
 # with fewer errors the intervals of `Selective` hold the true value in less than 92 %

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from labelsmooth.errors import InputError
-from labelsmooth.measure.influence import Influences, PairedDifferences
+from labelsmooth.measure.influence import PairedDifferences, influences
 from labelsmooth.measure.inputs import Array, classified_rows, logit_rows
 from labelsmooth.measure.interval import Interval, require_level
 from labelsmooth.measure.rows import RowNumbers, joined, numbers_from_logits, numbers_from_probs
-from labelsmooth.measure.selective import Selective
-
-NUM_BINS = 15
 
 
 class Comparison:
@@ -189,13 +184,3 @@ def compare(
     update = comparison.update_probs if probs else comparison.update
     update(a, b, target, ignore_index=ignore_index, class_axis=class_axis)
     return comparison.compute(level)
-
-
-def influences(rows: RowNumbers) -> Influences:
-    """A reckoner of the influence of each of these rows on the numbers that all of them have."""
-    edges = np.linspace(0, 1, NUM_BINS + 1)
-    bin_of_row = np.searchsorted(edges[1:-1], rows.confidence, "left")
-    totals = np.bincount(bin_of_row, rows.confidence - rows.correct, NUM_BINS)
-    selective = Selective(len(rows))  # each confidence by itself
-    selective.update_scores(rows.confidence, rows.correct)
-    return Influences(edges, np.sign(totals), selective.compute())

@@ -19,7 +19,10 @@ import torch
 from labelsmooth.measure.arrays import IN_CACHE, Bools, Floats, pieces
 from labelsmooth.measure.interval import Interval, paired_shares_interval
 from labelsmooth.measure.rows import RowNumbers
+from labelsmooth.measure.selective import Selective
 from labelsmooth.measure.selective_result import SelectiveResult
+
+NUM_BINS = 15  # of the calibration errors that two models are compared by
 
 
 class Mean:
@@ -164,3 +167,13 @@ class PairedDifferences:
         if not self._weighted:
             intervals["accuracy"] = paired_shares_interval(self._only_a, self._only_b, self._rows, level)
         return intervals
+
+
+def influences(rows: RowNumbers) -> Influences:
+    """A reckoner of the influence of each of these rows on the numbers that all of them have."""
+    edges = np.linspace(0, 1, NUM_BINS + 1)
+    bin_of_row = np.searchsorted(edges[1:-1], rows.confidence, "left")
+    totals = np.bincount(bin_of_row, rows.confidence - rows.correct, NUM_BINS)
+    selective = Selective(len(rows))  # each confidence by itself
+    selective.update_scores(rows.confidence, rows.correct)
+    return Influences(edges, np.sign(totals), selective.compute())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from labelsmooth.audit import Audit, Model, Pair
 from labelsmooth.evaluation import Evaluation
+from labelsmooth.measure import Interval
 from labelsmooth.measure.format import show
-from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.recovery import FEWEST_ROWS, LARGEST_WRONG_SPREAD
 
 CANNOT_TELL = "cannot tell"

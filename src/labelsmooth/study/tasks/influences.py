@@ -13,8 +13,7 @@ from torch.nn.functional import kl_div
 
 from labelsmooth.measure import PNorm, Selective, logit_gaps
 from labelsmooth.measure.arrays import pieces
-from labelsmooth.measure.compare import influences
-from labelsmooth.measure.influence import AurcInfluence, log_temperature_influence
+from labelsmooth.measure.influence import AurcInfluence, influences, log_temperature_influence
 from labelsmooth.measure.rows import RowNumbers, joined, numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, with_unit_temperature

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from labelsmooth.evaluation import statistics
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.measure.arrays import State
-from labelsmooth.measure.compare import influences
+from labelsmooth.measure.influence import influences
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.objectives import CHUNK_ROWS, LinearOutput
 from labelsmooth.predictions import Batch

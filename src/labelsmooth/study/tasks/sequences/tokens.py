@@ -20,7 +20,7 @@ from labelsmooth.errors import InputError
 from labelsmooth.evaluation import Numbers, Scores, exactly
 from labelsmooth.measure import Calibration
 from labelsmooth.measure.arrays import State
-from labelsmooth.measure.compare import NUM_BINS
+from labelsmooth.measure.influence import NUM_BINS
 from labelsmooth.measure.protocol import Table
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
