@@ -38,7 +38,7 @@ def test_long_pairs_are_left_out_and_counted():
     assert short.summary.too_long == sum(length > 100 for length in lengths) > 0
     assert short.summary.max_tokens == 100
     with pytest.raises(
-        InputError, match="max_tokens must leave at least half of the 64 sentence pairs of tsv:"
+        InputError, match="max_tokens must leave at least a third of the 64 sentence pairs of tsv:"
     ):
         load(max_tokens=40)
 

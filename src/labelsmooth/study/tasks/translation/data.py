@@ -58,7 +58,7 @@ def load_translation(
 
     Raises:
         FileNotFoundError: a file is missing.
-        InputError: the data cannot be used, or more than half of its pairs are too long.
+        InputError: the data cannot be used, or more than two thirds of its pairs are too long.
         MissingPackage: a library of the extra `translation`, `verses` or `hf` is missing.
 
     Cost: about 10 s for 31,102 verses.
@@ -70,9 +70,9 @@ def load_translation(
     count = {part: len(sentences) for part, sentences in kept.items()}
     pairs = sum(len(getattr(parts, part)) for part in PARTS)
     too_long = pairs - sum(count.values())
-    if 2 * too_long > pairs or not all(count.values()):
+    if 3 * too_long > 2 * pairs or not all(count.values()):
         raise InputError(
-            f"max_tokens must leave at least half of the {pairs:,} sentence pairs of {name} and some of each "
+            f"max_tokens must leave at least a third of the {pairs:,} sentence pairs of {name} and some of each "
             f"part, {max_tokens} leaves {count['train']:,} for training, {count['validation']:,} for "
             f"validation and {count['test']:,} for the test"
         )
