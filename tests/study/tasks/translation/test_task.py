@@ -177,7 +177,9 @@ class Half(Placement):
 
 
 @pytest.mark.parametrize("most", [500, 1])  # tokens of a batch; with 1 it has one sentence
-@pytest.mark.parametrize("objective", ["hard", "uniform:0.1", "unigram:0.2", "confidence_penalty:0.1"])
+@pytest.mark.parametrize(
+    "objective", ["hard", "uniform:0.1", "unigram:0.2", "temporal:0.1", "confidence_penalty:0.1"]
+)
 def test_the_mean_loss_of_two_processes_is_that_of_the_batch(data, objective, most):
     config = changed(RECIPE.trials(data.summary.sha256)[0], objective=objective, batch_size=most)
     network = TASK.new_network(config, data.summary).eval()  # dropout differs between processes

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from labelsmooth.errors import InputError
+from labelsmooth.objectives import FORMS
+from labelsmooth.study.recipe import FURTHER, BaseRecipe
 from labelsmooth.study.settings import LARGEST, TrainingSettings, check_whole, listed
+from labelsmooth.study.tasks.sequences.network import model_sha256
 
 T = TypeVar("T")
 
@@ -101,3 +104,31 @@ class SequenceSettings(TrainingSettings):
         for temperature in self.decode_temperatures:
             if not 0.01 <= temperature <= 100:
                 raise InputError(f"decode_temperatures must lie in [0.01, 100], got {temperature:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceRecipe(BaseRecipe):
+    """A study of sentences; see `BaseRecipe`. It has no students yet.
+
+    Raises:
+        InputError: a setting is outside its range.
+    """
+
+    has_order: ClassVar[bool] = True
+
+    also: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": f"further objectives beside the amounts of --eps: {', '.join(FURTHER)}, "
+            f"{FORMS['temporal']}",
+            "metavar": "OBJECTIVE",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.student is not None:
+            raise InputError(f"the student of a study of {self.task} must be none, got {self.student}")
+
+    def model_sha256(self, model: str) -> str:
+        return model_sha256(model)

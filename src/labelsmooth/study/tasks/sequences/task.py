@@ -136,6 +136,7 @@ class SequenceSession(Session, Generic[D]):
             network(inputs, labels),
             labels[labels != UNCOUNTED],
             denominator=batch.rows / self._share.processes,
+            target=criterion.sequence_target(labels),
         )
         return loss, batch.rows
 

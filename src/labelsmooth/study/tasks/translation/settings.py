@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from labelsmooth.errors import InputError
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.settings import TrainingSettings, check_whole
-from labelsmooth.study.tasks.sequences.network import check_model, model_sha256
+from labelsmooth.study.tasks.sequences.network import check_model
 from labelsmooth.study.tasks.sequences.pairs import VERSES
-from labelsmooth.study.tasks.sequences.settings import SequenceSettings
+from labelsmooth.study.tasks.sequences.settings import SequenceRecipe, SequenceSettings
 from labelsmooth.study.tasks.sequences.vocabulary import SMALLEST
 from labelsmooth.study.tasks.translation.models import MODELS
 
@@ -21,8 +19,8 @@ class TranslationSettings(SequenceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(TranslationSettings, BaseRecipe):
-    """A study of translation; see `BaseRecipe`. It has no students yet.
+class Recipe(TranslationSettings, SequenceRecipe):
+    """A study of translation; see `SequenceRecipe`.
 
     Raises:
         InputError: a setting is outside its range.
@@ -68,8 +66,3 @@ class Recipe(TranslationSettings, BaseRecipe):
         check_whole("vocabulary", self.vocabulary, at_least=SMALLEST)
         check_whole("max_tokens", self.max_tokens, at_least=2)
         check_model(self.model, MODELS)
-        if self.student is not None:
-            raise InputError(f"the student of a study of translation must be none, got {self.student}")
-
-    def model_sha256(self, model: str) -> str:
-        return model_sha256(model)
