@@ -19,7 +19,7 @@ def test_the_public_names():
         "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
         "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
-        "measure", "mixup", "others", "plot", "prior", "row_stats", "theory", "uniform", "unigram",
+        "measure", "mixup", "neighbourhood", "others", "plot", "prior", "row_stats", "theory", "uniform", "unigram",
     }  # fmt: skip
 
 

@@ -292,3 +292,57 @@ def test_a_smoothing_of_ones_own_serves_the_losses():
         Towards(0.1).exclude([1])
     with pytest.raises(ValueError, match="no uniform smoothing is known"):
         Towards(0.1).to_uniform(4)
+
+
+SEQUENCES = torch.tensor([[3, 1, 1, 4, 2, 0], [5, 3, -100, 2, 2, -100], [4, -100, -100, -100, -100, -100]])
+
+
+def neighbours_by_hand(labels, eps):
+    """The formula of temporal smoothing, token by token, in float64."""
+    q = torch.zeros(*labels.shape, 6, dtype=torch.float64)
+    for row, sequence in enumerate(labels.tolist()):
+        for place, label in enumerate(sequence):
+            if label == -100:
+                continue
+            for distance, share in ((-2, 2), (-1, 5), (1, 5), (2, 2)):
+                there = 0 <= place + distance < len(sequence) and sequence[place + distance] != -100
+                q[row, place, sequence[place + distance] if there else label] += eps * share / 14
+            q[row, place, label] += 1 - eps
+    return q
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1, 1.0])
+def test_neighbours_get_their_shares_and_borders_give_theirs_back(eps):
+    mixture = ls.neighbourhood(SEQUENCES, eps)
+    assert torch.equal(mixture.index[..., 0], SEQUENCES.clamp_min(0))
+    torch.testing.assert_close(mixture.dense(6), neighbours_by_hand(SEQUENCES, eps), rtol=0, atol=1e-15)
+    torch.testing.assert_close(mixture.dense(6).sum(-1), (SEQUENCES != -100).double(), rtol=0, atol=1e-15)
+    # padding changes nothing, nor do the other sequences
+    alone = ls.neighbourhood(torch.tensor([5, 3, 7, 2, 2]), eps, ignore_index=7)
+    assert torch.equal(alone.dense(6), mixture.dense(6)[1, :5])
+
+
+def test_neighbours_by_the_eps_of_each_token():
+    eps = torch.rand(SEQUENCES.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = ls.neighbourhood(SEQUENCES, eps).dense(6)
+    for value in (0.0, 1.0):  # linear in ε
+        eps_here = torch.full_like(eps, value)
+        assert torch.equal(
+            ls.neighbourhood(SEQUENCES, eps_here).dense(6), ls.neighbourhood(SEQUENCES, value).dense(6)
+        )
+    ends = [ls.neighbourhood(SEQUENCES, value).dense(6) for value in (0.0, 1.0)]
+    torch.testing.assert_close(found, ends[0] + eps.unsqueeze(-1) * (ends[1] - ends[0]), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("target", "eps", "says"),
+    [
+        (torch.tensor(3), 0.1, r"target must have shape \(…, T\), got \(\)"),
+        (torch.tensor([1.5]), 0.1, "integer"),
+        (torch.tensor([1, 2]), 1.5, "1.5"),
+        (torch.tensor([1, 2]), torch.tensor([0.1, 0.1, 0.1]), "eps"),
+    ],
+)
+def test_neighbours_of_nothing(target, eps, says):
+    with pytest.raises((ValueError, TypeError), match=says):
+        ls.neighbourhood(target, eps)

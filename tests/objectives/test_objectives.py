@@ -243,3 +243,29 @@ def test_only_online_smoothing_keeps_a_table_of_classes_by_classes(labels):
             if isinstance(value, torch.Tensor)
         ]
         assert max(sizes, default=0) == (K * K if text.startswith("class_conditional") else 0), text
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_temporal_smoothing_aims_at_the_tokens_beside_it(linear):
+    """In float64, of sequences of several lengths."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([[0, 1, 2, 3, 3, 1], [2, 0, -100, -100, -100, -100]])
+    rows = labels[labels != -100]
+    layer = LinearOutput(
+        torch.randn(8, 3, dtype=torch.float64, generator=generator),
+        torch.randn(K, 3, dtype=torch.float64, generator=generator),
+    )
+    logits = F.linear(*layer)
+    loss_of = criterion("temporal:0.28", rows)
+    target = loss_of.sequence_target(labels)
+    loss, correct = loss_of(layer if linear else logits, rows, denominator=3, target=target)
+    fiftieths = [  # of ε = 14/50 the neighbours get 5 and 2; what lies beyond the ends stays on the label
+        [43, 5, 2, 0], [5, 38, 5, 2], [2, 5, 36, 7], [0, 4, 5, 41], [0, 5, 2, 43], [0, 43, 0, 7],
+        [5, 0, 45, 0], [45, 0, 5, 0],
+    ]  # fmt: skip
+    q = torch.tensor(fiftieths).double() / 50
+    torch.testing.assert_close(target.dense(K), q, rtol=0, atol=1e-15)
+    wanted = -(q * logits.log_softmax(-1)).sum() / 3
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-12)
+    assert correct == (logits.argmax(-1) == rows).sum()
+    assert criterion("uniform:0.1", rows).sequence_target(labels) is None

@@ -200,6 +200,8 @@ _ALL = (
     *_group(
         "text",
         ("perplexity", "perplexity", "", "low", (1.0, math.inf), "The exponential of the NLL of a token."),
+        ("nce", "NCE", "", "high", (-math.inf, 1.0),
+         "Normalised cross-entropy: 1 less that of the confidences over that of the accuracy as confidence."),
         ("bleu", "BLEU", "", "high", (0.0, 100.0),
          "Geometric mean of the precisions of 1- to 4-grams of words, less where texts are too short."),
         ("chrf", "chrF", "", "high", (0.0, 100.0),
@@ -208,6 +210,10 @@ _ALL = (
          "Edits that would make the reference of the text, for 100 words of the reference."),
         ("length_ratio", "length ratio", "", None, _POSITIVE,
          "Words of the texts over those of their references."),
+        ("wer", "WER", "", "low", _POSITIVE,
+         "Word error rate: words substituted, deleted or inserted, for 100 words of the references."),
+        ("cer", "CER", "", "low", _POSITIVE,
+         "Character error rate: characters substituted, deleted or inserted, for 100 of the references."),
     ),
     *_group(
         "training",

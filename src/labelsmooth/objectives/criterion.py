@@ -77,6 +77,7 @@ class Criterion(ABC):
     numbers: ClassVar[tuple[Number, ...]] = ()
     takes_mixtures: ClassVar[bool] = True  # whether it may train on mixed inputs
     needs_teacher: ClassVar[bool] = False  # whether a step needs the output of a teacher
+    needs_order: ClassVar[bool] = False  # whether its targets depend on the labels before and behind
 
     def __init_subclass__(cls, kind: str | None = None, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -104,8 +105,8 @@ class Criterion(ABC):
                 exist at a time.
             labels: classes.
             denominator: rows of the whole batch that count, divided by the processes that share it out.
-            target: of mixed inputs, made with `target_smoothing`; it takes the place of the labels in the
-                loss. For logits only.
+            target: of mixed inputs, made with `target_smoothing`, or what `sequence_target` gave; it takes
+                the place of the labels in the loss.
             teacher: output of the teacher on the same rows, where `needs_teacher`.
         """
 
@@ -113,6 +114,14 @@ class Criterion(ABC):
     def target_smoothing(self) -> Any:
         """The smoothing, or the ε, of the targets of the next step."""
         return 0.0
+
+    def sequence_target(self, labels: Tensor) -> Mixture | None:  # noqa: ARG002
+        """Make the targets of the N tokens of sequences that count, where they depend on their order.
+
+        Args:
+            labels: (B, T), −100 where a token does not count.
+        """
+        return None
 
     def epoch_done(self) -> None:  # noqa: B027 (most objectives gather nothing)
         """Tell that an epoch of the training is over."""

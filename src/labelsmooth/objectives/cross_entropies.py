@@ -21,7 +21,15 @@ from labelsmooth.objectives.criterion import (
     TrainingFacts,
     count_correct,
 )
-from labelsmooth.smoothing import Smoothing, class_conditional, others, prior, uniform, unigram
+from labelsmooth.smoothing import (
+    Smoothing,
+    class_conditional,
+    neighbourhood,
+    others,
+    prior,
+    uniform,
+    unigram,
+)
 
 _EPS = Number("ε", "lie in (0, 1]", lambda eps: 0 < eps <= 1)
 
@@ -44,22 +52,20 @@ class _Smoothed(Criterion):
         target: Mixture | None = None,
         teacher: Output | None = None,  # noqa: ARG002
     ) -> Loss:
-        smoothing = self.target_smoothing
+        smoothing = self.target_smoothing if target is None else 0.0
+        wanted = labels if target is None else target
         if isinstance(output, LinearOutput):
             value, stats = linear_cross_entropy(
                 output.features,
                 output.weight,
-                labels,
+                wanted,
                 linear_bias=output.bias,
                 label_smoothing=smoothing,
                 denominator=denominator,
                 return_stats=True,
             )
             return Loss(value, stats.correct.sum())
-        if target is None:
-            value = cross_entropy(output, labels, label_smoothing=smoothing, denominator=denominator)
-        else:
-            value = cross_entropy(output, target, denominator=denominator)
+        value = cross_entropy(output, wanted, label_smoothing=smoothing, denominator=denominator)
         return Loss(value, count_correct(output, labels))
 
 
@@ -104,6 +110,19 @@ class Unigram(_Smoothed, kind="unigram"):
     def __init__(self, numbers: tuple[float, ...], facts: TrainingFacts) -> None:
         super().__init__(numbers, facts)
         self.smoothing = prior(numbers[0], unigram(facts.class_counts))
+
+
+class Temporal(_Smoothed, kind="temporal"):
+    """`temporal:ε`: ε is spread over the labels of the tokens beside it in its sequence, `neighbourhood`."""
+
+    short = "temporal"
+    phrase = "smoothing towards neighbouring tokens"
+    numbers = (_EPS,)
+    takes_mixtures = False
+    needs_order = True
+
+    def sequence_target(self, labels: Tensor) -> Mixture:
+        return neighbourhood(labels, self.values[0])[labels != -100]
 
 
 class ClassConditional(_Smoothed, kind="class_conditional"):

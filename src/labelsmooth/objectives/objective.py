@@ -93,6 +93,11 @@ class Objective:
         return KINDS[self.kind].needs_teacher
 
     @property
+    def needs_order(self) -> bool:
+        """True where targets depend on the labels before and behind, as tokens of sentences have."""
+        return KINDS[self.kind].needs_order
+
+    @property
     def eps(self) -> float | None:
         """The ε of uniform smoothing, 0 for hard labels; None for another objective."""
         if self.mixup or self.kind not in ("hard", "uniform"):

@@ -11,6 +11,7 @@ from labelsmooth.smoothing.makers import (
 )
 from labelsmooth.smoothing.mixing import label_dropout, mixup
 from labelsmooth.smoothing.rule import Smoothing
+from labelsmooth.smoothing.sequence import neighbourhood
 from labelsmooth.smoothing.values import EPS_ROUNDING, PRIOR_SUM_TOLERANCE, as_eps
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "convention",
     "label_dropout",
     "mixup",
+    "neighbourhood",
     "others",
     "prior",
     "uniform",

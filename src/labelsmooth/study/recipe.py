@@ -11,8 +11,12 @@ from labelsmooth.study.settings import Settings, TrainingSettings, check_whole, 
 from labelsmooth.study.trial import Teacher, TrialConfig
 
 MOST_SEEDS = 10_000  # each is a trial of every objective, all of which are planned before the first
-# as they are written, those that a trial can have without a teacher and without mixing its inputs
-FURTHER = [form for kind, form in FORMS.items() if kind not in ("hard", "uniform", "distillation", "mixup")]
+# as they are written, those that a trial of every task can have
+FURTHER = [
+    form
+    for kind, form in FORMS.items()
+    if kind not in ("hard", "uniform", "temporal", "distillation", "mixup")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class BaseRecipe(Settings):
     task: ClassVar[str]
     settings_class: ClassVar[type[TrainingSettings]]  # whose fields are those of a trial
     mixes_inputs: ClassVar[bool] = False  # whether its sessions mix inputs where the objective says so
+    has_order: ClassVar[bool] = False  # whether its rows stand in sequences, which its sessions tell
     # what may change when a study is run again, as trials are then kept or added
     growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds", "student", "temperatures", "beta")
     # what means nothing without another setting, and so tells no studies apart
@@ -91,6 +96,8 @@ class BaseRecipe(Settings):
                 raise InputError(f"the objectives must not name {objective} twice")
             if objective.mixup and not self.mixes_inputs:
                 raise InputError(f"the objectives of {self.task} must mix no inputs, got {objective}")
+            if objective.needs_order and not self.has_order:
+                raise InputError(f"the objectives of {self.task} must need no neighbours, got {objective}")
             if objective.needs_teacher:
                 raise InputError(f"the objectives must need no teacher, as students have, got {objective}")
         if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):

@@ -245,6 +245,7 @@ def test_the_table_for_a_paper(study):
     kinds = (
         "others:0.1",
         "unigram:0.1",
+        "temporal:0.1",
         "class_conditional:0.1",
         "generalised:-0.4",
         "confidence_penalty:0.1",

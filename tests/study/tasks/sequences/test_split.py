@@ -80,6 +80,6 @@ def test_too_few_pairs_are_refused():
 def test_a_part_without_a_sentence_of_its_own_is_refused():
     alike = Pairs(sources=("ja",) * 40, targets=VERSES.targets[:40], passages=VERSES.passages[:40])
     with pytest.raises(
-        InputError, match="data must have training pairs whose sentences are in no other part"
+        InputError, match="data must have training sentence pairs whose sentences are in no other part"
     ):
         split_pairs({"train": alike}, "data")

@@ -86,7 +86,7 @@ def read_pairs(name: str) -> dict[str, Pairs]:
 
 def _read_tsv(path: Path) -> Pairs:
     pairs: list[tuple[str, str]] = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         columns = line.split("\t")
         if len(columns) != 2:
             raise InputError(
@@ -99,7 +99,7 @@ def _read_tsv(path: Path) -> Pairs:
 
 
 def _read_lines(source: Path, target: Path) -> Pairs:
-    sources, targets = _lines(source), _lines(target)
+    sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise InputError(
             f"{source} and {target} must have equally many lines, got {len(sources):,} and {len(targets):,}"
@@ -107,7 +107,7 @@ def _read_lines(source: Path, target: Path) -> Pairs:
     return _neighbours(sources, targets, str(source), str(target))
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Read the lines of a text, which end in LF or CR LF, and nowhere else."""
     content = path.read_bytes()
     try:

@@ -1,4 +1,4 @@
-"""How good translations are: BLEU, chrF, TER and lengths, from statistics that add up over sentences."""
+"""How good sentences are, from statistics that add up over them: BLEU, chrF, TER, lengths, WER, CER."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from labelsmooth.measure.arrays import State
 from labelsmooth.study.tasks.base import Floats
 
 _ORDERS = 4  # of BLEU's n-grams
+_EDITS = ("substitute", "delete", "insert", "equal")  # as jiwer calls them
 
 
 def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> State:
@@ -38,6 +39,41 @@ def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) ->
         name: np.array(metric._extract_corpus_statistics(hypotheses, [references]), dtype=np.float32)
         for name, metric in _metrics().items()
     }
+
+
+def edit_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> State:
+    """Count the edits that make each reference of its hypothesis, as jiwer does.
+
+    Args:
+        hypotheses: what was recognised.
+        references: what was said, none of them empty.
+
+    Returns:
+        wer (S, 4): words that are substituted, deleted, inserted, and right; cer (S, 4): characters likewise,
+        spaces among them.
+
+    Cost: about 20 µs a sentence.
+
+    Source: Morris, Maier & Green 2004, "From WER and RIL to MER and WIL: improved evaluation measures for
+    connected speech recognition".
+    """
+    with needs_extra("speech"):
+        import jiwer
+
+    found = {}
+    for name, process in (("wer", jiwer.process_words), ("cer", jiwer.process_characters)):
+        aligned = process(list(references), list(hypotheses)).alignments
+        found[name] = np.array([[_edits(chunks, kind) for kind in _EDITS] for chunks in aligned], np.float32)
+    return found
+
+
+def _edits(chunks: Sequence[Any], kind: str) -> int:
+    """Count the edits of a kind in an alignment of jiwer: an insertion has no length in the reference."""
+    return sum(
+        max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+        for chunk in chunks
+        if chunk.type == kind
+    )
 
 
 def signatures() -> dict[str, str]:
@@ -90,22 +126,34 @@ def _length_ratio(sums: Tensor) -> Tensor:
     return sums[0] / sums[1]
 
 
+def _error_rate(sums: Tensor) -> Tensor:
+    substituted, deleted, inserted, right = sums
+    rate: Tensor = 100 * (substituted + deleted + inserted) / (substituted + deleted + right)
+    return rate
+
+
 # each score of the catalogue by the statistics that it is made of
 _SCORES: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "bleu": ("bleu", _bleu),
     "chrf": ("chrf", _chrf),
     "ter": ("ter", _ter),
     "length_ratio": ("bleu", _length_ratio),
+    "wer": ("wer", _error_rate),
+    "cer": ("cer", _error_rate),
 }
 
 
 def quality(statistics: State) -> dict[str, float]:
-    """Compute BLEU, chrF, TER (0..100 and beyond) and the length ratio of all sentences together.
+    """Compute the scores of all sentences together, those whose statistics are given: BLEU, chrF, TER and the
+    length ratio of translations, WER and CER of what was recognised (0..100, and beyond in TER, WER and CER).
 
     Args:
-        statistics: of `sentence_statistics`; those of drawn sentences give a draw of the bootstrap.
+        statistics: of `sentence_statistics` or `edit_statistics`; those of drawn sentences give a draw of the
+            bootstrap.
     """
-    return {name: float(score(_sums(statistics[of]))) for name, (of, score) in _SCORES.items()}
+    return {
+        name: float(score(_sums(statistics[of]))) for name, (of, score) in _SCORES.items() if of in statistics
+    }
 
 
 def quality_influences(statistics: State) -> dict[str, Floats]:
@@ -115,6 +163,8 @@ def quality_influences(statistics: State) -> dict[str, Floats]:
     """
     found: dict[str, Floats] = {}
     for name, (of, score) in _SCORES.items():
+        if of not in statistics:
+            continue
         sums = _sums(statistics[of]).requires_grad_()
         with torch.enable_grad():
             value = score(sums)

@@ -30,7 +30,7 @@ class Parts:
     repeated: int  # pairs that were left out, since a later part has one of their sentences
 
 
-def split_pairs(found: Mapping[str, Pairs], name: str) -> Parts:
+def split_pairs(found: Mapping[str, Pairs], name: str, rows: str = "sentence pairs") -> Parts:
     """Split sentence pairs into training, validation and test pairs.
 
     Whole passages are drawn for validation and test, where the data has no such part of its own. A sentence
@@ -40,6 +40,7 @@ def split_pairs(found: Mapping[str, Pairs], name: str) -> Parts:
     Args:
         found: pairs by part, as `read_pairs` gives them.
         name: of the data, for messages.
+        rows: what a pair is, for messages.
 
     Raises:
         InputError: there are fewer than 30 pairs, or none is left of a part.
@@ -48,16 +49,16 @@ def split_pairs(found: Mapping[str, Pairs], name: str) -> Parts:
     """
     pairs = sum(map(len, found.values()))
     if pairs < FEWEST:
-        raise InputError(f"{name} must have at least {FEWEST} sentence pairs, got {pairs}")
+        raise InputError(f"{name} must have at least {FEWEST} {rows}, got {pairs}")
     drawn = [part for part in ("validation", "test") if part not in found]
     *held_out, train = _draw(found["train"], len(drawn))
     parts = {**found, **dict(zip(drawn, held_out, strict=True)), "train": train}
     validation = _without(parts["validation"], parts["test"])
     left = _without(_without(train, parts["test"]), parts["validation"])
-    for part, rows in (("training", left), ("validation", validation), ("test", parts["test"])):
-        if len(rows) == 0:
+    for part, chosen in (("training", left), ("validation", validation), ("test", parts["test"])):
+        if len(chosen) == 0:
             raise InputError(
-                f"{name} must have {part} pairs whose sentences are in no other part, got none of {pairs:,}"
+                f"{name} must have {part} {rows} whose sentences are in no other part, got none of {pairs:,}"
             )
     kept = len(left) + len(validation) + len(parts["test"])
     return Parts(train=left, validation=validation, test=parts["test"], repeated=pairs - kept)

@@ -21,6 +21,7 @@ from labelsmooth.evaluation import Numbers, Scores, exactly
 from labelsmooth.measure import Calibration
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.influence import NUM_BINS
+from labelsmooth.measure.nce import nce_influence, normalised_cross_entropy
 from labelsmooth.measure.protocol import Table
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
@@ -151,15 +152,19 @@ def measure_tokens(arrays: TokenArrays) -> Metrics:
     parts = ["test", "validation"]
     if arrays.fitted:
         parts += ["test_with_temperature", "validation_with_temperature"]
-    numbers = {part: _with_perplexity(arrays.scores(part).numbers(intervals=False)) for part in parts}
+    numbers = {part: _numbers(arrays, part) for part in parts}
     numbers["fitted"] = {"rows": exactly(len(arrays.validation_labels))}
     if arrays.temperature is not None:
         numbers["fitted"] = {**numbers["fitted"], "temperature": exactly(arrays.temperature)}
     return {part: plain_values(found) for part, found in numbers.items()}
 
 
-def _with_perplexity(numbers: Numbers) -> Numbers:
-    return {**numbers, "perplexity": exactly(math.exp(min(numbers["nll"].value, 700.0)))}
+def _numbers(arrays: TokenArrays, part: str) -> Numbers:
+    numbers = dict(arrays.scores(part).numbers(intervals=False))
+    numbers["perplexity"] = exactly(math.exp(min(numbers["nll"].value, 700.0)))
+    rows = numbers_from_stats(arrays.statistics(part))
+    nce = normalised_cross_entropy(rows.confidence, rows.correct)
+    return numbers if math.isnan(nce) else {**numbers, "nce": exactly(nce)}
 
 
 def token_influences(arrays: TokenArrays, metrics: Metrics) -> dict[str, Influence]:
@@ -189,8 +194,11 @@ def token_influences(arrays: TokenArrays, metrics: Metrics) -> dict[str, Influen
 
 def _score_influences(arrays: TokenArrays, part: str, metrics: Metrics) -> dict[str, Floats]:
     """The influence of each test sentence on each of the scores at a temperature."""
-    smece = metrics["test" if part == "test" else "test_with_temperature"]["smece"]
-    tokens = influences_on_scores(numbers_from_stats(arrays.statistics(part)), smece)
+    measured = metrics["test" if part == "test" else "test_with_temperature"]
+    rows = numbers_from_stats(arrays.statistics(part))
+    tokens = influences_on_scores(rows, measured["smece"])
+    if "nce" in measured:
+        tokens["nce"] = nce_influence(rows.confidence, rows.correct)
     perplexity = np.exp(tokens["nll"].mean())
     tokens["perplexity"] = perplexity * (1 + tokens["nll"] - tokens["nll"].mean())
     return {name: by_sentence(moved, arrays.test_lengths) for name, moved in tokens.items()}

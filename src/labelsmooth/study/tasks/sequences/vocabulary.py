@@ -1,4 +1,4 @@
-"""Pieces of words that sentences are made of, learned from the training sentences of both languages."""
+"""Pieces of words, or characters, that sentences are made of, learned from those to train on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from labelsmooth.extras import needs_extra
 
 PAD, END = 0, 1
-_SPECIAL = ("<pad>", "</s>")
-SMALLEST = 256 + len(_SPECIAL)  # every byte is a token
+_PAD, _END, _UNKNOWN = "<pad>", "</s>", "<unk>"
+SMALLEST = 256 + 2  # every byte is a token
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,25 @@ class Vocabulary:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        with needs_extra("translation"):
+        with needs_extra("translation", "speech"):
             from tokenizers import Tokenizer
 
         return Tokenizer.from_str(self.json)
 
 
-def learn_vocabulary(sentences: Iterable[str], size: int) -> Vocabulary:
+def learn_vocabulary(
+    sentences: Iterable[str], size: int, *, pad: int = PAD, end: int = END, start: int = PAD
+) -> Vocabulary:
     """Learn a vocabulary by byte-pair encoding of UTF-8, so that every text has tokens.
 
     Words begin with their space, and merges stop at borders of words. The same sentences give the same
     vocabulary, whatever their order.
 
     Args:
-        sentences: of both languages, those to train on.
+        sentences: to train on.
         size: tokens of the vocabulary, at least 258; it is smaller where no pair of tokens occurs twice.
+        pad, end: 0 and 1, or 1 and 0.
+        start: one of these.
 
     Cost: 3 s for 60,000 sentences of 25 words.
 
@@ -77,21 +81,58 @@ def learn_vocabulary(sentences: Iterable[str], size: int) -> Vocabulary:
     Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; Radford et
     al. 2019, "Language Models are Unsupervised Multitask Learners", §2.2, for bytes.
     """
-    with needs_extra("translation"):
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    with needs_extra("translation", "speech"):
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {_SPECIAL[END]}", special_tokens=[(_SPECIAL[END], END)]
-    )
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
-        special_tokens=list(_SPECIAL),
+        special_tokens=_special(pad),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences, trainer)
-    return Vocabulary(tokenizer.to_str())
+    return _with_ends(tokenizer, pad=pad, end=end, start=start)
+
+
+def learn_characters(
+    sentences: Iterable[str], *, pad: int = PAD, end: int = END, start: int = PAD
+) -> Vocabulary:
+    """Make a vocabulary of the characters of sentences, and one token for all others.
+
+    Args:
+        sentences, pad, end, start: as for `learn_vocabulary`.
+
+    Example:
+        >>> vocabulary = learn_characters(["a b", "b c"])
+        >>> vocabulary.encode(["cab", "cat"])
+        [[6, 4, 5, 1], [6, 4, 2, 1]]
+        >>> vocabulary.decode([[6, 4, 3, 5, 1]])
+        ['ca b']
+    """
+    with needs_extra("translation", "speech"):
+        from tokenizers import Tokenizer, decoders, models
+
+    tokens = [*_special(pad), _UNKNOWN, *sorted(set().union(*sentences))]
+    numbers = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=numbers, merges=[], unk_token=_UNKNOWN))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(_special(pad))
+    return _with_ends(tokenizer, pad=pad, end=end, start=start)
+
+
+def _special(pad: int) -> list[str]:
+    return [_PAD, _END] if pad == 0 else [_END, _PAD]
+
+
+def _with_ends(tokenizer: Any, *, pad: int, end: int, start: int) -> Vocabulary:
+    """Make a vocabulary of a tokenizer that is to put an end behind every sentence."""
+    from tokenizers import processors
+
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {_END}", special_tokens=[(_END, end)]
+    )
+    return Vocabulary(tokenizer.to_str(), pad=pad, end=end, start=start)
