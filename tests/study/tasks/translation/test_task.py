@@ -1,6 +1,6 @@
 """Translation as a task of a study: training, and its numbers beside those of transformers."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,14 +10,17 @@ from trials import changed
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
-from labelsmooth.measure import Calibration
+from labelsmooth.measure import Calibration, PNorm
 from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.study import load_study, run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
+from labelsmooth.study.tasks.sequences.quality import sentence_statistics
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, make_batch
+from labelsmooth.study.tasks.sequences.tokens import TokenArrays
 from labelsmooth.study.tasks.translation import TASK, Recipe
+from labelsmooth.study.tasks.translation.arrays import translated
 from labelsmooth.study.tasks.translation.models import MODELS
 from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
@@ -143,6 +146,75 @@ def test_translations_are_those_of_generate(folder, trial, data):
         start += length
 
 
+def test_confidences_are_those_of_transformers(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    arrays, pad, end = trial.arrays, data.summary.pad, data.summary.end
+    temperature = arrays.temperature or 1.0
+    pnorm = PNorm()
+    pnorm.p = int(arrays.pnorm) or None
+    for name, confidences in arrays.confidences.items():
+        for row, best, stored in zip(
+            arrays.decoded, arrays.translations(name).best(), confidences, strict=True
+        ):
+            labels = torch.tensor([[*best, end][: data.summary.max_tokens]])
+            with torch.no_grad():
+                output = network.body(input_ids=torch.tensor([data.test.source_tokens[row]]), labels=labels)
+            logits = output.logits[0].double()
+            number = labels.numel()
+            assert stored[0] == number
+            assert stored[1] == pytest.approx(-number * float(output.loss), abs=1e-5 * number)
+            scaled = torch.nn.functional.cross_entropy(logits / temperature, labels[0], reduction="sum")
+            assert stored[2] == pytest.approx(-float(scaled), abs=1e-5 * number)
+            assert stored[3] == pytest.approx(float(pnorm.confidence(logits).mean()), abs=1e-5)
+    assert pad not in arrays.hypotheses["beams_2"]
+
+
+def test_the_pnorm_is_that_of_full_logits(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    features, weight, bias = network.predict(data.validation)
+    logits = torch.nn.functional.linear(features, weight, bias).double()
+    assert int(trial.arrays.pnorm) == (PNorm().fit(logits, data.validation.labels).p or 0)
+
+
+def test_log_probabilities_are_the_scores_of_generate(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # so that sentences differ, and some end
+        for parameter in network.body.parameters():
+            if parameter.dim() > 1 and parameter.requires_grad:
+                parameter.normal_(0, 0.5, generator=chance)
+        network.body.final_logits_bias[0, data.summary.end] = 5.0
+    data = replace(data, summary=replace(data.summary, max_tokens=6))
+    settings = replace(trial.config.settings, beams=(4,), rectify=0.0, decode_temperatures=())
+    tokens = TokenArrays(**{f.name: getattr(trial.arrays, f.name) for f in fields(TokenArrays)})
+    pnorm = PNorm().fit(torch.eye(3), torch.arange(3))
+    with torch.no_grad():
+        arrays = translated(tokens, pnorm, network, data, settings)
+    lengths = arrays.hypothesis_lengths["beams_4"][:, 0]
+    assert lengths.min() < lengths.max() == 6  # the longest have no end
+    for row, stored in zip(arrays.decoded, arrays.confidences["beams_4"], strict=True):
+        made = network.body.generate(
+            torch.tensor([data.test.source_tokens[row]]), num_beams=4, length_penalty=1.0,
+            max_new_tokens=data.summary.max_tokens, output_scores=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        assert stored[1] / stored[0] == pytest.approx(float(made.sequences_scores[0]), abs=1e-5)
+
+
+def test_all_translations_of_the_widest_search_are_counted(trial, data):
+    arrays = trial.arrays
+    assert arrays.widest == "beams_2"
+    texts = data.vocabulary.decode(arrays.translations("beams_2").all())
+    assert len(texts) == 12
+    for number, row in enumerate(arrays.decoded):
+        for place in range(2):
+            expected = sentence_statistics([texts[2 * number + place]], [data.test.targets[row]])
+            for score in ("bleu", "chrf"):
+                np.testing.assert_array_equal(arrays.nbest[score][number, place], expected[score][0])
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -152,7 +224,24 @@ def test_translations_are_those_of_generate(folder, trial, data):
             "source_lengths must hold the lengths of 6 sentences",
         ),
         (lambda a: {"hypotheses": {}}, "hypotheses must hold the translations beams_1 of 6 sentences"),
-        (lambda a: {"ter": {}}, "ter must hold 2 counts of 6 sentences by beams_1"),
+        (lambda a: {"hypothesis_lengths": {}}, "hypotheses must hold the translations beams_1 of 6"),
+        (
+            lambda a: {"hypotheses": {name: tokens + 400 for name, tokens in a.hypotheses.items()}},
+            r"hypotheses must hold [0-9,]+ tokens in 0..399 by beams_1",
+        ),
+        (lambda a: {"ter": {}}, r"ter must hold counts of the shape \(6, 2\) by beams_1"),
+        (lambda a: {"chrf": {name: -1 - counts for name, counts in a.chrf.items()}}, "chrf must hold counts"),
+        (lambda a: {"confidences": {}}, "confidences must hold the number of tokens, two"),
+        (
+            lambda a: {"confidences": {n: each * [1, -1, 1, 1] for n, each in a.confidences.items()}},
+            "two log-probabilities of at most 0 and a p-norm in 0..1 of each of 6 sentences by beams_1",
+        ),
+        (lambda a: {"pnorm": np.array(11)}, "pnorm must be a whole number in 0..10"),
+        (lambda a: {"nbest": {}}, r"nbest must hold counts of the shape \(6, 2, 10\) for bleu"),
+        (
+            lambda a: {"nbest": {score: counts + 1 for score, counts in a.nbest.items()}},
+            "nbest must begin with the counts that bleu has of beams_2",
+        ),
     ],
 )
 def test_damaged_translations_are_refused(trial, change, says):

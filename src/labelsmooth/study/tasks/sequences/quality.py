@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,18 @@ from labelsmooth.measure.arrays import State
 from labelsmooth.study.tasks.base import Floats
 
 _ORDERS = 4  # of BLEU's n-grams
+STATISTICS = {"bleu": 10, "chrf": 18, "ter": 2}  # how many each has of a sentence
 
 
-def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> State:
+def sentence_statistics(
+    hypotheses: Sequence[str], references: Sequence[str], scores: Iterable[str] = STATISTICS
+) -> State:
     """Count what BLEU, chrF and TER need of each sentence, as sacrebleu does.
 
     Args:
         hypotheses: translations.
         references: what they should be.
+        scores: to count for, of bleu, chrf and ter.
 
     Returns:
         bleu (S, 10): words of hypothesis and reference, n-grams that are right, n-grams, n = 1..4;
@@ -33,10 +37,11 @@ def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) ->
 
     Source: Post 2018, "A Call for Clarity in Reporting BLEU Scores".
     """
+    metrics = _metrics()
     return {
         # sacrebleu has no public name for what its own significance tests are made of
-        name: np.array(metric._extract_corpus_statistics(hypotheses, [references]), dtype=np.float32)
-        for name, metric in _metrics().items()
+        name: np.array(metrics[name]._extract_corpus_statistics(hypotheses, [references]), dtype=np.float32)
+        for name in scores
     }
 
 

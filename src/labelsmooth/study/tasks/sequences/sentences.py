@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,12 +40,12 @@ class Sentences:
 
     def first(self, number: int) -> Sentences:
         """Take the first pairs."""
-        return Sentences(
-            sources=self.sources[:number],
-            targets=self.targets[:number],
-            source_tokens=self.source_tokens[:number],
-            target_tokens=self.target_tokens[:number],
-        )
+        return self.select(range(min(number, len(self))))
+
+    def select(self, numbers: Iterable[int]) -> Sentences:
+        """Take the pairs of these numbers."""
+        chosen = tuple(numbers)
+        return Sentences(**{name: tuple(of[n] for n in chosen) for name, of in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,12 +19,13 @@ from labelsmooth.files import reading
 from labelsmooth.objectives import LinearOutput
 from labelsmooth.study.tasks.factories import factory_of, module_sha256, told, top_module
 from labelsmooth.study.tasks.places import local_path
-from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
+from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, Sentences, make_batch
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 from labelsmooth.study.tasks.translation.data import TranslationSummary
 
 _FACTORY = re.compile(r"\w+(\.\w+)*:\w+")
 _FOLDER = "hf:"
+_TOGETHER = 64  # sentences that are predicted at a time
 
 # Transformers of transformers' Marian: width, layers of encoder and decoder each, heads, inner width.
 MODELS = {
@@ -68,6 +69,16 @@ class Translator(nn.Module):
         layer = self.body.get_output_embeddings()
         bias = getattr(self.body, "final_logits_bias", None)
         return LinearOutput(states[counted], layer.weight, layer.bias if bias is None else bias.flatten())
+
+    @torch.no_grad()
+    def predict(self, sentences: Sentences) -> LinearOutput:
+        """Give the layer that makes the logits of all target tokens of some sentences, in their order."""
+        device = next(self.parameters()).device
+        outputs: list[LinearOutput] = []
+        for numbers in torch.split(torch.arange(len(sentences)), _TOGETHER):
+            batch = make_batch(sentences, numbers.tolist(), self._pad)
+            outputs.append(self(batch.sources.to(device), batch.labels.to(device)))
+        return outputs[0]._replace(features=torch.cat([output.features for output in outputs]))
 
 
 def check_model(model: str) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelsmooth.measure.protocol import Table
-from labelsmooth.objectives import CHUNK_ROWS, Criterion, LinearOutput, Loss
+from labelsmooth.objectives import CHUNK_ROWS, Criterion, Loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Session, Share, Task
-from labelsmooth.study.tasks.sequences.forced import token_arrays
+from labelsmooth.study.tasks.sequences.forced import ForcedTokens, fit_pnorm, token_arrays
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
     Batch,
@@ -23,13 +23,11 @@ from labelsmooth.study.tasks.sequences.sentences import (
     shuffled_batches,
 )
 from labelsmooth.study.tasks.sequences.tokens import token_constant_guess
+from labelsmooth.study.tasks.translation.arrays import TranslationArrays, decodings, translated
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
 from labelsmooth.study.tasks.translation.measuring import (
-    TranslationArrays,
     beam_words,
-    decodings,
     measure_translation,
-    translated,
     translation_influences,
     translation_tables,
 )
@@ -44,7 +42,7 @@ from labelsmooth.study.tasks.translation.models import (
 from labelsmooth.study.tasks.translation.settings import Recipe, TranslationSettings
 from labelsmooth.study.trial import TrialConfig
 
-_TOGETHER = 64  # sentences that are predicted at a time
+_FEW = 64  # sentences whose time tells that of others
 
 
 class TranslationTask(Task):
@@ -178,7 +176,7 @@ class TranslationSession(Session):
 
     @torch.no_grad()
     def evaluate_some(self) -> int:
-        few = self._data.validation.first(_TOGETHER)
+        few = self._data.validation.first(_FEW)
         self._nll_and_correct(few)
         return few.rows
 
@@ -187,22 +185,14 @@ class TranslationSession(Session):
 
     def arrays(self, teacher: nn.Module | None) -> TranslationArrays:  # noqa: ARG002
         data = self._data
-        test, validation = self._output(data.test), self._output(data.validation)
+        test, validation = self._network.predict(data.test), self._network.predict(data.validation)
         tokens = token_arrays(test, validation, data.test, data.validation, self.class_counts)
-        return translated(tokens, self._network, data, self._settings)
-
-    def _output(self, sentences: Sentences) -> LinearOutput:
-        """Give the layer that makes the logits of all tokens of some sentences, in their order."""
-        outputs: list[LinearOutput] = []
-        for numbers in torch.split(torch.arange(len(sentences)), _TOGETHER):
-            batch = make_batch(sentences, numbers.tolist(), self._data.summary.pad)
-            device = next(self._network.parameters()).device
-            outputs.append(self._network(batch.sources.to(device), batch.labels.to(device)))
-        return outputs[0]._replace(features=torch.cat([output.features for output in outputs]))
+        pnorm = fit_pnorm(ForcedTokens(validation, data.validation.labels, "the validation tokens"))
+        return translated(tokens, pnorm, self._network, data, self._settings)
 
     def _nll_and_correct(self, sentences: Sentences) -> tuple[Tensor, Tensor]:
         """Measure the NLL of each token of some sentences, and whether it was the most probable."""
-        features, weight, bias = self._output(sentences)
+        features, weight, bias = self._network.predict(sentences)
         labels = sentences.labels.to(features.device)
         parts = [
             row_stats(F.linear(features[rows], weight, bias).double(), index=labels[rows].unsqueeze(-1))
