@@ -51,6 +51,7 @@ ELSEWHERE = (
     "chrf",
     "ter",
     "length_ratio",
+    "sentence_aurc",
     "loss",
 )
 

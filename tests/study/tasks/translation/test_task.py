@@ -1,5 +1,6 @@
 """Translation as a task of a study: training, and its numbers beside those of transformers."""
 
+import re
 from dataclasses import fields, replace
 
 import numpy as np
@@ -114,7 +115,8 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
         token for row in arrays.decoded for token in data.test.source_tokens[row]
     ]
     parts = ("beams_1", "beams_2", "rectified_beams_1", "rectified_beams_2")
-    assert [part for part in trial.metrics if "beams" in part] == [f"test_{part}" for part in parts]
+    searches = [part for part in trial.metrics if re.fullmatch("test_(rectified_)?beams_[0-9]+", part)]
+    assert searches == [f"test_{part}" for part in parts]
     for part in parts:
         best = data.vocabulary.decode(arrays.translations(part).best())
         metrics = trial.metrics[f"test_{part}"]
@@ -213,6 +215,30 @@ def test_all_translations_of_the_widest_search_are_counted(trial, data):
             expected = sentence_statistics([texts[2 * number + place]], [data.test.targets[row]])
             for score in ("bleu", "chrf"):
                 np.testing.assert_array_equal(arrays.nbest[score][number, place], expected[score][0])
+
+
+def test_the_best_of_several_and_the_order_of_sentences_are_measured(trial, data):
+    import sacrebleu
+
+    arrays = trial.arrays
+    references = [data.test.targets[row] for row in arrays.decoded]
+    texts = data.vocabulary.decode(arrays.translations("beams_2").all())
+    scores = [sacrebleu.sentence_chrf(text, [references[n // 2]]).score for n, text in enumerate(texts)]
+    best = [texts[2 * n + int(scores[2 * n + 1] > scores[2 * n])] for n in range(6)]
+    found = trial.metrics["test_best_of_2"]
+    assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(best, [references]).score, rel=1e-6)
+    assert found["chrf"] >= trial.metrics["test_beams_2"]["chrf"]
+    risk = 1 - np.array(scores[::2]) / 100
+    tokens, log_probs = arrays.confidences["beams_2"][:, :2].T
+    for order, confidence in (("product", log_probs), ("mean", log_probs / tokens)):
+        expected = np.mean([risk[confidence >= one].mean() for one in confidence])
+        part = f"test_beams_2_by_{order}"
+        assert trial.metrics[part]["sentence_aurc"] == pytest.approx(expected)
+        moved = TASK.influences(trial.config, arrays, trial.metrics)[f"{part}.sentence_aurc"]["decoded"]
+        assert moved.mean() == pytest.approx(expected)
+    words = TASK.part_words(trial.metrics)
+    assert words["test_best_of_2"] == "best of 2 translations"
+    assert len([part for part in words if "_by_" in part]) == 5
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,15 @@ def _bleu(sums: Tensor) -> Tensor:
     return score
 
 
-def _chrf(sums: Tensor) -> Tensor:
-    hypothesis, reference, both = sums.reshape(-1, 3).T
+def _chrf(counts: Tensor) -> Tensor:  # (…, 18)
+    hypothesis, reference, both = counts.reshape(*counts.shape[:-1], -1, 3).unbind(-1)
     orders = (hypothesis > 0) & (reference > 0)
-    if not both.any():
-        return 0 * sums.sum()
-    precision = (both[orders] / hypothesis[orders]).mean()
-    recall = (both[orders] / reference[orders]).mean()
-    score: Tensor = 100 * 5 * precision * recall / (4 * precision + recall)  # β = 2
+    precision, recall = (
+        torch.where(orders, both / of.clamp_min(1), 0).sum(-1) / orders.sum(-1).clamp_min(1)
+        for of in (hypothesis, reference)
+    )
+    # β = 2; without an n-gram in common both are 0
+    score: Tensor = 100 * 5 * precision * recall / torch.where(both.any(-1), 4 * precision + recall, 1)
     return score
 
 
@@ -108,9 +109,31 @@ def quality(statistics: State) -> dict[str, float]:
     """Compute BLEU, chrF, TER (0..100 and beyond) and the length ratio of all sentences together.
 
     Args:
-        statistics: of `sentence_statistics`; those of drawn sentences give a draw of the bootstrap.
+        statistics: of `sentence_statistics`; those of drawn sentences give a draw of the bootstrap, and of
+            what was not counted there are no scores.
     """
-    return {name: float(score(_sums(statistics[of]))) for name, (of, score) in _SCORES.items()}
+    return {
+        name: float(score(_sums(statistics[of]))) for name, (of, score) in _SCORES.items() if of in statistics
+    }
+
+
+def sentence_chrf(counts: NDArray[np.float32]) -> Floats:  # (…, 18)
+    """Give the chrF of each sentence by itself, 0..100."""
+    scores: Floats = _chrf(torch.from_numpy(counts).double()).numpy()
+    return scores
+
+
+def best_of(nbest: State) -> State:
+    """Choose of the n translations of each sentence the one of the highest chrF.
+
+    Args:
+        nbest: counts (S, n, …) of `sentence_statistics`.
+
+    Returns:
+        The counts (S, …) of those that are chosen; of equal ones, the first.
+    """
+    best = sentence_chrf(nbest["chrf"]).argmax(1)
+    return {score: counts[np.arange(len(best)), best] for score, counts in nbest.items()}
 
 
 def quality_influences(statistics: State) -> dict[str, Floats]:
@@ -120,6 +143,8 @@ def quality_influences(statistics: State) -> dict[str, Floats]:
     """
     found: dict[str, Floats] = {}
     for name, (of, score) in _SCORES.items():
+        if of not in statistics:
+            continue
         sums = _sums(statistics[of]).requires_grad_()
         with torch.enable_grad():
             value = score(sums)

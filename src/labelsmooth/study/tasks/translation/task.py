@@ -26,8 +26,8 @@ from labelsmooth.study.tasks.sequences.tokens import token_constant_guess
 from labelsmooth.study.tasks.translation.arrays import TranslationArrays, decodings, translated
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
 from labelsmooth.study.tasks.translation.measuring import (
-    beam_words,
     measure_translation,
+    part_words,
     translation_influences,
     translation_tables,
 )
@@ -115,7 +115,7 @@ class TranslationTask(Task):
         return translation_tables(arrays)
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
-        return {part: words for part in metrics if (words := beam_words(part))}
+        return {part: words for part in metrics if (words := part_words(part))}
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"
