@@ -51,6 +51,7 @@ ELSEWHERE = (
     "chrf",
     "ter",
     "length_ratio",
+    "sentence_risk",
     "sentence_aurc",
     "loss",
 )

@@ -208,6 +208,8 @@ _ALL = (
          "Edits that would make the reference of the text, for 100 words of the reference."),
         ("length_ratio", "length ratio", "", None, _POSITIVE,
          "Words of the texts over those of their references."),
+        ("sentence_risk", "risk of a sentence", "share", "low", _SHARE,
+         "1 less the chrF of each sentence, meaned."),
         ("sentence_aurc", "AURC of sentences", "", "low", _SHARE,
          "Area under the risk–coverage curve of sentences, the risk of each of which is 1 less its chrF."),
     ),

@@ -7,6 +7,7 @@ from labelsmooth.measure import Selective
 from labelsmooth.study.tasks.sequences.selective import (
     ORDERS,
     in_orders,
+    risk_influences,
     sentence_aurc_influence,
     sentence_risk_coverage,
 )
@@ -48,6 +49,18 @@ def test_the_influence_has_the_area_as_its_mean_and_is_what_leaving_out_does():
     jackknife = 199 * (whole - without)
     assert np.corrcoef(jackknife, moved)[0, 1] > 0.99
     assert np.std(jackknife) == pytest.approx(np.std(moved), rel=0.1)
+
+
+def test_the_risk_at_a_coverage_and_what_a_bootstrap_makes_of_it():
+    confidence = CONFIDENCE + CHANCE.uniform(0, 1e-6, 200)
+    result = sentence_risk_coverage(confidence, RISK)
+    coverages = (0.2, 0.5, 1.0)
+    moved = risk_influences(confidence, RISK, coverages)
+    np.testing.assert_allclose(moved.mean(1), [result.risk_at(coverage) for coverage in coverages])
+    np.testing.assert_allclose(moved[2], RISK)
+    drawn = CHANCE.integers(200, size=(2000, 200))
+    risks = [risk_influences(confidence[rows], RISK[rows], coverages).mean(1) for rows in drawn]
+    np.testing.assert_allclose(moved.std(1) / np.sqrt(200), np.std(risks, axis=0), rtol=0.15)
 
 
 def test_orders():

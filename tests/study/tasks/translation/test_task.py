@@ -126,11 +126,39 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
             assert arrays.signatures[name].tobytes().decode() == peer.get_signature().format()
     moved = TASK.influences(trial.config, arrays, trial.metrics)["test_beams_2.chrf"]
     assert moved["decoded"].mean() == pytest.approx(trial.metrics["test_beams_2"]["chrf"])
-    # at the temperature 1 the curve has the scores of the widest search
-    curve = TASK.tables(arrays)["test"]["decoding_temperatures"]
-    assert curve["temperature"].tolist() == [0.8, 1.0]
-    for name, value in trial.metrics["test_beams_2"].items():
-        assert curve[name][1] == value
+
+
+def test_series_go_along_temperatures_and_beams(trial, data):
+    series = TASK.series(trial.arrays)
+    assert list(series) == ["temperatures", "positions", "frequencies", "beams", "coverage"]
+    nll, ece, bleu = series["temperatures"]
+    assert (nll.quantity, ece.quantity, bleu.quantity) == ("nll", "ece", "bleu")
+    assert bleu.at.tolist() == [0.8, 1.0]
+    # at the temperature 1 the curve has the score of the widest search
+    assert bleu.values[1] == pytest.approx(trial.metrics["test_beams_2"]["bleu"])
+    names = ["bleu", "chrf", "length_ratio"]
+    assert [one.quantity for one in series["beams"]] == 2 * names
+    for one in series["beams"]:
+        assert list(one.words) == ["1", "2"]
+        how = "rectified_" if one.title.endswith(", rectified") else ""
+        expected = [trial.metrics[f"test_{how}beams_{beams}"][one.quantity] for beams in (1, 2)]
+        assert one.values == pytest.approx(expected)
+    assert len(series["coverage"]) == 5
+    for one in series["coverage"]:
+        assert one.values[-1] == pytest.approx(trial.metrics["test_beams_2"]["sentence_risk"])
+    assert [one.title for one in series["coverage"][:2]] == [
+        "by the product of probabilities",
+        "by the mean log-probability",
+    ]
+
+
+def test_texts_are_those_of_the_data(trial, data):
+    texts = TASK.texts(data.summary, trial.arrays)
+    assert texts.way == "beam search of 2"
+    assert list(texts.sources) == [data.test.sources[row] for row in trial.arrays.decoded]
+    assert list(texts.references) == [data.test.targets[row] for row in trial.arrays.decoded]
+    assert list(texts.outputs) == data.vocabulary.decode(trial.arrays.translations("beams_2").best())
+    assert len(texts.scores) == 6
 
 
 def test_translations_are_those_of_generate(folder, trial, data):
@@ -279,7 +307,9 @@ def test_a_study_without_translations(tmp_path):
     (trial,) = run_study(replace(RECIPE, decode=0, eps=(0.0,), epochs=1), tmp_path / "study", jobs=1).trials
     assert not any("beams" in part for part in trial.metrics)
     assert trial.arrays.hypotheses == {}
-    assert "decoding_temperatures" not in TASK.tables(trial.arrays)["test"]
+    series = TASK.series(trial.arrays)
+    assert (series["beams"], series["coverage"], len(series["temperatures"])) == ([], [], 2)
+    assert TASK.texts(load_data(RECIPE).summary, trial.arrays) is None
 
 
 class Half(Placement):

@@ -23,6 +23,7 @@ from labelsmooth.study.tasks.translation.models import Translator
 from labelsmooth.study.tasks.translation.settings import TranslationSettings
 
 AT = "temperature_"  # what the names of decodings of the curve begin with
+RECTIFIED = "rectified_"  # of rectified searches
 _BEAMS = "beams_"  # and those of searches by the network's own probabilities
 OF_NBEST = ("bleu", "chrf")  # what is counted of all translations of a search
 _ROUNDING = 1e-6
@@ -109,15 +110,16 @@ class TranslationArrays(TokenArrays):
         """Give the translations by one decoding."""
         return Hypotheses(tokens=self.hypotheses[name], lengths=self.hypothesis_lengths[name])
 
+    def searches(self, how: str = "") -> dict[int, str]:
+        """The names of the searches by the network's own probabilities, or of `RECTIFIED` ones, by beams."""
+        start = how + _BEAMS
+        found = {int(name.removeprefix(start)): name for name in self.hypotheses if name.startswith(start)}
+        return dict(sorted(found.items()))
+
     @property
     def widest(self) -> str:
         """The search of most beams by the network's own probabilities."""
-        return _search(
-            max(
-                (int(name.removeprefix(_BEAMS)) for name in self.hypotheses if name.startswith(_BEAMS)),
-                default=0,
-            )
-        )
+        return _search(max(self.searches(), default=0))
 
     @property
     def curve(self) -> dict[float, str]:
@@ -143,7 +145,7 @@ def decodings(settings: TranslationSettings) -> dict[str, Decoding]:
     found = {_search(beams): Decoding(beams=beams, length_penalty=penalty) for beams in settings.beams}
     if settings.rectify:
         found |= {
-            f"rectified_{_search(beams)}": Decoding(
+            RECTIFIED + _search(beams): Decoding(
                 beams=beams, length_penalty=penalty, rectify=settings.rectify
             )
             for beams in settings.beams

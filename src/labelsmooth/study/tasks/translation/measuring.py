@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
 from labelsmooth.evaluation import exactly
 from labelsmooth.measure.arrays import State
-from labelsmooth.measure.protocol import Table
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics
+from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Texts
 from labelsmooth.study.tasks.classifier import plain_values
 from labelsmooth.study.tasks.sequences.quality import best_of, quality, quality_influences, sentence_chrf
 from labelsmooth.study.tasks.sequences.selective import (
     ORDERS,
     in_orders,
+    risk_influences,
     sentence_aurc_influence,
     sentence_risk_coverage,
 )
-from labelsmooth.study.tasks.sequences.tokens import measure_tokens, token_influences, token_tables
-from labelsmooth.study.tasks.translation.arrays import AT, TranslationArrays
+from labelsmooth.study.tasks.sequences.series import token_series
+from labelsmooth.study.tasks.sequences.tokens import measure_tokens, token_influences
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
+from labelsmooth.study.tasks.translation.arrays import AT, RECTIFIED, TranslationArrays
+
+_COVERAGES = tuple(np.linspace(0.05, 1, 20).round(2).tolist())
 
 
 def measure_translation(arrays: TranslationArrays) -> Metrics:
@@ -29,7 +35,7 @@ def measure_translation(arrays: TranslationArrays) -> Metrics:
         The numbers of `measure_tokens`, and of the translations
 
         - test_beams_1 and so on by the beams of the search, test_rectified_beams_1 and so on: BLEU, chrF, TER
-          and the length ratio
+          and the length ratio; of the widest the mean risk of a sentence, 1 less its chrF
         - test_best_of_4: BLEU, chrF and the length ratio of the best of the translations of each sentence
           that the widest search found, which nobody can choose without the reference
         - test_beams_4_by_mean and so on: the AURC of the translations of the widest search, in each of
@@ -38,6 +44,8 @@ def measure_translation(arrays: TranslationArrays) -> Metrics:
     numbers = {part: quality(counts) for part, counts in _counted(arrays).items()}
     for part, confidence in _confidences(arrays).items():
         numbers[part] = {"sentence_aurc": sentence_risk_coverage(confidence, _risk(arrays)).aurc}
+    if arrays.hypotheses:
+        numbers[f"test_{arrays.widest}"]["sentence_risk"] = float(_risk(arrays).mean())
     translations = {
         part: plain_values({name: exactly(value) for name, value in found.items()})
         for part, found in numbers.items()
@@ -99,20 +107,67 @@ def translation_influences(arrays: TranslationArrays, metrics: Metrics) -> dict[
             known[f"{part}.{score}"] = {"decoded": moved}
     for part, confidence in _confidences(arrays).items():
         known[f"{part}.sentence_aurc"] = {"decoded": sentence_aurc_influence(confidence, _risk(arrays))}
+    if arrays.hypotheses:
+        known[f"test_{arrays.widest}.sentence_risk"] = {"decoded": _risk(arrays)}
     return known
 
 
-def translation_tables(arrays: TranslationArrays) -> dict[str, dict[str, Table]]:
-    """Give the tables for pictures, by part of the metrics.
+def translation_series(arrays: TranslationArrays) -> dict[str, list[Series]]:
+    """Give numbers along what they depend on: those of `token_series`, and those of translations.
 
-    Beside those of `token_tables` there is `decoding_temperatures` of the test sentences: BLEU, chrF, TER and
-    the length ratio of the widest search at each temperature, where these were asked for.
+    These are BLEU of the widest search at each of the temperatures that were asked for; BLEU, chrF and the
+    length ratio at each number of beams; and the risk of the most confident translations of the widest search
+    at each coverage, in each of `ORDERS`.
     """
-    tables = token_tables(arrays)
+    found = token_series(arrays)
     if arrays.curve:
-        scores = [quality(arrays.statistics_of(name)) for name in arrays.curve.values()]
-        tables["test"]["decoding_temperatures"] = {
-            "temperature": np.array(list(arrays.curve)),
-            **{score: np.array([each[score] for each in scores]) for score in scores[0]},
-        }
-    return tables
+        at = dict(sorted({1.0: arrays.widest, **arrays.curve}.items()))
+        found["temperatures"].append(_score_along(arrays, "bleu", at))
+    found["beams"] = [
+        _score_along(arrays, score, searches, how)
+        for how in ("", RECTIFIED)
+        for searches in [arrays.searches(how)]
+        if len(searches) > 1
+        for score in ("bleu", "chrf", "length_ratio")
+    ]
+    orders = in_orders(arrays.confidences[arrays.widest]) if arrays.hypotheses else {}
+    found["coverage"] = [
+        Series(
+            quantity="sentence_risk",
+            title=f"by {ORDERS[order]}",
+            at=np.array(_COVERAGES),
+            influences={"decoded": risk_influences(confidence, _risk(arrays), _COVERAGES)},
+        )
+        for order, confidence in orders.items()
+    ]
+    return found
+
+
+def _score_along(
+    arrays: TranslationArrays, score: str, ways: Mapping[int, str] | Mapping[float, str], how: str = ""
+) -> Series:
+    """A score of the translations by several decodings, by what these differ in."""
+    moved = [quality_influences(arrays.statistics_of(name))[score] for name in ways.values()]
+    return Series(
+        quantity=score,
+        title=f"{QUANTITIES[score].label}, rectified" if how else "",
+        at=np.array(list(ways), dtype=np.float64),
+        words=[str(beams) for beams in ways if isinstance(beams, int)],
+        influences={"decoded": np.stack(moved)},
+    )
+
+
+def translation_texts(vocabulary: Vocabulary, arrays: TranslationArrays) -> Texts | None:
+    """Give the translations of the widest search, with the chrF of each; None where there are none."""
+    if not arrays.hypotheses:
+        return None
+    sources = np.split(arrays.source_tokens, np.cumsum(arrays.source_lengths)[:-1])
+    references = np.split(arrays.test_labels, np.cumsum(arrays.test_lengths)[:-1])
+    return Texts(
+        way=part_words(f"test_{arrays.widest}"),
+        sources=vocabulary.decode([tokens.tolist() for tokens in sources]),
+        references=vocabulary.decode([references[row].tolist() for row in arrays.decoded]),
+        outputs=vocabulary.decode(arrays.translations(arrays.widest).best()),
+        scores=sentence_chrf(arrays.chrf[arrays.widest]),
+        score="chrf",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,17 @@ from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import CHUNK_ROWS, Criterion, Loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Session, Share, Task
+from labelsmooth.study.tasks.base import (
+    Curves,
+    Floats,
+    Influence,
+    Metrics,
+    Series,
+    Session,
+    Share,
+    Task,
+    Texts,
+)
 from labelsmooth.study.tasks.sequences.forced import ForcedTokens, fit_pnorm, token_arrays
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
@@ -22,14 +32,16 @@ from labelsmooth.study.tasks.sequences.sentences import (
     make_batch,
     shuffled_batches,
 )
-from labelsmooth.study.tasks.sequences.tokens import token_constant_guess
+from labelsmooth.study.tasks.sequences.tokens import token_constant_guess, token_tables
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 from labelsmooth.study.tasks.translation.arrays import TranslationArrays, decodings, translated
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
 from labelsmooth.study.tasks.translation.measuring import (
     measure_translation,
     part_words,
     translation_influences,
-    translation_tables,
+    translation_series,
+    translation_texts,
 )
 from labelsmooth.study.tasks.translation.methods import data_words, methods
 from labelsmooth.study.tasks.translation.models import (
@@ -112,7 +124,13 @@ class TranslationTask(Task):
         return token_constant_guess(arrays)
 
     def tables(self, arrays: TranslationArrays) -> Mapping[str, Mapping[str, Table]]:
-        return translation_tables(arrays)
+        return token_tables(arrays)
+
+    def series(self, arrays: TranslationArrays) -> Mapping[str, Sequence[Series]]:
+        return translation_series(arrays)
+
+    def texts(self, summary: TranslationSummary, arrays: TranslationArrays) -> Texts | None:
+        return translation_texts(Vocabulary(summary.vocabulary), arrays)
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
         return {part: words for part in metrics if (words := part_words(part))}
