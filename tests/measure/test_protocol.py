@@ -51,6 +51,11 @@ ELSEWHERE = (
     "chrf",
     "ter",
     "length_ratio",
+    "nce",
+    "wer",
+    "cer",
+    "sentence_risk",
+    "sentence_aurc",
     "loss",
 )
 

@@ -214,6 +214,10 @@ _ALL = (
          "Word error rate: words substituted, deleted or inserted, for 100 words of the references."),
         ("cer", "CER", "", "low", _POSITIVE,
          "Character error rate: characters substituted, deleted or inserted, for 100 of the references."),
+        ("sentence_risk", "risk of a sentence", "share", "low", _SHARE,
+         "1 less the chrF of a translated sentence, or the WER of a recognised one, up to 1; the mean."),
+        ("sentence_aurc", "AURC of sentences", "", "low", _SHARE,
+         "Area under the risk–coverage curve of sentences, with the risk of a sentence."),
     ),
     *_group(
         "training",

@@ -75,6 +75,45 @@ class Information:
     nats: tuple[float, ...]  # at each of these
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series:
+    """A number of a network along something that it depends on, such as a temperature.
+
+    Attributes:
+        quantity: its name in the catalogue.
+        at: (G,) of what it goes along, ascending.
+        influences: of each row on it, (G, N) by the set of rows, as in `Task.influences`; the number is the
+            mean of each set's.
+        title: words for the number, where the name of the quantity does not tell it from other series.
+        words: (G,) for what it goes along, where that is no number on a line.
+    """
+
+    quantity: str
+    at: Floats
+    influences: Mapping[str, Floats]
+    title: str = ""
+    words: Sequence[str] = ()
+
+    @property
+    def values(self) -> Floats:
+        """The number at each place, (G,)."""
+        moved = next(iter(self.influences.values()))
+        values: Floats = moved.mean(1)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Texts that a network made of others, beside what they should be."""
+
+    way: str  # in which they were made, in words
+    sources: Sequence[str]
+    references: Sequence[str]
+    outputs: Sequence[str]
+    scores: Floats  # of each output, higher is better
+    score: str  # its name in the catalogue
+
+
 class Task(ABC):
     """A kind of study. A task is a folder of `study/tasks` whose `__init__` holds one as `TASK`.
 
@@ -197,6 +236,17 @@ class Task(ABC):
     def part_words(self, metrics: Metrics) -> Mapping[str, str]:
         """Name further parts of the metrics whose numbers a report shows, in words behind each number."""
         return {}
+
+    def series(self, arrays: Any) -> Mapping[str, Sequence[Series]]:
+        """Give numbers of a trained network along what they depend on, by its name.
+
+        The report has figures of `temperatures`, `beams`, `coverage`, `positions` and `frequencies`.
+        """
+        return {}
+
+    def texts(self, summary: Any, arrays: Any) -> Texts | None:
+        """Give the texts that a trained network made of test rows."""
+        return None
 
     def information(self, curves: Any, arrays: Any) -> Information | None:
         """Give the information that inputs of the first two classes and the logits share."""

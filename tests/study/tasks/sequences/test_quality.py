@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from labelsmooth.study.tasks.sequences.pairs import read_pairs
 from labelsmooth.study.tasks.sequences.quality import (
+    best_of,
     quality,
     quality_influences,
+    sentence_scores,
     sentence_statistics,
     signatures,
 )
@@ -29,6 +32,7 @@ def worse(sentence: str, number: int) -> str:
 
 
 HYPOTHESES = [worse(sentence, number) for number, sentence in enumerate(REFERENCES)]
+PAIRS = list(zip(HYPOTHESES, REFERENCES, strict=True))
 
 
 def same(hypotheses, references):
@@ -83,6 +87,39 @@ def test_influences_have_the_scores_as_their_means_and_are_what_leaving_out_does
         jackknife = 63 * (whole[name] - without)
         assert np.corrcoef(jackknife, moved)[0, 1] > 0.999
         assert np.std(jackknife) == pytest.approx(np.std(moved), rel=0.05)
+
+
+def test_the_chrf_of_each_sentence_is_that_of_sacrebleu():
+    texts = [*HYPOTHESES, "", "xyz", "a", "the light of the day"]
+    references = [*REFERENCES, *REFERENCES[:4]]
+    counts = sentence_statistics(texts, references, ["chrf"])["chrf"]
+    expected = [
+        sacrebleu.sentence_chrf(text, [reference]).score
+        for text, reference in zip(texts, references, strict=True)
+    ]
+    np.testing.assert_allclose(sentence_scores("chrf", counts), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        sentence_scores("chrf", counts.reshape(4, 17, 18)).ravel(), expected, rtol=1e-6
+    )
+
+
+def test_the_best_of_several_translations_has_the_highest_chrf():
+    several = [[text, reference[: 3 * n], f"{text} {reference}"] for n, (text, reference) in enumerate(PAIRS)]
+    counts = [
+        sentence_statistics(texts, REFERENCES, ["bleu", "chrf"]) for texts in zip(*several, strict=True)
+    ]
+    nbest = {name: np.stack([each[name] for each in counts], 1) for name in ("bleu", "chrf")}
+    best = [
+        max(texts, key=lambda text: sacrebleu.sentence_chrf(text, [reference]).score)
+        for texts, reference in zip(several, REFERENCES, strict=True)
+    ]
+    assert len({texts.index(text) for texts, text in zip(several, best, strict=True)}) == 3
+    found = quality(best_of(nbest, "chrf"))
+    assert list(found) == ["bleu", "chrf", "length_ratio"]
+    for name in ("bleu", "chrf"):
+        expected = PEERS[name].corpus_score(best, [REFERENCES]).score
+        assert found[name] == pytest.approx(expected, rel=1e-6)
+        assert quality_influences(best_of(nbest, "chrf"))[name].mean() == pytest.approx(expected)
 
 
 def test_signatures_are_those_of_sacrebleu():

@@ -5,52 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from predicted import BIAS, COUNTS, TEST, VALIDATION, WEIGHT, K, logits_of
 from torch.nn import functional as F
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, Selective, TemperatureScaling
 from labelsmooth.measure.influence import log_temperature_influence
 from labelsmooth.objectives.criterion import LinearOutput
-from labelsmooth.study.tasks.sequences.forced import TEMPERATURES, ForcedTokens, fit_temperature, token_arrays
-from labelsmooth.study.tasks.sequences.sentences import SentencePairs
+from labelsmooth.study.tasks.sequences.forced import ForcedTokens, fit_temperature, token_arrays
 from labelsmooth.study.tasks.sequences.tokens import (
     by_sentence,
     measure_tokens,
     token_constant_guess,
     token_influences,
-    token_tables,
 )
-
-K, WIDTH = 30, 8
-WEIGHT, BIAS = (
-    torch.randn(*shape, generator=torch.Generator().manual_seed(9)) for shape in ((K, WIDTH), (K,))
-)
-
-
-def predicted(seed: int, number: int = 60) -> tuple[LinearOutput, SentencePairs]:
-    """Sentences of 1 to 25 tokens, which an over-confident layer knows with noise."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, 26, (number,), generator=generator).tolist()
-    states = torch.randn(sum(lengths), WIDTH, generator=generator)
-    noise = -torch.empty(len(states), K).exponential_(generator=generator).log()
-    labels = (0.6 * F.linear(states, WEIGHT, BIAS) + noise).argmax(-1).tolist()
-    tokens, rest = [], iter(labels)
-    for length in lengths:
-        tokens.append(tuple(next(rest) for _ in range(length)))
-    texts = ("",) * number
-    sentences = SentencePairs(
-        sources=texts, targets=texts, source_tokens=((1,),) * number, target_tokens=tuple(tokens), pad=0
-    )
-    return LinearOutput(states, WEIGHT, BIAS), sentences
-
-
-TEST, VALIDATION = predicted(0), predicted(1)
-COUNTS = torch.arange(K) * 40
-
-
-def logits_of(part) -> tuple[torch.Tensor, torch.Tensor]:
-    output, sentences = part
-    return F.linear(*output).double(), sentences.labels
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +58,6 @@ def test_logits_exist_some_hundred_rows_at_a_time():
     torch.testing.assert_close(
         torch.cat([batch.scores for batch in batches]), logits_of(TEST)[0], rtol=1e-6, atol=1e-6
     )
-
-
-def test_the_curve_is_that_of_the_scaled_logits(arrays):
-    logits, labels = logits_of(TEST)
-    curve = token_tables(arrays)["test"]["temperatures"]
-    assert curve["temperature"].tolist() == list(TEMPERATURES)
-    assert curve["temperature"][[0, 4, -1]].tolist() == [0.6, 1.0, 1.6]
-    for temperature, nll, ece in zip(*curve.values(), strict=True):
-        calibration = Calibration()
-        calibration.update(logits / temperature, labels)
-        assert (nll, ece) == pytest.approx((calibration.compute().nll, calibration.compute().ece), abs=1e-5)
 
 
 def test_the_influence_of_a_sentence_on_a_mean_is_what_leaving_it_out_does():
@@ -156,26 +113,6 @@ def test_what_the_temperature_does_to_other_numbers(arrays):
         - mean_confidence(arrays.temperature * np.exp(-step))
     ) / (2 * step)
     np.testing.assert_allclose(moved, slope * arrays.fitted["influence"], rtol=0.02, atol=1e-6)
-
-
-def test_tables_by_position_and_by_frequency_of_the_label(arrays):
-    logits, labels = logits_of(TEST)
-    lengths = TEST[1].lengths.tolist()
-    position = np.concatenate([np.arange(1, length + 1) for length in lengths])
-    for name, of_token, least, most in (
-        ("positions", position, 5, 8),
-        ("frequencies", COUNTS[labels].numpy(), 100, 999),
-    ):
-        table = token_tables(arrays)["test_with_temperature"][name]
-        assert table["rows"].sum() == len(labels)
-        (row,) = np.flatnonzero(table["least"] == least)
-        inside = torch.from_numpy((of_token >= least) & (of_token <= most))
-        calibration = Calibration()
-        calibration.update(logits[inside] / arrays.temperature, labels[inside])
-        result = calibration.compute()
-        expected = {name: getattr(result, name) for name in ("accuracy", "mean_confidence", "nll", "ece")}
-        assert {name: table[name][row] for name in expected} == pytest.approx(expected, abs=1e-5)
-        assert table["most"][row] <= most
 
 
 def test_a_constant_guess_is_that_of_the_shares():

@@ -1,5 +1,6 @@
 """Translation as a task of a study: training, and its numbers beside those of transformers."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +11,17 @@ from trials import changed
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
-from labelsmooth.measure import Calibration
+from labelsmooth.measure import Calibration, PNorm
 from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.study import load_study, run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
+from labelsmooth.study.tasks.sequences.decoded import decoded_fields
+from labelsmooth.study.tasks.sequences.quality import sentence_statistics
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.translation import TASK, Recipe
+from labelsmooth.study.tasks.translation.arrays import TranslationArrays
 from labelsmooth.study.tasks.translation.models import MODELS
 from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
@@ -111,7 +115,8 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
         token for row in arrays.decoded for token in data.test.source_tokens[row]
     ]
     parts = ("beams_1", "beams_2", "rectified_beams_1", "rectified_beams_2")
-    assert [part for part in trial.metrics if "beams" in part] == [f"test_{part}" for part in parts]
+    searches = [part for part in trial.metrics if re.fullmatch("test_(rectified_)?beams_[0-9]+", part)]
+    assert searches == [f"test_{part}" for part in parts]
     for part in parts:
         best = data.vocabulary.decode(arrays.hypotheses_of(part).best())
         metrics = trial.metrics[f"test_{part}"]
@@ -121,11 +126,39 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
             assert arrays.signatures[name].tobytes().decode() == peer.get_signature().format()
     moved = TASK.influences(trial.config, arrays, trial.metrics)["test_beams_2.chrf"]
     assert moved["decoded"].mean() == pytest.approx(trial.metrics["test_beams_2"]["chrf"])
-    # at the temperature 1 the curve has the scores of the widest search
-    curve = TASK.tables(arrays)["test"]["decoding_temperatures"]
-    assert curve["temperature"].tolist() == [0.8, 1.0]
-    for name, value in trial.metrics["test_beams_2"].items():
-        assert curve[name][1] == value
+
+
+def test_series_go_along_temperatures_and_beams(trial, data):
+    series = TASK.series(trial.arrays)
+    assert list(series) == ["temperatures", "positions", "frequencies", "beams", "coverage"]
+    nll, ece, bleu = series["temperatures"]
+    assert (nll.quantity, ece.quantity, bleu.quantity) == ("nll", "ece", "bleu")
+    assert bleu.at.tolist() == [0.8, 1.0]
+    # at the temperature 1 the curve has the score of the widest search
+    assert bleu.values[1] == pytest.approx(trial.metrics["test_beams_2"]["bleu"])
+    names = ["bleu", "chrf", "length_ratio"]
+    assert [one.quantity for one in series["beams"]] == 2 * names
+    for one in series["beams"]:
+        assert list(one.words) == ["1", "2"]
+        how = "rectified_" if one.title.endswith(", rectified") else ""
+        expected = [trial.metrics[f"test_{how}beams_{beams}"][one.quantity] for beams in (1, 2)]
+        assert one.values == pytest.approx(expected)
+    assert len(series["coverage"]) == 5
+    for one in series["coverage"]:
+        assert one.values[-1] == pytest.approx(trial.metrics["test_beams_2"]["sentence_risk"])
+    assert [one.title for one in series["coverage"][:2]] == [
+        "by the product of probabilities",
+        "by the mean log-probability",
+    ]
+
+
+def test_texts_are_those_of_the_data(trial, data):
+    texts = TASK.texts(data.summary, trial.arrays)
+    assert texts.way == "beam search of 2"
+    assert list(texts.sources) == [data.test.sources[row] for row in trial.arrays.decoded]
+    assert list(texts.references) == [data.test.targets[row] for row in trial.arrays.decoded]
+    assert list(texts.outputs) == data.vocabulary.decode(trial.arrays.hypotheses_of("beams_2").best())
+    assert len(texts.scores) == 6
 
 
 def test_translations_are_those_of_generate(folder, trial, data):
@@ -143,6 +176,100 @@ def test_translations_are_those_of_generate(folder, trial, data):
         start += length
 
 
+def test_confidences_are_those_of_transformers(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    arrays, pad, end = trial.arrays, data.summary.pad, data.summary.end
+    temperature = arrays.temperature or 1.0
+    pnorm = PNorm()
+    pnorm.p = int(arrays.pnorm) or None
+    for name, confidences in arrays.confidences.items():
+        for row, best, stored in zip(
+            arrays.decoded, arrays.hypotheses_of(name).best(), confidences, strict=True
+        ):
+            labels = torch.tensor([[*best, end][: data.summary.max_tokens]])
+            with torch.no_grad():
+                output = network.body(input_ids=torch.tensor([data.test.source_tokens[row]]), labels=labels)
+            logits = output.logits[0].double()
+            number = labels.numel()
+            assert stored[0] == number
+            assert stored[1] == pytest.approx(-number * float(output.loss), abs=1e-5 * number)
+            scaled = torch.nn.functional.cross_entropy(logits / temperature, labels[0], reduction="sum")
+            assert stored[2] == pytest.approx(-float(scaled), abs=1e-5 * number)
+            assert stored[3] == pytest.approx(float(pnorm.confidence(logits).mean()), abs=1e-5)
+    assert pad not in arrays.hypotheses["beams_2"]
+
+
+def test_the_pnorm_is_that_of_full_logits(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    features, weight, bias = network.predict(data.validation)
+    logits = torch.nn.functional.linear(features, weight, bias).double()
+    assert int(trial.arrays.pnorm) == (PNorm().fit(logits, data.validation.labels).p or 0)
+
+
+def test_log_probabilities_are_the_scores_of_generate(folder, trial, data):
+    weights = load_weights(folder, trial.config)
+    network = load_network(TrainedNetwork(config=trial.config, weights=weights), data.summary)
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # so that sentences differ, and some end
+        for parameter in network.body.parameters():
+            if parameter.dim() > 1 and parameter.requires_grad:
+                parameter.normal_(0, 0.5, generator=chance)
+        network.body.final_logits_bias[0, data.summary.end] = 5.0
+    data = replace(data, summary=replace(data.summary, max_tokens=6))
+    settings = replace(trial.config.settings, beams=(4,), rectify=0.0, decode_temperatures=())
+    with torch.no_grad():
+        found = decoded_fields(
+            TranslationArrays, network, data.test, data.vocabulary, data.summary, settings,
+            statistics=sentence_statistics, temperature=1.0, pnorm=PNorm().fit(torch.eye(3), torch.arange(3)),
+        )  # fmt: skip
+    lengths = found["hypothesis_lengths"]["beams_4"][:, 0]
+    assert lengths.min() < lengths.max() == 6  # the longest have no end
+    for row, stored in zip(found["decoded"], found["confidences"]["beams_4"], strict=True):
+        made = network.body.generate(
+            torch.tensor([data.test.source_tokens[row]]), num_beams=4, length_penalty=1.0,
+            max_new_tokens=data.summary.max_tokens, output_scores=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        assert stored[1] / stored[0] == pytest.approx(float(made.sequences_scores[0]), abs=1e-5)
+
+
+def test_all_translations_of_the_widest_search_are_counted(trial, data):
+    arrays = trial.arrays
+    assert arrays.widest == "beams_2"
+    texts = data.vocabulary.decode(arrays.hypotheses_of("beams_2").all())
+    assert len(texts) == 12
+    for number, row in enumerate(arrays.decoded):
+        for place in range(2):
+            expected = sentence_statistics([texts[2 * number + place]], [data.test.targets[row]])
+            for score in ("bleu", "chrf"):
+                np.testing.assert_array_equal(arrays.nbest[score][number, place], expected[score][0])
+
+
+def test_the_best_of_several_and_the_order_of_sentences_are_measured(trial, data):
+    import sacrebleu
+
+    arrays = trial.arrays
+    references = [data.test.targets[row] for row in arrays.decoded]
+    texts = data.vocabulary.decode(arrays.hypotheses_of("beams_2").all())
+    scores = [sacrebleu.sentence_chrf(text, [references[n // 2]]).score for n, text in enumerate(texts)]
+    best = [texts[2 * n + int(scores[2 * n + 1] > scores[2 * n])] for n in range(6)]
+    found = trial.metrics["test_best_of_2"]
+    assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(best, [references]).score, rel=1e-6)
+    assert found["chrf"] >= trial.metrics["test_beams_2"]["chrf"]
+    risk = 1 - np.array(scores[::2]) / 100
+    tokens, log_probs = arrays.confidences["beams_2"][:, :2].T
+    for order, confidence in (("product", log_probs), ("mean", log_probs / tokens)):
+        expected = np.mean([risk[confidence >= one].mean() for one in confidence])
+        part = f"test_beams_2_by_{order}"
+        assert trial.metrics[part]["sentence_aurc"] == pytest.approx(expected)
+        moved = TASK.influences(trial.config, arrays, trial.metrics)[f"{part}.sentence_aurc"]["decoded"]
+        assert moved.mean() == pytest.approx(expected)
+    words = TASK.part_words(trial.metrics)
+    assert words["test_best_of_2"] == "best of 2 hypotheses"
+    assert len([part for part in words if "_by_" in part]) == 5
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -152,7 +279,24 @@ def test_translations_are_those_of_generate(folder, trial, data):
             "source_lengths must hold the lengths of 6 sentences",
         ),
         (lambda a: {"hypotheses": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
-        (lambda a: {"ter": {}}, "ter must hold 2 counts of 6 sentences by beams_1"),
+        (lambda a: {"hypothesis_lengths": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
+        (
+            lambda a: {"hypotheses": {name: tokens + 400 for name, tokens in a.hypotheses.items()}},
+            r"hypotheses must hold [0-9,]+ tokens in 0..399 by beams_1",
+        ),
+        (lambda a: {"ter": {}}, r"ter must hold counts of the shape \(6, 2\) by beams_1"),
+        (lambda a: {"chrf": {name: -1 - counts for name, counts in a.chrf.items()}}, "chrf must hold counts"),
+        (lambda a: {"confidences": {}}, "confidences must hold the number of tokens, two"),
+        (
+            lambda a: {"confidences": {n: each * [1, -1, 1, 1] for n, each in a.confidences.items()}},
+            "two log-probabilities of at most 0 and a p-norm in 0..1 of each of 6 sentences by beams_1",
+        ),
+        (lambda a: {"pnorm": np.array(11)}, "pnorm must be a whole number in 0..10"),
+        (lambda a: {"nbest": {}}, r"nbest must hold counts of the shape \(6, 2, 10\) for bleu"),
+        (
+            lambda a: {"nbest": {score: counts + 1 for score, counts in a.nbest.items()}},
+            "nbest must begin with the counts that bleu has of beams_2",
+        ),
     ],
 )
 def test_damaged_translations_are_refused(trial, change, says):
@@ -164,7 +308,9 @@ def test_a_study_without_translations(tmp_path):
     (trial,) = run_study(replace(RECIPE, decode=0, eps=(0.0,), epochs=1), tmp_path / "study", jobs=1).trials
     assert not any("beams" in part for part in trial.metrics)
     assert trial.arrays.hypotheses == {}
-    assert "decoding_temperatures" not in TASK.tables(trial.arrays)["test"]
+    series = TASK.series(trial.arrays)
+    assert (series["beams"], series["coverage"], len(series["temperatures"])) == ([], [], 2)
+    assert TASK.texts(load_data(RECIPE).summary, trial.arrays) is None
 
 
 class Half(Placement):

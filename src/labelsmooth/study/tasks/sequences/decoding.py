@@ -69,13 +69,14 @@ class Hypotheses:
     tokens: NDArray[np.int32]  # of all, without starts and ends
     lengths: NDArray[np.int32]  # (S, n)
 
+    def all(self) -> list[list[int]]:
+        """Give the tokens of every sentence: the n of the first of the others, then those of the second."""
+        ends = np.cumsum(self.lengths)
+        return [sentence.tolist() for sentence in np.split(self.tokens, ends[:-1])]
+
     def best(self) -> list[list[int]]:
         """Give the tokens of the best of each."""
-        ends = np.cumsum(self.lengths.reshape(-1)).reshape(self.lengths.shape)
-        return [
-            self.tokens[end - length : end].tolist()
-            for end, length in zip(ends[:, 0], self.lengths[:, 0], strict=True)
-        ]
+        return self.all()[:: self.lengths.shape[1]]
 
 
 def decode(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,25 @@ from torch import Tensor
 
 from labelsmooth.extras import needs_extra
 from labelsmooth.measure.arrays import State
+from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.study.tasks.base import Floats
 
 _ORDERS = 4  # of BLEU's n-grams
 _EDITS = ("substitute", "delete", "insert", "equal")  # as jiwer calls them
+# how many statistics each score has of a sentence: of translations, and of what was recognised
+TRANSLATION = {"bleu": 10, "chrf": 18, "ter": 2}
+RECOGNITION = {"wer": 4, "cer": 4}
 
 
-def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> State:
+def sentence_statistics(
+    hypotheses: Sequence[str], references: Sequence[str], scores: Iterable[str] = TRANSLATION
+) -> State:
     """Count what BLEU, chrF and TER need of each sentence, as sacrebleu does.
 
     Args:
         hypotheses: translations.
         references: what they should be.
+        scores: to count for, of bleu, chrf and ter.
 
     Returns:
         bleu (S, 10): words of hypothesis and reference, n-grams that are right, n-grams, n = 1..4;
@@ -34,19 +41,23 @@ def sentence_statistics(hypotheses: Sequence[str], references: Sequence[str]) ->
 
     Source: Post 2018, "A Call for Clarity in Reporting BLEU Scores".
     """
+    metrics = _metrics()
     return {
         # sacrebleu has no public name for what its own significance tests are made of
-        name: np.array(metric._extract_corpus_statistics(hypotheses, [references]), dtype=np.float32)
-        for name, metric in _metrics().items()
+        name: np.array(metrics[name]._extract_corpus_statistics(hypotheses, [references]), dtype=np.float32)
+        for name in scores
     }
 
 
-def edit_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> State:
+def edit_statistics(
+    hypotheses: Sequence[str], references: Sequence[str], scores: Iterable[str] = RECOGNITION
+) -> State:
     """Count the edits that make each reference of its hypothesis, as jiwer does.
 
     Args:
         hypotheses: what was recognised.
         references: what was said, none of them empty.
+        scores: to count for, of wer and cer.
 
     Returns:
         wer (S, 4): words that are substituted, deleted, inserted, and right; cer (S, 4): characters likewise,
@@ -60,9 +71,13 @@ def edit_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Sta
     with needs_extra("speech"):
         import jiwer
 
+    processes: Mapping[str, Callable[..., Any]] = {
+        "wer": jiwer.process_words,
+        "cer": jiwer.process_characters,
+    }
     found = {}
-    for name, process in (("wer", jiwer.process_words), ("cer", jiwer.process_characters)):
-        aligned = process(list(references), list(hypotheses)).alignments
+    for name in scores:
+        aligned = processes[name](list(references), list(hypotheses)).alignments
         found[name] = np.array([[_edits(chunks, kind) for kind in _EDITS] for chunks in aligned], np.float32)
     return found
 
@@ -107,14 +122,15 @@ def _bleu(sums: Tensor) -> Tensor:
     return score
 
 
-def _chrf(sums: Tensor) -> Tensor:
-    hypothesis, reference, both = sums.reshape(-1, 3).T
+def _chrf(counts: Tensor) -> Tensor:  # (…, 18)
+    hypothesis, reference, both = counts.reshape(*counts.shape[:-1], -1, 3).unbind(-1)
     orders = (hypothesis > 0) & (reference > 0)
-    if not both.any():
-        return 0 * sums.sum()
-    precision = (both[orders] / hypothesis[orders]).mean()
-    recall = (both[orders] / reference[orders]).mean()
-    score: Tensor = 100 * 5 * precision * recall / (4 * precision + recall)  # β = 2
+    precision, recall = (
+        torch.where(orders, both / of.clamp_min(1), 0).sum(-1) / orders.sum(-1).clamp_min(1)
+        for of in (hypothesis, reference)
+    )
+    # β = 2; without an n-gram in common both are 0
+    score: Tensor = 100 * 5 * precision * recall / torch.where(both.any(-1), 4 * precision + recall, 1)
     return score
 
 
@@ -126,8 +142,8 @@ def _length_ratio(sums: Tensor) -> Tensor:
     return sums[0] / sums[1]
 
 
-def _error_rate(sums: Tensor) -> Tensor:
-    substituted, deleted, inserted, right = sums
+def _error_rate(counts: Tensor) -> Tensor:  # (…, 4)
+    substituted, deleted, inserted, right = counts.unbind(-1)
     rate: Tensor = 100 * (substituted + deleted + inserted) / (substituted + deleted + right)
     return rate
 
@@ -154,6 +170,49 @@ def quality(statistics: State) -> dict[str, float]:
     return {
         name: float(score(_sums(statistics[of]))) for name, (of, score) in _SCORES.items() if of in statistics
     }
+
+
+def sentence_scores(score: str, counts: NDArray[np.float32]) -> Floats:
+    """Give the chrF, WER or CER of each sentence by itself.
+
+    Args:
+        score: chrf, wer or cer.
+        counts: (…, numbers), its statistics of each sentence.
+
+    Returns:
+        (…), 0..100, and beyond of wer and cer.
+    """
+    scores: Floats = _SCORES[score][1](torch.from_numpy(counts).double()).numpy()
+    return scores
+
+
+def sentence_risks(score: str, counts: NDArray[np.float32]) -> Floats:
+    """Give the risk of each sentence: 1 less its chrF, or its WER or CER up to 1.
+
+    Args:
+        score: chrf, wer or cer.
+        counts: (…, numbers), its statistics of each sentence.
+
+    Returns:
+        (…), 0..1.
+    """
+    shares = sentence_scores(score, counts) / 100
+    risks: Floats = np.clip(1 - shares if QUANTITIES[score].better == "high" else shares, 0, 1)
+    return risks
+
+
+def best_of(nbest: State, score: str) -> State:
+    """Choose of the n hypotheses of each sentence the one of the lowest risk.
+
+    Args:
+        nbest: statistics (S, n, numbers) by the score that they are of.
+        score: that the risk is of.
+
+    Returns:
+        The statistics (S, numbers) of those that are chosen; of equal ones, the first.
+    """
+    best = sentence_risks(score, nbest[score]).argmin(1)
+    return {name: counts[np.arange(len(best)), best] for name, counts in nbest.items()}
 
 
 def quality_influences(statistics: State) -> dict[str, Floats]:

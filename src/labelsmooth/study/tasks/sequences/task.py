@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -12,16 +12,15 @@ from torch.nn import functional as F
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import CHUNK_ROWS, Criterion, Loss
 from labelsmooth.row_stats import row_stats
-from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Session, Share, Task
-from labelsmooth.study.tasks.sequences.decoded import (
-    DecodedArrays,
-    beam_words,
+from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Series, Session, Share, Task
+from labelsmooth.study.tasks.sequences.decoded import DecodedArrays, Statistics, decoded_fields, decodings
+from labelsmooth.study.tasks.sequences.forced import ForcedTokens, fit_pnorm, token_arrays
+from labelsmooth.study.tasks.sequences.measuring import (
     decoded_influences,
-    decoded_tables,
-    decodings,
+    decoded_series,
     measure_decoded,
+    part_words,
 )
-from labelsmooth.study.tasks.sequences.forced import token_arrays
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_modules
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
@@ -31,7 +30,8 @@ from labelsmooth.study.tasks.sequences.sentences import (
     shuffled_batches,
 )
 from labelsmooth.study.tasks.sequences.settings import SequenceSettings
-from labelsmooth.study.tasks.sequences.tokens import TokenArrays, token_constant_guess
+from labelsmooth.study.tasks.sequences.tokens import token_constant_guess, token_tables
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 from labelsmooth.study.trial import TrialConfig
 
 _FEW = 64  # sentences whose time tells that of others
@@ -46,6 +46,8 @@ class SequenceData(Protocol):
     def validation(self) -> Sentences: ...
     @property
     def test(self) -> Sentences: ...
+    @property
+    def vocabulary(self) -> Vocabulary: ...
     @property
     def summary(self) -> Any: ...
 
@@ -83,10 +85,13 @@ class SequenceTask(Task):
         return token_constant_guess(arrays)
 
     def tables(self, arrays: DecodedArrays) -> Mapping[str, Mapping[str, Table]]:
-        return decoded_tables(arrays)
+        return token_tables(arrays)
+
+    def series(self, arrays: DecodedArrays) -> Mapping[str, Sequence[Series]]:
+        return decoded_series(arrays)
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
-        return {part: words for part in metrics if (words := beam_words(part))}
+        return {part: words for part in metrics if (words := part_words(part))}
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"
@@ -156,11 +161,28 @@ class SequenceSession(Session, Generic[D]):
     def curves(self, curves: Curves) -> Curves:
         return curves
 
-    def token_arrays(self) -> TokenArrays:
-        """Give what is kept of the network's predictions of tokens."""
+    def decoded_fields(self, kind: type[DecodedArrays], statistics: Statistics) -> dict[str, Any]:
+        """Give the fields of arrays that every network that decodes has, and those of its scores.
+
+        Args:
+            kind: of the arrays.
+            statistics: that the scores are made of.
+        """
         data = self.data
         test, validation = self.network.predict(data.test), self.network.predict(data.validation)
-        return token_arrays(test, validation, data.test, data.validation, self.class_counts)
+        tokens = token_arrays(test, validation, data.test, data.validation, self.class_counts)
+        decoded = decoded_fields(
+            kind,
+            self.network,
+            data.test,
+            data.vocabulary,
+            data.summary,
+            self.settings,
+            statistics=statistics,
+            temperature=tokens.temperature or 1.0,
+            pnorm=fit_pnorm(ForcedTokens(validation, data.validation.labels, "the validation tokens")),
+        )
+        return {**vars(tokens), **decoded}
 
     def _nll_and_correct(self, sentences: Sentences) -> tuple[Tensor, Tensor]:
         """Measure the NLL of each token of some sentences, and whether it was the most probable."""

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from labelsmooth.errors import InputError
 from labelsmooth.evaluation import Numbers, Scores, exactly
-from labelsmooth.measure import Calibration
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.influence import NUM_BINS
 from labelsmooth.measure.nce import nce_influence, normalised_cross_entropy
@@ -30,8 +29,6 @@ from labelsmooth.study.tasks.classifier import constant_guess, plain_values
 from labelsmooth.study.tasks.influences import influences_on_scores
 
 STATISTICS = ("log_sum", "label_logit", "log_sum_sq", "mean_logit")
-_POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)  # the first of each range of them, from 1 on
-_FREQUENCIES = (0, 1, 10, 100, 1000, 10_000)  # the least of each range of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -210,12 +207,22 @@ def by_sentence(
 ) -> Floats:
     """Give the influence of each sentence on the mean over tokens of a number of each token.
 
-    The mean is a ratio, Σ sums/Σ lengths, which a sentence moves by (sum − mean·length)·S/N; the influences
-    have the mean as their own. Of a number that tokens move by φ, the same holds with φ in place of values.
+    Of a number that tokens move by φ, the same holds with φ in place of values.
     """
-    mean = values.mean()
-    excess = sums_by_sentence(values - mean, lengths)
-    influence: Floats = excess * len(lengths) / lengths.sum() + mean
+    return influence_of_sums(sums_by_sentence(values, lengths), lengths)
+
+
+def influence_of_sums(
+    sums: Floats,  # (S,)
+    counts: NDArray[np.integer[Any]],  # (S,)
+) -> Floats:
+    """Give the influence of each sentence on a mean over tokens, of the sums over those of each sentence.
+
+    The mean is a ratio, Σ sums/Σ counts, which a sentence moves by (sum − mean·count)·S/N; the influences
+    have the mean as their own.
+    """
+    mean = sums.sum() / counts.sum()
+    influence: Floats = (sums - mean * counts) * len(counts) / counts.sum() + mean
     return influence
 
 
@@ -235,58 +242,6 @@ def token_constant_guess(arrays: TokenArrays) -> dict[str, Floats]:
 
 
 def token_tables(arrays: TokenArrays) -> dict[str, dict[str, Table]]:
-    """Give the tables for pictures of the test tokens, by part of the metrics.
-
-    Beside those of every classifier there are `temperatures` (NLL and ECE of a curve), `positions` in the
-    sentence and `frequencies` of the label among the training tokens, in ranges of least..most.
-    """
-    tables: dict[str, dict[str, Table]] = {}
-    for part in ("test", "test_with_temperature") if arrays.fitted else ("test",):
-        tables[part] = {
-            **arrays.scores(part).figures(),
-            "positions": _in_ranges(arrays, part, _positions(arrays), _POSITIONS),
-            "frequencies": _in_ranges(arrays, part, arrays.class_counts[arrays.test_labels], _FREQUENCIES),
-        }
-    rows = arrays.test_lengths.sum()
-    tables["test"]["temperatures"] = {
-        "temperature": arrays.temperatures,
-        "nll": arrays.nll_at_temperatures.sum(0, dtype=np.float64) / rows,
-        "ece": arrays.ece_at_temperatures.sum(0, dtype=np.float64) / rows,
-    }
-    return tables
-
-
-def _positions(arrays: TokenArrays) -> NDArray[np.int64]:
-    """The place of each test token in its sentence, from 1 on."""
-    lengths = arrays.test_lengths
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-
-
-def _in_ranges(arrays: TokenArrays, part: str, of_token: NDArray[Any], least: tuple[int, ...]) -> Table:
-    """Measure the tokens in each range of a whole number; ranges without a token are left out."""
-    rows = numbers_from_stats(arrays.statistics(part))
-    range_of_token = np.searchsorted(least, of_token, "right") - 1
-    found = []
-    for number in np.unique(range_of_token):
-        inside = range_of_token == number
-        chosen = rows.select(inside)
-        calibration = Calibration(NUM_BINS)
-        calibration.update_stats(_select(arrays.statistics(part), inside))
-        found.append(
-            {
-                "least": least[number],
-                "most": int(of_token[inside].max()),
-                "rows": len(chosen),
-                "accuracy": chosen.correct.mean(),
-                "mean_confidence": chosen.confidence.mean(),
-                "nll": chosen.nll.mean(),
-                "ece": calibration.compute().ece,
-            }
-        )
-    return {name: np.array([each[name] for each in found]) for name in found[0]}
-
-
-def _select(stats: RowStats, rows: NDArray[np.bool_]) -> RowStats:
-    chosen = torch.from_numpy(rows)
-    columns: dict[str, Any] = {name: x[chosen] for name, x in vars(stats).items() if x is not None}
-    return RowStats(**columns)
+    """Give the tables for pictures of the test tokens, by part of the metrics."""
+    parts = ("test", "test_with_temperature") if arrays.fitted else ("test",)
+    return {part: dict(arrays.scores(part).figures()) for part in parts}

@@ -77,8 +77,8 @@ def load_translation(
     too_long = pairs - sum(count.values())
     if 3 * too_long > 2 * pairs or not all(count.values()):
         raise InputError(
-            f"max_tokens must leave at least a third of the {pairs:,} sentence pairs of {name} and some of each "
-            f"part, {max_tokens} leaves {count['train']:,} for training, {count['validation']:,} for "
+            f"max_tokens must leave at least a third of the {pairs:,} sentence pairs of {name} and some of "
+            f"each part, {max_tokens} leaves {count['train']:,} for training, {count['validation']:,} for "
             f"validation and {count['test']:,} for the test"
         )
     return TranslationData(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from torch import nn
 
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.tasks.base import Share
+from labelsmooth.study.tasks.base import Share, Texts
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, check_sha256, own_vocabulary
+from labelsmooth.study.tasks.sequences.quality import sentence_statistics, signatures
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
+from labelsmooth.study.tasks.translation.arrays import TranslationArrays, translation_texts
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
-from labelsmooth.study.tasks.translation.measuring import TranslationArrays, translated
 from labelsmooth.study.tasks.translation.methods import data_words, methods
 from labelsmooth.study.tasks.translation.models import build_translator
 from labelsmooth.study.tasks.translation.settings import Recipe
@@ -59,9 +62,20 @@ class TranslationTask(SequenceTask):
         assert isinstance(recipe, Recipe)
         return methods(recipe, summary)
 
+    def texts(self, summary: TranslationSummary, arrays: TranslationArrays) -> Texts | None:
+        return translation_texts(Vocabulary(summary.vocabulary), arrays)
+
 
 class TranslationSession(SequenceSession[TranslationData]):
     """One training of a network that translates."""
 
     def arrays(self, teacher: nn.Module | None) -> TranslationArrays:  # noqa: ARG002
-        return translated(self.token_arrays(), self.network, self.data, self.settings)
+        found = self.decoded_fields(TranslationArrays, sentence_statistics)
+        sources = [self.data.test.source_tokens[row] for row in found["decoded"]]
+        words = signatures() if sources else {}
+        return TranslationArrays(
+            **found,
+            source_lengths=np.array([len(source) for source in sources], dtype=np.int32),
+            source_tokens=np.array([token for source in sources for token in source], dtype=np.int32),
+            signatures={score: np.frombuffer(each.encode(), np.uint8) for score, each in words.items()},
+        )

@@ -1,0 +1,58 @@
+"""What is kept of a network that translates, beside what is kept of every network that decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelsmooth.errors import InputError
+from labelsmooth.measure.arrays import State
+from labelsmooth.study.tasks.base import Texts
+from labelsmooth.study.tasks.sequences.decoded import DecodedArrays
+from labelsmooth.study.tasks.sequences.measuring import part_words
+from labelsmooth.study.tasks.sequences.quality import TRANSLATION, sentence_scores
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TranslationArrays(DecodedArrays):
+    """What the numbers and pictures of one network that translates are computed from."""
+
+    numbers: ClassVar[Mapping[str, int]] = TRANSLATION
+    of_nbest: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
+    of_sentence: ClassVar[str] = "chrf"
+    shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "length_ratio")
+
+    source_lengths: NDArray[np.int32]  # (D,)
+    source_tokens: NDArray[np.int32]  # of all of them
+    bleu: State = field(default_factory=dict)
+    chrf: State = field(default_factory=dict)
+    ter: State = field(default_factory=dict)
+    signatures: State = field(default_factory=dict)  # of sacrebleu, in UTF-8, by bleu, chrf and ter
+
+    def check(self) -> None:
+        """Refuse arrays that do not fit together."""
+        super().check()
+        number = len(self.decoded)
+        if len(self.source_lengths) != number or len(self.source_tokens) != self.source_lengths.sum():
+            raise InputError(f"source_lengths must hold the lengths of {number:,} sentences of source_tokens")
+
+
+def translation_texts(vocabulary: Vocabulary, arrays: TranslationArrays) -> Texts | None:
+    """Give the translations of the widest search, with the chrF of each; None where there are none."""
+    if not arrays.hypotheses:
+        return None
+    sources = np.split(arrays.source_tokens, np.cumsum(arrays.source_lengths)[:-1])
+    references = np.split(arrays.test_labels, np.cumsum(arrays.test_lengths)[:-1])
+    return Texts(
+        way=part_words(f"test_{arrays.widest}"),
+        sources=vocabulary.decode([tokens.tolist() for tokens in sources]),
+        references=vocabulary.decode([references[row].tolist() for row in arrays.decoded]),
+        outputs=vocabulary.decode(arrays.hypotheses_of(arrays.widest).best()),
+        scores=sentence_scores("chrf", arrays.chrf[arrays.widest]),
+        score="chrf",
+    )
