@@ -11,8 +11,9 @@ import pytest
 
 from labelsmooth import measure, plot, theory
 from labelsmooth.extras import MissingPackage, needs_extra
-from labelsmooth.study.tasks.sequences.quality import sentence_statistics
+from labelsmooth.study.tasks.sequences.quality import edit_statistics, sentence_statistics
 from labelsmooth.study.tasks.sequences.vocabulary import learn_vocabulary
+from labelsmooth.study.tasks.speech.audio import read_audio
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,8 +40,9 @@ BINS.update(np.eye(3).repeat(4, axis=0), np.arange(12) % 3)
         (lambda: plot.plot_gap(theory.gap_curves([10])), "matplotlib", "study"),
         (lambda: plot.plot_reliability(BINS.compute().bins), "matplotlib", "study"),
         (lambda: plot.plot_training_curves({"a": np.ones((1, 2))}, "NLL"), "matplotlib", "study"),
-        (lambda: learn_vocabulary(["a b"], 300), "tokenizers", "translation"),
         (lambda: sentence_statistics(["a b"], ["a b"]), "sacrebleu", "translation"),
+        (lambda: edit_statistics(["a b"], ["a b"]), "jiwer", "speech"),
+        (lambda: read_audio(b"", "", rate=8000, most_seconds=1), "soundfile", "speech"),
         (
             lambda: importlib.reload(importlib.import_module("labelsmooth.integrations.torchmetrics")),
             "torchmetrics",
@@ -58,7 +60,10 @@ def test_the_library_says_what_is_missing(without, draw, package, extra):
     assert raised.value.name == package
 
 
-def test_several_extras_may_bring_a_package():
+def test_several_extras_may_bring_a_package(without):
+    without("tokenizers")
+    with pytest.raises(ImportError, match=r"pip install '\.\[translation\]' or '\.\[speech\]' in a clone"):
+        learn_vocabulary(["a b"], 300)
     with (
         pytest.raises(ImportError, match=r"pip install '\.\[study\]' or '\.\[audit\]' in a clone"),
         needs_extra("study", "audit"),

@@ -1,7 +1,8 @@
-"""Scores of translations beside those of sacrebleu, and their influences beside leaving sentences out."""
+"""Scores beside those of sacrebleu and jiwer, and their influences beside leaving sentences out."""
 
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 import sacrebleu
@@ -10,6 +11,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from labelsmooth.study.tasks.sequences.pairs import read_pairs
 from labelsmooth.study.tasks.sequences.quality import (
     best_of,
+    edit_statistics,
     quality,
     quality_influences,
     sentence_scores,
@@ -125,3 +127,25 @@ def test_the_best_of_several_translations_has_the_highest_chrf():
 def test_signatures_are_those_of_sacrebleu():
     assert signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert set(signatures()) == {"bleu", "chrf", "ter"}
+
+
+def test_edits_are_those_of_jiwer():
+    """Of all sentences and of each, one of which was not recognised at all."""
+    hypotheses = ["", *HYPOTHESES[1:]]
+    counts = edit_statistics(hypotheses, REFERENCES)
+    found = quality(counts)
+    assert list(found) == ["wer", "cer"]
+    assert found["wer"] == pytest.approx(100 * jiwer.wer(list(REFERENCES), hypotheses), rel=1e-6)
+    assert found["cer"] == pytest.approx(100 * jiwer.cer(list(REFERENCES), hypotheses), rel=1e-6)
+    assert 20 < found["cer"] < found["wer"] < 120
+    for row, (hypothesis, reference) in enumerate(zip(hypotheses, REFERENCES, strict=True)):
+        for name, process in (("wer", jiwer.process_words), ("cer", jiwer.process_characters)):
+            one = process(reference, hypothesis)
+            assert counts[name][row].tolist() == [one.substitutions, one.deletions, one.insertions, one.hits]
+    assert counts["wer"][0].tolist() == [0, len(REFERENCES[0].split()), 0, 0]
+    influences = quality_influences(counts)
+    for name, moved in influences.items():
+        assert moved.mean() == pytest.approx(found[name])
+        without = quality({of: np.delete(each, 3, axis=0) for of, each in counts.items()})[name]
+        left_out = (found[name] - without) * (len(REFERENCES) - 1)
+        assert left_out == pytest.approx(moved[3] - found[name], rel=0.05, abs=0.05)

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from labelsmooth.study.tasks.sequences.pairs import read_pairs
-from labelsmooth.study.tasks.sequences.vocabulary import END, PAD, SMALLEST, Vocabulary, learn_vocabulary
+from labelsmooth.study.tasks.sequences.vocabulary import (
+    END,
+    PAD,
+    SMALLEST,
+    Vocabulary,
+    learn_characters,
+    learn_vocabulary,
+)
 
 VERSES = read_pairs(f"tsv:{Path(__file__).parents[3] / 'fixtures' / 'verses.tsv'}")["train"]
 SENTENCES = (*VERSES.sources, *VERSES.targets)
@@ -39,3 +46,20 @@ def test_the_order_of_the_sentences_does_not_matter(vocabulary):
 def test_common_words_are_one_token(vocabulary):
     for word in ("und", "Gott", "the", "and"):
         assert len(vocabulary.encode([word])[0]) == 2  # with the end
+
+
+def test_characters_are_tokens_and_others_are_one_that_is_unknown():
+    vocabulary = learn_characters(["ab c", "bä"], pad=1, end=0, start=0)
+    assert len(vocabulary) == 3 + len(" abcä")
+    assert vocabulary.encode(["c ä", "xb"]) == [[6, 3, 7, 0], [2, 5, 0]]
+    assert vocabulary.decode([[6, 3, 7, 0], [2, 5, 0, 1, 1]]) == ["c ä", "\ufffdb"]
+    assert (vocabulary.pad, vocabulary.end, vocabulary.start) == (1, 0, 0)
+    assert Vocabulary(vocabulary.json, pad=1, end=0, start=0).encode(["ab"]) == vocabulary.encode(["ab"])
+
+
+def test_the_marks_of_the_end_and_of_gaps_may_change_places(vocabulary):
+    other = learn_vocabulary(SENTENCES, 400, pad=1, end=0, start=0)
+    first, second = (each.encode(SENTENCES[:20]) for each in (vocabulary, other))
+    assert [[*ids[:-1], 1] for ids in second] == first
+    assert all(ids[-1] == 0 for ids in second)
+    assert other.decode([[*ids, 1] for ids in second]) == list(SENTENCES[:20])

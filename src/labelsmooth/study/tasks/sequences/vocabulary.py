@@ -10,7 +10,8 @@ from typing import Any
 from labelsmooth.extras import needs_extra
 
 PAD, END = 0, 1
-_PAD, _END, _UNKNOWN = "<pad>", "</s>", "<unk>"
+_PAD, _END = "<pad>", "</s>"
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # one character, so that it is one error
 SMALLEST = 256 + 2  # every byte is a token
 
 
