@@ -109,7 +109,7 @@ class TranslationSettings(TrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(TranslationSettings, BaseRecipe):
-    """A study of translation; see `BaseRecipe`. It has no students yet.
+    """A study of translation; see `BaseRecipe`.
 
     Raises:
         InputError: a setting is outside its range.
@@ -155,8 +155,6 @@ class Recipe(TranslationSettings, BaseRecipe):
         check_whole("vocabulary", self.vocabulary, at_least=SMALLEST)
         check_whole("max_tokens", self.max_tokens, at_least=2)
         check_model(self.model)
-        if self.student is not None:
-            raise InputError(f"the student of a study of translation must be none, got {self.student}")
 
     def model_sha256(self, model: str) -> str:
         return model_sha256(model)
