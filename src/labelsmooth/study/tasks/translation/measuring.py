@@ -25,7 +25,7 @@ from labelsmooth.study.tasks.sequences.tokens import measure_tokens, token_influ
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 from labelsmooth.study.tasks.translation.arrays import AT, RECTIFIED, TranslationArrays
 
-_COVERAGES = tuple(np.linspace(0.05, 1, 20).round(2).tolist())
+_COVERAGES = tuple(np.linspace(0.1, 1, 10).round(1).tolist())
 
 
 def measure_translation(arrays: TranslationArrays) -> Metrics:
