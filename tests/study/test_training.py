@@ -31,6 +31,8 @@ RECIPE = Recipe(
     temperatures=(1.0, 3.0),
     beta=0.7,
 )
+WITHOUT = {"student": None, "temperatures": (1.0, 2.0, 4.0), "beta": 1.0}  # of what students have
+ALONE = replace(RECIPE, **WITHOUT)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
         assert {t.config.settings.shift for trials in arms.values() for t in trials} == {shift}
         assert [t.config.teacher and t.config.teacher.objective for t in arms["hard"]] == [taught] * 2
     assert study.students(2.0) == {}
-    assert replace(study, recipe=replace(recipe, student=None), plan=study.plan[:4]).students(1.0) == {}
+    assert replace(study, recipe=replace(recipe, **WITHOUT), plan=study.plan[:4]).students(1.0) == {}
     found = students(study)
     assert list(found.alone) == list(found.teachers) == ["hard", "smoothed ε = 0.1"]
     assert list(found.alone.values()) != list(found.teachers.values())
@@ -108,7 +110,7 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
 
 def test_students_come_after_an_interruption_as_without_one(study, data, tmp_path):
     """A study without the students first, then with them, gives the same trials."""
-    run_study(replace(RECIPE, student=None), tmp_path)
+    run_study(ALONE, tmp_path)
     grown = run_study(RECIPE, tmp_path, jobs=2)
     assert (tmp_path / "results.jsonl").read_bytes() == (study.folder / "results.jsonl").read_bytes()
     assert len(grown.trials) == 16
@@ -184,6 +186,9 @@ def test_weights_of_another_model_are_refused(data):
         ({"temperatures": (float("inf"),)}, "temperatures must lie in [0.01, 10000], got inf"),
         ({"beta": 0.0}, "beta must lie in (0, 1], got 0"),
         ({"beta": 1.5}, "beta must lie in (0, 1], got 1.5"),
+        ({**WITHOUT, "temperatures": (2.0,)}, "temperatures must go with a student, got 2 without one"),
+        ({**WITHOUT, "beta": 0.5}, "beta must go with a student, got 0.5 without one"),
+        ({**WITHOUT, "plain_student": True}, "plain_student must go with a student, got True without one"),
         ({"also": ("uniform:0.1",)}, "the objectives must not name uniform:0.1 twice"),
         ({"also": ("mixup:1", "hard+mixup:1")}, "must not name mixup:1 twice"),
         ({"also": ("nothing",)}, "an objective must be one of hard"),
@@ -203,7 +208,7 @@ def test_settings_out_of_range(settings, says):
 @pytest.mark.parametrize("rows", ["train", "validation", "test"])
 def test_rows_that_overflow_only_at_the_end_are_a_breakdown(data, rows, monkeypatch):
     """As one image that the network is never trained on, and whose features float32 cannot hold."""
-    config = replace(RECIPE, student=None, eps=(0.0,), epochs=1).trials(data.summary.sha256)[0]
+    config = replace(ALONE, eps=(0.0,), epochs=1).trials(data.summary.sha256)[0]
     measured = task.arrays_of_network
 
     def with_a_huge_image(network, config, data, teacher):
@@ -222,7 +227,7 @@ def test_rows_that_overflow_only_at_the_end_are_a_breakdown(data, rows, monkeypa
 
 
 def test_information_of_infinite_logits_is_told_as_a_breakdown(data):
-    config = replace(RECIPE, student=None, model="linear", shift=1, information=1).trials("")[0]
+    config = replace(ALONE, model="linear", shift=1, information=1).trials("")[0]
     train = replace(data.train, images=data.train.images.clone())
     train.images[(data.train.labels == 0).nonzero()[0]] = 3e38
     network = new_network(config, data.summary)
@@ -250,7 +255,7 @@ def test_training_rows_that_come_in_parts_are_all_counted(data, monkeypatch):
     [(0, 5, ()), (1, 5, (5,)), (2, 5, (1, 5)), (3, 5, (1, 3, 5)), (9, 3, (1, 2, 3)), (4, 1, (1,))],
 )
 def test_the_moments_of_information(data, number, epochs, moments):
-    trial = replace(RECIPE, student=None, model="cnn", shift=1, information=number, epochs=epochs, eps=(0.0,))
+    trial = replace(ALONE, model="cnn", shift=1, information=number, epochs=epochs, eps=(0.0,))
     curves = train_trial(trial.trials(data.summary.sha256)[0], data, lambda: None).curves
     assert curves.information_epochs == moments
     assert len(curves.information) == len(moments)
@@ -258,7 +263,7 @@ def test_the_moments_of_information(data, number, epochs, moments):
 
 
 def test_information_of_the_trained_network(data):
-    recipe = replace(RECIPE, student=None, model="cnn", shift=1, information=1)
+    recipe = replace(ALONE, model="cnn", shift=1, information=1)
     trial = recipe.trials(data.summary.sha256)[0]
     result = train_trial(trial, data, lambda: None)
     network = load_network(TrainedNetwork(config=trial, weights=result.weights), data.summary)
@@ -278,7 +283,7 @@ def test_information_of_the_trained_network(data):
 
 
 def test_looking_does_not_change_what_is_trained(data):
-    recipe = replace(RECIPE, student=None, model="mlp_dropout", shift=1)
+    recipe = replace(ALONE, model="mlp_dropout", shift=1)
     plain, looked = (
         train_trial(replace(recipe, information=n).trials(data.summary.sha256)[0], data, lambda: None)
         for n in (0, 3)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from labelsmooth.errors import InputError
 from labelsmooth.objectives import FORMS, Objective
 from labelsmooth.study.settings import Settings, TrainingSettings, check_whole, listed
-from labelsmooth.study.trial import Teacher, TrialConfig
+from labelsmooth.study.trial import TrialConfig
 
 MOST_SEEDS = 10_000  # each is a trial of every objective, all of which are planned before the first
 # as they are written, those that a trial of every task can have
@@ -23,9 +23,6 @@ FURTHER = [
 class BaseRecipe(Settings):
     """A study: every objective is trained with every seed, from the same initial weights on the same data.
 
-    With a student, another network learns at every temperature from each of these as its teacher, and, as
-    what to compare with, from every objective without one.
-
     A task's recipe derives from its settings and from this class, so that all fields are its options.
 
     Raises:
@@ -37,9 +34,9 @@ class BaseRecipe(Settings):
     mixes_inputs: ClassVar[bool] = False  # whether its sessions mix inputs where the objective says so
     has_order: ClassVar[bool] = False  # whether its rows stand in sequences, which its sessions tell
     # what may change when a study is run again, as trials are then kept or added
-    growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds", "student", "temperatures", "beta")
+    growing: ClassVar[tuple[str, ...]] = ("eps", "also", "seeds")
     # what means nothing without another setting, and so tells no studies apart
-    dependent: ClassVar[tuple[str, ...]] = ("drops", "temperatures", "beta")
+    dependent: ClassVar[tuple[str, ...]] = ("drops",)
 
     data: str
     model: str
@@ -60,24 +57,6 @@ class BaseRecipe(Settings):
     seeds: int = field(
         default=3,
         metadata={"help": "number of repetitions of every arm, with the seeds 0 .. N-1", "metavar": "N"},
-    )
-    student: str | None = field(
-        default=None,
-        metadata={
-            "help": "network that is to learn from each of the others as its teacher, named as for --model",
-            "metavar": "MODEL",
-        },
-    )
-    temperatures: tuple[float, ...] = field(
-        default=(1.0, 2.0, 4.0),
-        metadata={"help": "temperatures T of teacher and student, above 0", "metavar": "T"},
-    )
-    beta: float = field(
-        default=1.0,
-        metadata={
-            "help": "share of the teacher in a student's loss, in (0, 1]; the rest is of the labels",
-            "metavar": "X",
-        },
     )
 
     def __post_init__(self) -> None:
@@ -100,15 +79,6 @@ class BaseRecipe(Settings):
                 raise InputError(f"the objectives of {self.task} must need no neighbours, got {objective}")
             if objective.needs_teacher:
                 raise InputError(f"the objectives must need no teacher, as students have, got {objective}")
-        if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):
-            raise InputError(
-                f"temperatures must name at least one value, and none twice, got {listed(self.temperatures)}"
-            )
-        for value in self.temperatures:
-            if not 0.01 <= value <= 10_000:
-                raise InputError(f"temperatures must lie in [0.01, 10000], got {value:g}")
-        if not 0 < self.beta <= 1:
-            raise InputError(f"beta must lie in (0, 1], got {self.beta:g}")
         check_whole("seeds", self.seeds, at_least=1)
         if self.seeds > MOST_SEEDS:
             raise InputError(f"seeds must be at most {MOST_SEEDS:,}, got {self.seeds:,}")
@@ -123,21 +93,22 @@ class BaseRecipe(Settings):
         kind = self.settings_class
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)}).effective()
 
-    def student_settings(self) -> TrainingSettings:
-        """Give the settings of a student's trial."""
-        return self.settings()
+    @property
+    def student(self) -> str | None:
+        """The network that learns from the others; None where no study of the task has one."""
+        return None
 
     @property
-    def student_words(self) -> str:
-        """Words for how students are trained otherwise than their teachers, behind "in the same way"."""
-        return ""
+    def trains_student_alone(self) -> bool:
+        """Whether students train without a teacher too."""
+        return False
 
     def model_sha256(self, model: str) -> str:
         """Hash the file that a network of the user's own comes from; "" for a network of ours."""
         raise NotImplementedError
 
     def trials(self, data_sha256: str) -> tuple[TrialConfig, ...]:
-        """Plan the trials: by objective and then by seed, the students after all of their teachers.
+        """Plan the trials: by objective and then by seed.
 
         Args:
             data_sha256: of the rows and their split.
@@ -145,34 +116,15 @@ class BaseRecipe(Settings):
         Raises:
             InputError: there is no module of the name that a network of the user's own has.
         """
-        first = self._arms(self.model, data_sha256, self.settings())
-        if self.student is None:
-            return first
-        alone = self._arms(self.student, data_sha256, self.student_settings())
-        taught = tuple(
-            replace(
-                student,
-                objective=str(Objective("distillation", (temperature, self.beta))),
-                teacher=Teacher(id=teacher.id, objective=teacher.objective),
-            )
-            for temperature in self.temperatures
-            for teacher, student in zip(first, alone, strict=True)
-        )
-        return (*first, *(alone if self.trains_student_alone else ()), *taught)
-
-    @property
-    def trains_student_alone(self) -> bool:
-        """Whether students train without a teacher too: one that is as its teacher is there already."""
-        student, teacher = (self.student, self.student_settings()), (self.model, self.settings())
-        return self.student is not None and student != teacher
+        return self.arms(self.model, data_sha256, self.settings())
 
     @property
     def number_of_trials(self) -> int:
         """The number of trials of the study."""
-        taught = 0 if self.student is None else len(self.temperatures)
-        return len(self.objectives) * self.seeds * (1 + self.trains_student_alone + taught)
+        return len(self.objectives) * self.seeds
 
-    def _arms(self, model: str, data_sha256: str, settings: TrainingSettings) -> tuple[TrialConfig, ...]:
+    def arms(self, model: str, data_sha256: str, settings: TrainingSettings) -> tuple[TrialConfig, ...]:
+        """Plan the trials of a network without a teacher, by objective and then by seed."""
         sha256 = self.model_sha256(model)
         return tuple(
             TrialConfig(

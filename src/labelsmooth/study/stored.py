@@ -83,10 +83,9 @@ class Study:
 
     def students_alone(self) -> dict[str, tuple[Trial, ...]]:
         """Give the trials of the student without a teacher, likewise; {} where these are the arms."""
-        settings = self.recipe.student_settings()
-        wanted = (self.recipe.student, settings)
         if not self.recipe.trains_student_alone:
             return {}
+        wanted = (self.recipe.student, self.recipe.student_settings())
         return self._by_objective(
             lambda config: config.teacher is None and (config.model, config.settings) == wanted
         )

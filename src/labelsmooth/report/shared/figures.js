@@ -100,7 +100,78 @@ const repairLegend = (chart, repairs) =>
     draw: (x, middle) => chart.marker(x + 12, middle, 4.5, { fill: "var(--soft)", ...look }),
   })), 0);
 
+// Ticks at 0, 1, 2 … with words: every one, or every second, and so on, as there is room.
+function fittingWords(words, width) {
+  const widest = Math.max(...words.map((word) => widthOf(word))) + 6;
+  const step = Math.ceil((widest * words.length) / width);
+  const kept = words.map((_, at) => at).filter((at) => at % step === 0);
+  return { ticks: kept, words: kept.map((at) => words[at]) };
+}
+
+// Panels of numbers along what they depend on: a thin line for each seed, a thick one for their mean, and at each place the
+// interval of the mean over all seeds, cut at the edge of the panel.
+function along(chart, rows, { axis, ticks, panels, estimates }, section) {
+  const arms = armsOf(rows);
+  const top = armLegend(chart, arms, section);
+  const grid = places(chart.width, panels.length, 220, 3);
+  const lines = Math.max(...panels.map(({ title }) => wrapped(title, grid.width, true).length));
+  const height = 240 + 17 * lines;
+  const order = ticks.map(([at]) => at); // places side by side, where they are no numbers on a line
+  const placeOf = (at) => (order.length ? order.indexOf(at) : at);
+  const words = new Map(ticks);
+  panels.forEach((quantity, place) => {
+    const { x, row } = grid.at(place);
+    const { title, label } = quantity;
+    const factor = factorOf(quantity);
+    const points = rows.filter((point) => point.series === title);
+    const ofPanel = estimates.filter((one) => one.series === title && arms.includes(one.arm));
+    const xs = points.map((point) => placeOf(point.at));
+    const domain = spanning([...points.map((point) => point.value), ...ofPanel.map((one) => one.mean)], ofPanel.flatMap(endsOf));
+    const panel = new Panel(chart, {
+      x,
+      y: top + row * (height + 24),
+      width: grid.width,
+      height,
+      title,
+      yLabel: label === title ? "" : label,
+      xDomain: around(xs, undefined, 0.05),
+      yDomain: domain.map((end) => end * factor),
+      xTicks: order.length ? fittingWords(ticks.map(([, word]) => word), grid.width - 40) : undefined,
+      xLabel: axis,
+    });
+    arms.forEach((arm, at) => {
+      const aside = 3 * (at - (arms.length - 1) / 2); // intervals of the arms stand beside each other
+      const own = points.filter((point) => point.arm === arm);
+      const seeds = grouped(own, "seed");
+      const corners = (group) => group.map((point) => [placeOf(point.at), factor * point.value]);
+      if (seeds.length > 1) for (const one of seeds) panel.path(corners(one), { stroke: colourOf(arm), width: 0.8, opacity: 0.5 });
+      const means = grouped(own, "at").map((same) => ({ at: same[0].at, value: mean(same.map((point) => point.value)) }));
+      panel.path(corners(means), { stroke: colourOf(arm), width: 2.2, dash: dashOf(arm) });
+      panel.clipped(() => {
+        for (const one of ofPanel.filter((each) => each.arm === arm)) {
+          const [low, high] = endsOf(one);
+          const px = panel.x(placeOf(one.at)) + aside;
+          if (high !== undefined) chart.line(px, panel.y(factor * low), px, panel.y(factor * high), { stroke: colourOf(arm), width: 1.5 });
+        }
+      });
+      for (const point of means) {
+        const estimate = ofPanel.find((one) => one.arm === arm && one.at === point.at);
+        const [px, py] = [panel.x(placeOf(point.at)), panel.y(factor * point.value)];
+        chart.marker(px, py, 3, { fill: colourOf(arm) });
+        chart.say(px, py, [section.arms[arm], `${title}: ${score(estimate.mean, quantity, estimate.half_width)}`, `${axis}: ${words.get(point.at) ?? shown(point.at)}`], `${title} ${arm}`);
+      }
+    });
+  });
+  return top + Math.ceil(panels.length / grid.across) * (height + 24) - 24;
+}
+
 const FIGURES = {
+  temperatures: along,
+  beams: along,
+  coverage: along,
+  positions: along,
+  frequencies: along,
+
   scores(chart, rows, { metrics, estimates }, section) {
     const arms = armsOf(rows);
     const names = Math.max(...arms.map((arm) => widthOf(section.arms[arm]))) + 14;

@@ -255,12 +255,12 @@ def information(study: Study) -> Figure:
 def distillation(study: Study) -> Figure:
     """Test accuracy of teachers, of their students and of the student alone, against the teacher's ε."""
     recipe = study.recipe
-    series = [("teacher", study.arms())] if recipe.student is not None else []
-    if alone := study.students_alone():
-        series.append(("student alone", alone))
-    series += [
-        (f"student, T = {temperature:g}", study.students(temperature)) for temperature in recipe.temperatures
-    ]
+    series = []
+    if recipe.student is not None:
+        series.append(("teacher", study.arms()))
+        if alone := study.students_alone():
+            series.append(("student alone", alone))
+        series += [(f"student, T = {value:g}", study.students(value)) for value in recipe.temperatures]
     rows = [
         (arm, trial.config.seed, name, objective.eps, short(trial.metrics["test"]["accuracy"]))
         for name, by_objective in series

@@ -20,12 +20,15 @@ from labelsmooth.report.study.estimate import estimate, show
 from labelsmooth.report.study.figures import arm_names, differences, figures
 from labelsmooth.report.study.methods import counts_rows, facts, paragraph, study_names
 from labelsmooth.report.study.numbers import Networks
+from labelsmooth.report.study.series import differences_by_beams, lines, series_figures, temperature_words
 from labelsmooth.report.study.students import Students, students
 from labelsmooth.report.study.table import TABLE_FORMATS, scores_table, table_of
+from labelsmooth.report.study.texts import Examples, examples
 from labelsmooth.report.study.verdict import SCORES, Verdict, scores_of, verdict
 from labelsmooth.study import Study, Trial, load_study
 from labelsmooth.study.tasks import find_task
 from labelsmooth.study.tasks.base import with_unit_temperature
+from labelsmooth.tables import Table
 from labelsmooth.theory import optimal_gap
 
 _WIDTH = 100  # of the text for a terminal
@@ -76,6 +79,9 @@ class _Part:
     figures: Mapping[str, Figure]
     counts_rows: bool  # whether intervals count the chance of rows beside that of seeds
     classes: Classes | None
+    examples: Examples | None
+    beams: Table | None  # scores of texts minus those of hard labels
+    temperatures: Sequence[str]  # which is best, in words
     tables: Mapping[str, str]  # the scores as text, by format
     facts: Mapping[str, str]
     paragraph: str
@@ -173,6 +179,8 @@ def check_folders(folders: Sequence[Path], out: Path | None) -> None:
 def _part(name: str, study: Study, found: Verdict) -> _Part:
     measures = _measures(study)
     classes = by_class(study)
+    series = lines(study)
+    drawn = (*figures(study, found, classes), *series_figures(series))
     return _Part(
         name=name,
         study=study,
@@ -181,9 +189,12 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
         measures=measures,
         measured=tuple(dict.fromkeys(one.quantity for one in measures if one.quantity is not None)),
         students=students(study),
-        figures={figure.name: figure for figure in figures(study, found, classes)},
+        figures={figure.name: figure for figure in drawn},
         counts_rows=counts_rows(study),
         classes=classes,
+        examples=examples(study),
+        beams=differences_by_beams(study, series),
+        temperatures=temperature_words(study, series),
         tables={style: scores_table([(study, found)], style) for style in TABLE_FORMATS},
         facts=facts(study),
         paragraph=paragraph(study),

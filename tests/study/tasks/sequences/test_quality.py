@@ -1,6 +1,7 @@
 """Scores beside those of sacrebleu and jiwer, and their influences beside leaving sentences out."""
 
 from pathlib import Path
+from statistics import NormalDist
 
 import jiwer
 import numpy as np
@@ -149,3 +150,33 @@ def test_edits_are_those_of_jiwer():
         without = quality({of: np.delete(each, 3, axis=0) for of, each in counts.items()})[name]
         left_out = (found[name] - without) * (len(REFERENCES) - 1)
         assert left_out == pytest.approx(moved[3] - found[name], rel=0.05, abs=0.05)
+
+
+def shifted_p(z: float) -> float:
+    """The p of sacrebleu, P(|D| - E|D| > |d|) for draws D of a difference, which lie around d = z of them."""
+    normal = NormalDist()
+    least = z + 2 * normal.pdf(z) + z * (1 - 2 * normal.cdf(-z))
+    return 1 - normal.cdf(least - z) + normal.cdf(-least - z)
+
+
+def test_intervals_of_differences_are_those_of_a_paired_bootstrap():
+    from sacrebleu.significance import PairedTest
+
+    others = [worse(sentence, number + 1) for number, sentence in enumerate(REFERENCES)]
+    slight = [
+        other if n % 8 == 0 else text for n, (text, other) in enumerate(zip(HYPOTHESES, others, strict=True))
+    ]
+    metrics = {"BLEU": BLEU(references=[REFERENCES]), "chrF2": CHRF(references=[REFERENCES])}
+    for systems in ((HYPOTHESES, others), (HYPOTHESES, slight)):
+        named = [("first", systems[0]), ("second", systems[1])]
+        _, found = PairedTest(named, metrics, references=None, test_type="bs", n_samples=1000)()
+        moved = [
+            quality_influences(sentence_statistics(texts, REFERENCES, ["bleu", "chrf"])) for texts in systems
+        ]
+        for name, results in (("bleu", found["BLEU"]), ("chrf", found["chrF2"])):
+            errors = [each[name].std(ddof=1) / 8 for each in moved]
+            for result, error in zip(results, errors, strict=True):
+                assert 1.96 * error == pytest.approx(result.ci, rel=0.15)
+            apart = moved[1][name] - moved[0][name]
+            z = abs(apart.mean()) / (apart.std(ddof=1) / 8)
+            assert shifted_p(z) == pytest.approx(results[1].p_value, abs=0.03)

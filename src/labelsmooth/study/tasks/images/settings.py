@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from labelsmooth.errors import InputError
 from labelsmooth.objectives import FORMS
-from labelsmooth.study.recipe import FURTHER, BaseRecipe
+from labelsmooth.study.recipe import FURTHER
 from labelsmooth.study.settings import TrainingSettings, check_choice, check_whole
 from labelsmooth.study.tasks.images.data import STANDARDISE
 from labelsmooth.study.tasks.images.models import check_model, model_sha256
+from labelsmooth.study.teaching import TeachingRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,8 @@ class ImageSettings(TrainingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(ImageSettings, BaseRecipe):
-    """A study of images, or of tables; see `BaseRecipe`.
+class Recipe(ImageSettings, TeachingRecipe):
+    """A study of images, or of tables; see `TeachingRecipe`.
 
     Raises:
         InputError: a setting is outside its range.
@@ -83,8 +84,9 @@ class Recipe(ImageSettings, BaseRecipe):
     task: ClassVar[str] = "images"
     settings_class: ClassVar[type[TrainingSettings]] = ImageSettings
     mixes_inputs: ClassVar[bool] = True
-    growing: ClassVar[tuple[str, ...]] = (*BaseRecipe.growing, "plain_student")
-    dependent: ClassVar[tuple[str, ...]] = (*BaseRecipe.dependent, "plain_student")
+    of_students: ClassVar[tuple[str, ...]] = (*TeachingRecipe.of_students, "plain_student")
+    growing: ClassVar[tuple[str, ...]] = (*TeachingRecipe.growing, "plain_student")
+    dependent: ClassVar[tuple[str, ...]] = (*TeachingRecipe.dependent, "plain_student")
 
     data: str = field(
         default="mnist5k",

@@ -24,7 +24,7 @@ from labelsmooth.study.tasks.sequences.selective import (
 from labelsmooth.study.tasks.sequences.series import token_series
 from labelsmooth.study.tasks.sequences.tokens import measure_tokens, token_influences
 
-_COVERAGES = tuple(np.linspace(0.05, 1, 20).round(2).tolist())
+_COVERAGES = tuple(np.linspace(0.1, 1, 10).round(1).tolist())
 
 
 def measure_decoded(arrays: DecodedArrays) -> Metrics:

@@ -108,7 +108,7 @@ class SequenceSettings(TrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceRecipe(BaseRecipe):
-    """A study of sentences; see `BaseRecipe`. It has no students yet.
+    """A study of sentences; see `BaseRecipe`.
 
     Raises:
         InputError: a setting is outside its range.
@@ -124,11 +124,6 @@ class SequenceRecipe(BaseRecipe):
             "metavar": "OBJECTIVE",
         },
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.student is not None:
-            raise InputError(f"the student of a study of {self.task} must be none, got {self.student}")
 
     def model_sha256(self, model: str) -> str:
         return model_sha256(model)

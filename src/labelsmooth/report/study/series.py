@@ -1,0 +1,211 @@
+"""Numbers of the networks of a study along what they depend on: figures, differences and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from labelsmooth.measure.catalogue import QUANTITIES, Quantity
+from labelsmooth.measure.crossed import Crossed
+from labelsmooth.report.shared.figure import Cell, Figure, short, table
+from labelsmooth.report.study.estimate import Estimate, estimate, show
+from labelsmooth.report.study.verdict import simultaneous_level
+from labelsmooth.study import Study, Trial
+from labelsmooth.study.tasks import find_task
+from labelsmooth.study.tasks.base import Floats, Series
+from labelsmooth.tables import Table
+
+# the figures of them, by what they go along
+AXES = {
+    "temperatures": "temperature",
+    "beams": "beams",
+    "coverage": "coverage (%)",
+    "positions": "place in the sentence",
+    "frequencies": "times among the training tokens",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Line:
+    """A number of the networks of one arm along something: of each seed, and its `Crossed` at each place."""
+
+    arm: int  # its place in the recipe
+    series: Sequence[Series]  # of the networks
+    seeds: Sequence[int]
+
+    @property
+    def at(self) -> Floats:
+        """What it goes along, (G,)."""
+        return self.series[0].at
+
+    @property
+    def quantity(self) -> Quantity:
+        """What the number is."""
+        return QUANTITIES[self.series[0].quantity]
+
+    @property
+    def title(self) -> str:
+        """Words for the number."""
+        return self.series[0].title or self.quantity.label
+
+    def __getitem__(self, place: int) -> Crossed:
+        """The number at a place, of every seed and with the influence of every row."""
+        rows = self.series[0].influences
+        return Crossed(
+            np.array([one.values[place] for one in self.series]),
+            {name: np.stack([one.influences[name][place] for one in self.series]) for name in rows},
+        )
+
+
+def lines(study: Study) -> dict[str, list[list[Line]]]:
+    """Give all series of a study by what they go along: for each number the lines of the arms."""
+    found: dict[str, dict[int, list[Line]]] = {}
+    for arm, trials in enumerate(study.arms().values()):
+        of_trials = [_series(trial) for trial in trials]
+        seeds = [trial.config.seed for trial in trials]
+        for axis, first in of_trials[0].items():
+            for place in range(len(first)):
+                line = Line(arm=arm, series=[one[axis][place] for one in of_trials], seeds=seeds)
+                found.setdefault(axis, {}).setdefault(place, []).append(line)
+    return {axis: list(by_place.values()) for axis, by_place in found.items()}
+
+
+def series_figures(found: Mapping[str, list[list[Line]]]) -> list[Figure]:
+    """Make a figure of every axis, with a panel for each number."""
+    return [_figure(axis, found[axis]) for axis in AXES if found.get(axis)]
+
+
+def _figure(axis: str, panels: Sequence[Sequence[Line]]) -> Figure:
+    everywhere = [line for panel in panels for line in panel]
+    factor = 100 if axis == "coverage" else 1
+    rows: list[tuple[Cell, ...]] = [
+        (line.arm, seed, line.title, short(factor * at), short(value))
+        for line in everywhere
+        for seed, series in zip(line.seeds, line.series, strict=True)
+        for at, value in zip(series.at, series.values, strict=True)
+    ]
+    estimates = [
+        {
+            "arm": line.arm,
+            "series": line.title,
+            "at": short(factor * at),
+            "mean": short(found.mean),
+            "half_width": short(found.half_width),
+        }
+        for line in everywhere
+        for place, at in enumerate(line.at)
+        for found in [estimate(line[place])]
+    ]
+    first = everywhere[0].series[0]
+    return Figure(
+        name=axis,
+        columns=table(("arm", "seed", "series", "at", "value"), rows),
+        constants={
+            "axis": AXES[axis],
+            "ticks": [
+                [short(at), words] for at, words in zip(first.at, first.words, strict=bool(first.words))
+            ],
+            "panels": [
+                {
+                    "title": panel[0].title,
+                    "label": panel[0].quantity.label,
+                    "unit": panel[0].quantity.unit,
+                }
+                for panel in panels
+            ],
+            "estimates": estimates,
+        },
+    )
+
+
+def differences_by_beams(study: Study, found: Mapping[str, list[list[Line]]]) -> Table | None:
+    """Tabulate the scores of each arm minus those of hard labels at each number of beams.
+
+    Differences are paired by seed and by sentence. None where there is nothing to compare.
+    """
+    panels = [panel for panel in found.get("beams", []) if len(panel) > 1]
+    if not panels:
+        return None
+    objectives = study.recipe.objectives
+    hard = [str(objective) for objective in objectives].index("hard")
+    rows: list[list[str]] = []
+    sections: dict[int, str] = {}
+    for panel in panels:
+        sections[len(rows)] = panel[0].title
+        by_arm = {line.arm: line for line in panel}
+        others = [line for line in panel if line.arm != hard]
+        for place, words in enumerate(panel[0].series[0].words):
+            apart = [estimate(line[place] - by_arm[hard][place]) for line in others]
+            shown = [show(one, panel[0].quantity.difference, unit=False) for one in apart]
+            rows.append(
+                [
+                    words,
+                    *(
+                        cell + ("" if one.within_noise else " *")
+                        for cell, one in zip(shown, apart, strict=True)
+                    ),
+                ]
+            )
+    head = ("beams", *(objectives[line.arm].name for line in panels[0] if line.arm != hard))
+    return Table(head=head, rows=rows, sections=sections)
+
+
+def _shown_difference(apart: Estimate, quantity: Quantity) -> str:
+    return show(apart, quantity.difference, unit=False) + ("" if apart.within_noise else " *")
+
+
+def temperature_words(study: Study, found: Mapping[str, list[list[Line]]]) -> tuple[str, ...]:
+    """Say of each arm whether the temperature that is best for the NLL is best for BLEU too.
+
+    They are compared at the temperatures at which both are known, and the differences have intervals at the
+    level at which all others from the best hold together (Bonferroni), since the best was picked among them.
+    """
+    panels = {panel[0].series[0].quantity: panel for panel in found.get("temperatures", [])}
+    if not {"nll", "bleu"} <= set(panels):
+        return ()
+    names = [objective.name for objective in study.recipe.objectives]
+    return tuple(
+        f"{names[nll.arm]}: {_best_temperatures(nll, bleu)}"
+        for nll, bleu in zip(panels["nll"], panels["bleu"], strict=True)
+    )
+
+
+def _best_temperatures(nll: Line, bleu: Line) -> str:
+    places = {
+        round(float(at), 6): (int(np.flatnonzero(np.isclose(nll.at, at))[0]), place)
+        for place, at in enumerate(bleu.at)
+        if np.isclose(nll.at, at).any()
+    }
+    if len(places) < 2:
+        return "BLEU is known at too few temperatures to compare it with the NLL."
+    by_nll = min(places, key=lambda at: nll[places[at][0]].mean)
+    by_bleu = max(places, key=lambda at: (bleu[places[at][1]].mean, at == by_nll))
+    if by_nll == by_bleu:
+        return f"NLL and BLEU are both best at T = {by_nll:g}."
+    level = simultaneous_level(len(places) - 1)
+    (nll_low, bleu_low), (nll_high, bleu_high) = places[by_nll], places[by_bleu]
+    gain = estimate(bleu[bleu_high] - bleu[bleu_low], level)
+    loss = estimate(nll[nll_high] - nll[nll_low], level)
+    higher = (show(gain, bleu.quantity.difference), show(loss, nll.quantity.difference))
+    ends = (
+        f"the NLL is lowest at T = {by_nll:g} and BLEU is highest at T = {by_bleu:g}, where BLEU is higher "
+        f"by {higher[0]} and the NLL by {higher[1]}"
+    )
+    if np.isnan(gain.half_width):
+        return f"{ends}; one seed leaves no interval, and cannot tell whether they differ."
+    if gain.within_noise or loss.within_noise:
+        return f"{ends}; that is within noise, and the study cannot tell whether they differ."
+    return f"{ends}, beyond noise: the temperature that is best for the NLL is not the best for BLEU."
+
+
+# figures, tables and words of one page ask for the same series
+_KNOWN: WeakKeyDictionary[Trial, Mapping[str, Sequence[Series]]] = WeakKeyDictionary()
+
+
+def _series(trial: Trial) -> Mapping[str, Sequence[Series]]:
+    if trial not in _KNOWN:
+        _KNOWN[trial] = find_task(trial.config.task).series(trial.arrays)
+    return _KNOWN[trial]
