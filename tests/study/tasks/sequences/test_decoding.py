@@ -8,7 +8,6 @@ from translations import FILE, TINY
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.decoding import Decoding, decode
-from labelsmooth.study.tasks.sequences.sentences import padded
 from labelsmooth.study.tasks.translation.data import load_translation
 from labelsmooth.study.tasks.translation.models import MODELS, build_translator
 
@@ -34,10 +33,10 @@ def body(data):
     return network.body
 
 
-def generated(body, sources, **settings):
+def generated(body, sentences, **settings):
     """Sentences of transformers' own search, one after the other."""
     found = []
-    for source in sources:
+    for source in sentences.source_tokens:
         made = body.generate(torch.tensor([source]), max_new_tokens=12, do_sample=False, **settings)
         found.append([[token for token in tokens if token not in (0, 1)] for tokens in made[:, 1:].tolist()])
     return found
@@ -50,40 +49,40 @@ def split(hypotheses):
 
 @pytest.mark.parametrize(("beams", "penalty"), [(1, 1.0), (4, 1.0), (3, 2.0)])
 def test_the_best_sentences_are_those_of_generate(body, data, beams, penalty):
-    sources = data.test.source_tokens[:6]
-    found = decode(body, sources, Decoding(beams=beams, length_penalty=penalty), **ENDS)
-    expected = generated(body, sources, num_beams=beams, num_return_sequences=beams, length_penalty=penalty)
+    sentences = data.test.select(range(6))
+    found = decode(body, sentences, Decoding(beams=beams, length_penalty=penalty), **ENDS)
+    expected = generated(body, sentences, num_beams=beams, num_return_sequences=beams, length_penalty=penalty)
     assert split(found) == expected
-    assert found.best() == [sentences[0] for sentences in expected]
+    assert found.best() == [best[0] for best in expected]
     assert len({tuple(sentence) for sentence in found.best()}) > 2
 
 
 def test_beam_search_finds_what_is_at_least_as_probable(body, data):
-    sources = data.test.source_tokens[:6]
+    sentences = data.test.select(range(6))
 
     def log_probability(source, sentence):
         labels = torch.tensor([[*sentence, *([1] if len(sentence) < 12 else [])]])
         with torch.no_grad():
             return -float(body(input_ids=torch.tensor([source]), labels=labels).loss)  # a token
 
-    greedy, searched = (decode(body, sources, Decoding(beams=beams), **ENDS).best() for beams in (1, 8))
-    scores = [sum(map(log_probability, sources, best)) for best in (greedy, searched)]
+    greedy, searched = (decode(body, sentences, Decoding(beams=beams), **ENDS).best() for beams in (1, 8))
+    scores = [sum(map(log_probability, sentences.source_tokens, best)) for best in (greedy, searched)]
     assert scores[1] >= scores[0]
 
 
 def test_a_temperature_does_what_dividing_the_logits_does(body, data):
-    sources = data.test.source_tokens[:6]
+    sentences = data.test.select(range(6))
     found, plain = (
-        decode(body, sources, Decoding(beams=4, temperature=temperature), **ENDS)
+        decode(body, sentences, Decoding(beams=4, temperature=temperature), **ENDS)
         for temperature in (0.3, 1.0)
     )
     assert found.best() != plain.best()
-    greedy = [decode(body, sources, Decoding(beams=1, temperature=T), **ENDS).best() for T in (0.3, 1.0)]
+    greedy = [decode(body, sentences, Decoding(beams=1, temperature=T), **ENDS).best() for T in (0.3, 1.0)]
     assert greedy[0] == greedy[1]  # the largest stays the largest
     sharper = copy.deepcopy(body)
     sharper.final_logits_bias.div_(0.3)
     sharper.lm_head.register_forward_hook(lambda _, inputs, logits: logits / 0.3)
-    assert split(found) == generated(sharper, sources, num_beams=4, num_return_sequences=4)
+    assert split(found) == generated(sharper, sentences, num_beams=4, num_return_sequences=4)
 
 
 def test_scores_are_log_probabilities_of_the_formulas():
@@ -116,7 +115,9 @@ def test_numbers_out_of_range(settings, says):
 
 
 def test_padding_changes_no_translation(body, data):
-    sources = data.test.source_tokens[:4]
-    together = split(decode(body, sources, Decoding(beams=2), **ENDS))
-    assert [split(decode(body, [source], Decoding(beams=2), **ENDS))[0] for source in sources] == together
-    assert padded(sources, 0).shape[1] > min(map(len, sources))
+    sentences = data.test.select(range(4))
+    together = split(decode(body, sentences, Decoding(beams=2), **ENDS))
+    assert [
+        split(decode(body, data.test.select([row]), Decoding(beams=2), **ENDS))[0] for row in range(4)
+    ] == together
+    assert (sentences.inputs(range(4))["attention_mask"] == 0).any()

@@ -6,9 +6,8 @@ import torch
 
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
-    Sentences,
+    SentencePairs,
     batches_by_length,
-    make_batch,
     shuffled_batches,
 )
 
@@ -35,16 +34,18 @@ def test_an_epoch_has_every_sentence_once_and_batches_of_the_same_sizes():
 
 
 def test_a_batch_is_padded_behind_the_end_of_each_sentence():
-    sentences = Sentences(
+    sentences = SentencePairs(
         sources=("a", "b", "c"),
         targets=("d", "e", "f"),
         source_tokens=((5, 1), (6, 7, 1), (8, 1)),
         target_tokens=((2, 3, 4, 1), (2, 1), (3, 1)),
+        pad=0,
     )
-    batch = make_batch(sentences, [1, 0], pad=0)
-    assert batch.sources.tolist() == [[6, 7, 1], [5, 1, 0]]
+    batch = sentences.batch([1, 0])
+    assert batch.inputs["input_ids"].tolist() == [[6, 7, 1], [5, 1, 0]]
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch.labels.tolist() == [[2, 1, UNCOUNTED, UNCOUNTED], [2, 3, 4, 1]]
     assert batch.rows == 6
     assert sentences.rows == 8
     assert sentences.labels.tolist() == [2, 3, 4, 1, 2, 1, 3, 1]
-    assert sentences.first(2).lengths.tolist() == [4, 2]
+    assert sentences.select([0, 2]).lengths.tolist() == [4, 2]

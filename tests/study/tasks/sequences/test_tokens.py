@@ -12,7 +12,7 @@ from labelsmooth.measure import Calibration, Selective, TemperatureScaling
 from labelsmooth.measure.influence import log_temperature_influence
 from labelsmooth.objectives.criterion import LinearOutput
 from labelsmooth.study.tasks.sequences.forced import TEMPERATURES, ForcedTokens, fit_temperature, token_arrays
-from labelsmooth.study.tasks.sequences.sentences import Sentences
+from labelsmooth.study.tasks.sequences.sentences import SentencePairs
 from labelsmooth.study.tasks.sequences.tokens import (
     by_sentence,
     measure_tokens,
@@ -27,7 +27,7 @@ WEIGHT, BIAS = (
 )
 
 
-def predicted(seed: int, number: int = 60) -> tuple[LinearOutput, Sentences]:
+def predicted(seed: int, number: int = 60) -> tuple[LinearOutput, SentencePairs]:
     """Sentences of 1 to 25 tokens, which an over-confident layer knows with noise."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, 26, (number,), generator=generator).tolist()
@@ -38,8 +38,8 @@ def predicted(seed: int, number: int = 60) -> tuple[LinearOutput, Sentences]:
     for length in lengths:
         tokens.append(tuple(next(rest) for _ in range(length)))
     texts = ("",) * number
-    sentences = Sentences(
-        sources=texts, targets=texts, source_tokens=((1,),) * number, target_tokens=tuple(tokens)
+    sentences = SentencePairs(
+        sources=texts, targets=texts, source_tokens=((1,),) * number, target_tokens=tuple(tokens), pad=0
     )
     return LinearOutput(states, WEIGHT, BIAS), sentences
 

@@ -9,16 +9,15 @@ from torch.nn import functional as F
 from translations import FILE, TINY
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, make_batch
-from labelsmooth.study.tasks.translation.data import load_translation
-from labelsmooth.study.tasks.translation.models import (
-    MODELS,
-    build_translator,
+from labelsmooth.study.tasks.sequences.network import (
     check_model,
     model_sha256,
     own_modules,
     own_vocabulary,
 )
+from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
+from labelsmooth.study.tasks.translation.data import load_translation
+from labelsmooth.study.tasks.translation.models import MODELS, _marian, build_translator
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +31,25 @@ def tiny(monkeypatch):
 
 
 def logits_of(network, batch):
-    features, weight, bias = network(batch.sources, batch.labels)
+    features, weight, bias = network(batch.inputs, batch.labels)
     return F.linear(features, weight, bias)
 
 
 def test_the_nll_is_that_of_transformers_itself(data):
     network = build_translator("small", data.summary, 0, 0.1).eval()
-    batch = make_batch(data.test, range(3), data.summary.pad)
+    batch = data.test.batch(range(3))
     assert (batch.labels == UNCOUNTED).any()
     with torch.no_grad():
         ours = F.cross_entropy(logits_of(network, batch).double(), batch.labels[batch.labels != UNCOUNTED])
-        theirs = network.body(
-            input_ids=batch.sources,
-            attention_mask=(batch.sources != data.summary.pad).long(),
-            labels=batch.labels,
-        ).loss
+        theirs = network.body(**batch.inputs, labels=batch.labels).loss
     assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
 
 
 def test_padding_and_neighbours_change_nothing_but_rounding(data):
     network = build_translator("small", data.summary, 0, 0.1).eval()
     with torch.no_grad():
-        together = logits_of(network, make_batch(data.test, range(4), data.summary.pad))
-        alone = [logits_of(network, make_batch(data.test, [row], data.summary.pad)) for row in range(4)]
+        together = logits_of(network, data.test.batch(range(4)))
+        alone = [logits_of(network, data.test.batch([row])) for row in range(4)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
@@ -71,18 +66,9 @@ def test_weights_follow_from_the_seed_alone(data):
 
 
 def test_the_base_network_is_that_of_the_paper(data):
+    sizes = {"vocab_size": 37_000, "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1}
     with torch.device("meta"):
-        from transformers import MarianMTModel
-
-        from labelsmooth.study.tasks.translation.models import _config
-
-        body = MarianMTModel(
-            _config(
-                "base",
-                {"vocab_size": 37_000, "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1},
-                0.1,
-            )
-        )
+        body = _marian("base", sizes, 0.1)
     trained = sum(parameter.numel() for parameter in body.parameters() if parameter.requires_grad)
     # Vaswani et al. 2017, table 3: 65 million
     assert 62e6 < trained < 68e6
@@ -157,4 +143,4 @@ def test_networks_of_the_users_own(data, module):
 @pytest.mark.parametrize("model", ["large", "hf", "a:b:c", ""])
 def test_names_that_are_no_model(model):
     with pytest.raises(InputError, match="model must be one of small, base, hf:FOLDER, or module:factory"):
-        check_model(model)
+        check_model(model, MODELS)

@@ -16,7 +16,7 @@ from labelsmooth.study import load_study, run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
-from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, make_batch
+from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.translation import TASK, Recipe
 from labelsmooth.study.tasks.translation.models import MODELS
 from labelsmooth.study.training import load_network
@@ -59,9 +59,9 @@ def test_numbers_are_those_of_transformers_and_of_full_logits(folder, trial, dat
     for part in ("test", "validation"):
         sentences, losses, calibration = getattr(data, part), [], Calibration()
         for row in range(len(sentences)):
-            batch = make_batch(sentences, [row], data.summary.pad)
+            batch = sentences.batch([row])
             with torch.no_grad():
-                output = network.body(input_ids=batch.sources, labels=batch.labels)
+                output = network.body(**batch.inputs, labels=batch.labels)
             losses.append(float(output.loss) * batch.labels.shape[1])
             calibration.update(output.logits[0].double(), batch.labels[0])
         result = calibration.compute()
@@ -113,7 +113,7 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
     parts = ("beams_1", "beams_2", "rectified_beams_1", "rectified_beams_2")
     assert [part for part in trial.metrics if "beams" in part] == [f"test_{part}" for part in parts]
     for part in parts:
-        best = data.vocabulary.decode(arrays.translations(part).best())
+        best = data.vocabulary.decode(arrays.hypotheses_of(part).best())
         metrics = trial.metrics[f"test_{part}"]
         for name, peer in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
             expected = peer.corpus_score(best, [references])
@@ -135,7 +135,7 @@ def test_translations_are_those_of_generate(folder, trial, data):
     made = network.body.generate(
         torch.tensor([data.test.source_tokens[row]]), num_beams=2, num_return_sequences=2, max_new_tokens=200
     )
-    stored = trial.arrays.translations("beams_2")
+    stored = trial.arrays.hypotheses_of("beams_2")
     start = stored.lengths[:3].sum()
     for tokens, length in zip(made[:, 1:].tolist(), stored.lengths[3], strict=True):
         expected = [token for token in tokens if token not in (0, 1)]
@@ -151,7 +151,7 @@ def test_translations_are_those_of_generate(folder, trial, data):
             lambda a: {"source_tokens": a.source_tokens[1:]},
             "source_lengths must hold the lengths of 6 sentences",
         ),
-        (lambda a: {"hypotheses": {}}, "hypotheses must hold the translations beams_1 of 6 sentences"),
+        (lambda a: {"hypotheses": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
         (lambda a: {"ter": {}}, "ter must hold 2 counts of 6 sentences by beams_1"),
     ],
 )

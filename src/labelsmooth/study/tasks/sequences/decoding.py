@@ -1,19 +1,19 @@
-"""Beam search: the sentences that a network takes for the most probable translations."""
+"""Beam search: the sentences that a network takes for the most probable."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.sequences.sentences import padded
+from labelsmooth.study.tasks.sequences.sentences import Sentences
 
 _TOGETHER = 64  # sentences that are searched at a time
 
@@ -80,25 +80,25 @@ class Hypotheses:
 
 def decode(
     body: Any,
-    sources: Sequence[Sequence[int]],
+    sentences: Sentences,
     decoding: Decoding,
     *,
     pad: int,
     end: int,
     max_tokens: int,
 ) -> Hypotheses:
-    """Search for translations, as `generate` of transformers does.
+    """Search for sentences, as `generate` of transformers does.
 
     Args:
         body: an encoder and decoder of transformers, in evaluation mode.
-        sources: tokens of S sentences, with their ends.
+        sentences: S, whose inputs they are searched for.
         decoding: how.
         pad: the token that fills up a batch.
         end: the last token of a sentence.
-        max_tokens: of a translation, the end among them.
+        max_tokens: of a sentence, the end among them.
 
     Returns:
-        As many translations of each sentence as there are beams.
+        As many for each of the sentences as there are beams.
     """
     from transformers import LogitsProcessorList
 
@@ -115,21 +115,14 @@ def decode(
     )
     processors = LogitsProcessorList([lambda _, scores: decoding.scores(scores)])
     device = next(body.parameters()).device
-    by_length = sorted(range(len(sources)), key=lambda row: len(sources[row]))
     found: dict[int, list[list[int]]] = {}
-    for start in range(0, len(sources), _TOGETHER):
-        rows = by_length[start : start + _TOGETHER]
-        ids = padded([sources[row] for row in rows], pad).to(device)
-        made = body.generate(
-            input_ids=ids,
-            attention_mask=(ids != pad).long(),
-            generation_config=config,
-            logits_processor=processors,
-        )
-        sentences = [_without_marks(tokens, pad, end) for tokens in made[:, 1:].tolist()]
-        for place, row in enumerate(rows):
-            found[row] = sentences[place * decoding.beams : (place + 1) * decoding.beams]
-    ordered = [found[row] for row in range(len(sources))]
+    for rows in torch.split(sentences.lengths.argsort(stable=True), _TOGETHER):
+        inputs = {name: value.to(device) for name, value in sentences.inputs(rows.tolist()).items()}
+        made = body.generate(**inputs, generation_config=config, logits_processor=processors)
+        best = [_without_marks(tokens, pad, end) for tokens in made[:, 1:].tolist()]
+        for place, row in enumerate(rows.tolist()):
+            found[row] = best[place * decoding.beams : (place + 1) * decoding.beams]
+    ordered = [found[row] for row in range(len(sentences))]
     return Hypotheses(
         tokens=np.array([token for best in ordered for tokens in best for token in tokens], dtype=np.int32),
         lengths=np.array([[len(tokens) for tokens in best] for best in ordered], dtype=np.int32),

@@ -1,24 +1,33 @@
-"""Sentence pairs as tokens, and batches of them."""
+"""Sentences as tokens, and batches of them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor
+
+Inputs: TypeAlias = dict[str, Tensor]  # of an encoder, by their names in transformers, (B, …) each
 
 UNCOUNTED = -100  # the label of a place behind the end of a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sentences:
-    """Sentence pairs as text and as tokens, with the end of each."""
+class Sentences(ABC):
+    """Sentences to predict, as text and as tokens with the end of each; a subclass has what they come from.
 
-    sources: tuple[str, ...]
+    Every tuple of a subclass has an element for each sentence.
+    """
+
     targets: tuple[str, ...]
-    source_tokens: tuple[tuple[int, ...], ...]
     target_tokens: tuple[tuple[int, ...], ...]
+
+    @abstractmethod
+    def inputs(self, numbers: Sequence[int]) -> Inputs:
+        """Give what the encoder takes for the sentences of these numbers, padded."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -38,21 +47,36 @@ class Sentences:
         """All target tokens in their order, (N,)."""
         return torch.tensor([token for tokens in self.target_tokens for token in tokens])
 
-    def first(self, number: int) -> Sentences:
-        """Take the first pairs."""
-        return Sentences(
-            sources=self.sources[:number],
-            targets=self.targets[:number],
-            source_tokens=self.source_tokens[:number],
-            target_tokens=self.target_tokens[:number],
+    def select(self, numbers: Sequence[int]) -> Self:
+        """Take the sentences of these numbers."""
+        columns = {name: value for name, value in vars(self).items() if isinstance(value, tuple)}
+        return replace(
+            self, **{name: tuple(map(value.__getitem__, numbers)) for name, value in columns.items()}
         )
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """Make a batch of the sentences of these numbers."""
+        labels = padded([self.target_tokens[number] for number in numbers], UNCOUNTED)
+        return Batch(inputs=self.inputs(numbers), labels=labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePairs(Sentences):
+    """Sentences with what they are translations of."""
+
+    sources: tuple[str, ...]
+    source_tokens: tuple[tuple[int, ...], ...]
+    pad: int  # the token that fills up a batch
+
+    def inputs(self, numbers: Sequence[int]) -> Inputs:
+        return token_inputs([self.source_tokens[number] for number in numbers], self.pad)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Some sentence pairs."""
+    """Some sentences with what they are predicted from."""
 
-    sources: Tensor  # (B, S), padded
+    inputs: Inputs
     labels: Tensor  # (B, T), UNCOUNTED behind the end of each
 
     @property
@@ -61,12 +85,10 @@ class Batch:
         return int((self.labels != UNCOUNTED).sum())
 
 
-def make_batch(sentences: Sentences, numbers: Sequence[int], pad: int) -> Batch:
-    """Make a batch of the sentence pairs of these numbers."""
-    return Batch(
-        sources=padded([sentences.source_tokens[number] for number in numbers], pad),
-        labels=padded([sentences.target_tokens[number] for number in numbers], UNCOUNTED),
-    )
+def token_inputs(tokens: Sequence[Sequence[int]], pad: int) -> Inputs:
+    """Make what an encoder of tokens takes, (B, S) each."""
+    ids = padded(tokens, pad)
+    return {"input_ids": ids, "attention_mask": (ids != pad).long()}
 
 
 def padded(tokens: Sequence[Sequence[int]], filler: int) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.pairs import PARTS, Pairs, read_pairs
-from labelsmooth.study.tasks.sequences.sentences import Sentences
+from labelsmooth.study.tasks.sequences.sentences import SentencePairs
 from labelsmooth.study.tasks.sequences.split import split_pairs
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary, learn_vocabulary
 
@@ -33,14 +33,19 @@ class TranslationSummary:
     repeated: int  # pairs that were left out, as a sentence of theirs is in a part that is not trained on
     too_long: int  # pairs that were left out, as one of their sentences has more tokens
 
+    @property
+    def test_sentences(self) -> int:
+        """The number of sentences that can be decoded."""
+        return self.test_pairs
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationData:
     """Sentence pairs in three parts that have no sentence in common."""
 
-    train: Sentences
-    validation: Sentences
-    test: Sentences
+    train: SentencePairs
+    validation: SentencePairs
+    test: SentencePairs
     vocabulary: Vocabulary
     summary: TranslationSummary
 
@@ -99,20 +104,21 @@ def load_translation(
     )
 
 
-def _encoded(pairs: Pairs, vocabulary: Vocabulary, max_tokens: int) -> Sentences:
+def _encoded(pairs: Pairs, vocabulary: Vocabulary, max_tokens: int) -> SentencePairs:
     """Make tokens of the pairs of a part whose sentences are not too long."""
     sources, targets = vocabulary.encode(pairs.sources), vocabulary.encode(pairs.targets)
     kept = [row for row in range(len(pairs)) if max(len(sources[row]), len(targets[row])) <= max_tokens]
     chosen = pairs.select(kept)
-    return Sentences(
+    return SentencePairs(
         sources=chosen.sources,
         targets=chosen.targets,
         source_tokens=tuple(tuple(sources[row]) for row in kept),
         target_tokens=tuple(tuple(targets[row]) for row in kept),
+        pad=vocabulary.pad,
     )
 
 
-def _sha256(parts: dict[str, Sentences], vocabulary: Vocabulary) -> str:
+def _sha256(parts: dict[str, SentencePairs], vocabulary: Vocabulary) -> str:
     """Hash the sentences and the vocabulary, from which their tokens follow."""
     texts = {part: (sentences.sources, sentences.targets) for part, sentences in parts.items()}
     return hashlib.sha256(json.dumps([texts, asdict(vocabulary)]).encode()).hexdigest()

@@ -1,0 +1,253 @@
+"""Encoders with decoders of the library transformers, ours and the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
+from labelsmooth.files import reading
+from labelsmooth.objectives import LinearOutput
+from labelsmooth.study.tasks.factories import factory_of, module_sha256, told, top_module
+from labelsmooth.study.tasks.places import local_path
+from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, Inputs, Sentences
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
+
+_FACTORY = re.compile(r"\w+(\.\w+)*:\w+")
+_FOLDER = "hf:"
+_TOGETHER = 64  # sentences that are predicted at a time
+
+
+class TokenSummary(Protocol):
+    """What a network has to know of its targets."""
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def pad(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder and a decoder with one linear layer on top, which makes the logits.
+
+    Args:
+        body: a model of transformers that makes sequences of sequences.
+        start: the token that the decoder sees before the first.
+        pad: the token that fills up a batch.
+    """
+
+    def __init__(self, body: Any, *, start: int, pad: int) -> None:
+        super().__init__()
+        self.body = body
+        self._start, self._pad = start, pad
+
+    def forward(
+        self,
+        inputs: Inputs,
+        labels: Tensor,  # (B, T), UNCOUNTED behind the end of each
+    ) -> LinearOutput:
+        """Give the layer that makes the logits of each target token, given those before it: N rows.
+
+        The rows are those of `labels[labels != UNCOUNTED]`.
+        """
+        counted = labels != UNCOUNTED
+        seen = labels.masked_fill(~counted, self._pad).roll(1, dims=1)
+        seen[:, 0] = self._start
+        states = self.body.base_model(**inputs, decoder_input_ids=seen, use_cache=False).last_hidden_state
+        layer = self.body.get_output_embeddings()
+        bias = getattr(self.body, "final_logits_bias", None)
+        return LinearOutput(states[counted], layer.weight, layer.bias if bias is None else bias.flatten())
+
+    @torch.no_grad()
+    def predict(self, sentences: Sentences) -> LinearOutput:
+        """Give the layer that makes the logits of all target tokens of some sentences, in their order."""
+        device = next(self.parameters()).device
+        outputs: list[LinearOutput] = []
+        for numbers in torch.split(torch.arange(len(sentences)), _TOGETHER):
+            batch = sentences.batch(numbers.tolist())
+            inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+            outputs.append(self(inputs, batch.labels.to(device)))
+        return outputs[0]._replace(features=torch.cat([output.features for output in outputs]))
+
+
+def check_model(model: str, known: Collection[str]) -> None:
+    """Check that `model` is among the known names, or has the form of one of the user's own.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if model in known or model.removeprefix(_FOLDER) != model or _FACTORY.fullmatch(model):
+        return
+    raise InputError(
+        f"model must be one of {', '.join(known)}, hf:FOLDER, or module:factory of your own, got {model!r}"
+    )
+
+
+def own_vocabulary(model: str) -> Vocabulary | None:
+    """Read the vocabulary that a network of `hf:FOLDER` brings; None of any other.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        InputError: a file is damaged, or does not name a token that is needed.
+    """
+    if not model.startswith(_FOLDER):
+        return None
+    folder = local_path(model.removeprefix(_FOLDER))
+    path = folder / "config.json"
+    with reading(path, (ValueError,)):
+        config = json.loads(path.read_text(encoding="utf-8"))
+    names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    for name in names:
+        if not isinstance(config, dict) or not isinstance(config.get(name), int):
+            raise InputError(f"{path} must hold a whole number {name}, got none")
+    pad, end, start = (config[name] for name in names)
+    path = folder / "tokenizer.json"
+    with needs_extra("translation", "speech"):
+        from tokenizers import Tokenizer
+
+    content = path.read_text(encoding="utf-8")
+    with reading(path, (Exception,)):  # tokenizers raises no other for what it cannot read
+        Tokenizer.from_str(content)
+    return Vocabulary(content, pad=pad, end=end, start=start)
+
+
+def model_sha256(model: str) -> str:
+    """Hash the files that a network of the user's own comes from; "" for a network of ours.
+
+    Raises:
+        InputError: there is no such module or folder.
+    """
+    if ":" not in model:
+        return ""
+    if not model.startswith(_FOLDER):
+        return module_sha256(model)
+    folder = local_path(model.removeprefix(_FOLDER))
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
+    if not files:
+        raise InputError(
+            f"{folder} must be a folder of .json and .safetensors files, as transformers saves it"
+        )
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def check_sha256(model: str, sha256: str) -> None:
+    """Check that the files of a network of the user's own are those that a trial was planned with.
+
+    Raises:
+        InputError: they are others, or missing.
+    """
+    if model_sha256(model) != sha256:
+        raise InputError(f"the files of the model {model} are others on {platform.node()}")
+
+
+def own_modules(model: str) -> list[str]:
+    """Name the top-level module or package of a network of the user's own; none of any other."""
+    return [top_module(model)] if ":" in model and not model.startswith(_FOLDER) else []
+
+
+def build_network(
+    model: str,
+    summary: TokenSummary,
+    seed: int,
+    *,
+    ours: Callable[[dict[str, Any]], Any],
+    saved: str,
+    sizes: dict[str, Any],
+    example: Inputs,
+) -> EncoderDecoder:
+    """Make a network as its training begins; new weights depend on the seed alone.
+
+    Args:
+        model: a name that `ours` makes; `hf:FOLDER` of a model that transformers saved, with its weights; or
+            `module:factory`, where `factory(vocab_size=…, pad_token_id=…, eos_token_id=…,
+            decoder_start_token_id=…, …)` gives a model of transformers.
+        summary: of the data.
+        seed: of the initial weights; torch's global random state is left as it was.
+        ours: makes a network of ours, of all sizes.
+        saved: the class of transformers that loads saved ones.
+        sizes: beside those of the vocabulary.
+        example: inputs of two sentences.
+
+    Returns:
+        The network, on the CPU and in training mode.
+
+    Raises:
+        InputError: the model cannot be made, or its logits are not what one linear layer puts out.
+    """
+    with needs_extra("translation", "speech"):
+        import transformers
+    sizes = {
+        "vocab_size": summary.num_classes,
+        "pad_token_id": summary.pad,
+        "eos_token_id": summary.end,
+        "decoder_start_token_id": summary.start,
+        **sizes,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if ":" not in model:
+            body: object = ours(sizes)
+        elif model.startswith(_FOLDER):
+            body = _saved(local_path(model.removeprefix(_FOLDER)), getattr(transformers, saved))
+        else:
+            factory = factory_of(model)
+            try:
+                body = factory(**sizes)
+            except Exception as error:  # whatever the user's own code raises
+                raise InputError(f"{model} raised {told(error)}") from error
+    if not isinstance(body, transformers.PreTrainedModel) or not body.config.is_encoder_decoder:
+        raise InputError(f"{model} must be an encoder and decoder of transformers, got {type(body).__name__}")
+    network = EncoderDecoder(body, start=summary.start, pad=summary.pad).float()
+    _check_logits(network, model, summary, example)
+    return network.train()
+
+
+def _saved(folder: Path, kind: Any) -> Any:
+    """Load a model from its folder: nothing is fetched, and no code or pickle of it runs."""
+
+    def refusal(error: BaseException) -> str:
+        lines = str(error).splitlines() or [type(error).__name__]
+        return f"{folder} cannot be read as a model of transformers: {lines[0]}"
+
+    with reading(folder, (OSError, ValueError, LookupError, TypeError, AttributeError), refusal):
+        return kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+
+
+def _check_logits(network: EncoderDecoder, model: str, summary: TokenSummary, example: Inputs) -> None:
+    """Refuse a network whose logits are not those of its last layer, of these sizes."""
+    labels = torch.tensor([[summary.end], [summary.end]])
+    try:
+        with torch.no_grad():
+            features, weight, bias = network.eval()(example, labels)
+            logits = network.body(**example, labels=labels).logits.flatten(0, 1)
+    except Exception as error:  # whatever a model of others raises
+        raise InputError(f"{model} cannot take this data: it raised {told(error)}") from error
+    if logits.shape != (2, summary.num_classes):
+        raise InputError(
+            f"{model} must have one logit for each of the {summary.num_classes:,} tokens of the vocabulary, "
+            f"got {logits.shape[-1]:,}"
+        )
+    if not torch.allclose(F.linear(features, weight, bias), logits, rtol=1e-4, atol=1e-5):
+        raise InputError(f"the logits of {model} must be what a linear layer makes of its decoder's states")

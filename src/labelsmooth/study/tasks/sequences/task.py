@@ -1,0 +1,178 @@
+"""What tasks whose rows are the tokens of sentences do alike: batches, losses, measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labelsmooth.measure.protocol import Table
+from labelsmooth.objectives import CHUNK_ROWS, Criterion, Loss
+from labelsmooth.row_stats import row_stats
+from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Session, Share, Task
+from labelsmooth.study.tasks.sequences.decoded import (
+    DecodedArrays,
+    beam_words,
+    decoded_influences,
+    decoded_tables,
+    decodings,
+    measure_decoded,
+)
+from labelsmooth.study.tasks.sequences.forced import token_arrays
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_modules
+from labelsmooth.study.tasks.sequences.sentences import (
+    UNCOUNTED,
+    Batch,
+    Sentences,
+    batches_by_length,
+    shuffled_batches,
+)
+from labelsmooth.study.tasks.sequences.settings import SequenceSettings
+from labelsmooth.study.tasks.sequences.tokens import TokenArrays, token_constant_guess
+from labelsmooth.study.trial import TrialConfig
+
+_FEW = 64  # sentences whose time tells that of others
+
+
+class SequenceData(Protocol):
+    """Sentences in three parts."""
+
+    @property
+    def train(self) -> Sentences: ...
+    @property
+    def validation(self) -> Sentences: ...
+    @property
+    def test(self) -> Sentences: ...
+    @property
+    def summary(self) -> Any: ...
+
+
+D = TypeVar("D", bound=SequenceData)
+
+
+class SequenceTask(Task):
+    """Encoders with decoders that predict sentences token by token, and are asked for whole ones."""
+
+    curves = Curves
+
+    def rows_measured(self, config: TrialConfig, summary: Any) -> int:
+        """Count the validation tokens after every epoch, all that are not trained on at the end, and those of
+        the beams of every search.
+        """
+        settings = sequence_settings(config)
+        beams = sum(way.beams for way in decodings(settings).values())
+        searched = beams * min(1.0, settings.decode / summary.test_sentences)
+        rows: float = (settings.epochs + 1) * summary.validation_rows + (1 + searched) * summary.test_rows
+        return round(rows)
+
+    def measure(self, config: TrialConfig, arrays: DecodedArrays) -> Metrics:  # noqa: ARG002
+        return measure_decoded(arrays)
+
+    def influences(
+        self,
+        config: TrialConfig,  # noqa: ARG002
+        arrays: DecodedArrays,
+        metrics: Metrics,
+    ) -> Mapping[str, Influence]:
+        return decoded_influences(arrays, metrics)
+
+    def constant_guess(self, arrays: DecodedArrays) -> Mapping[str, Floats]:
+        return token_constant_guess(arrays)
+
+    def tables(self, arrays: DecodedArrays) -> Mapping[str, Mapping[str, Table]]:
+        return decoded_tables(arrays)
+
+    def part_words(self, metrics: Metrics) -> dict[str, str]:
+        return {part: words for part in metrics if (words := beam_words(part))}
+
+    def result_words(self, metrics: Metrics) -> str:
+        return f"test NLL {metrics['test']['nll']:.3f} a token"
+
+    def own_modules(self, model: str) -> list[str]:
+        return own_modules(model)
+
+
+class SequenceSession(Session, Generic[D]):
+    """One training of a network that predicts the tokens of sentences.
+
+    Args:
+        config: of the trial.
+        data: that the config was made for.
+        network: that is trained.
+        share: of this process in every batch, which it takes by sentences.
+    """
+
+    def __init__(self, config: TrialConfig, data: D, network: EncoderDecoder, share: Share) -> None:
+        self.settings = sequence_settings(config)
+        self.data = data
+        self.network = network
+        self._share = share
+        self._lengths = data.train.lengths
+        self._sizes = batches_by_length(self._lengths, config.settings.batch_size)
+        self.steps = len(self._sizes)
+        self.class_counts = torch.bincount(data.train.labels, minlength=data.summary.num_classes)
+        self._chance = torch.Generator().manual_seed(config.seed)  # of the order of the batches
+
+    def batches(self) -> Iterator[Batch]:
+        for numbers in shuffled_batches(self._lengths, self._sizes, self._chance):
+            yield self.data.train.batch(numbers)
+
+    def loss(
+        self,
+        network: nn.Module,
+        batch: Batch,
+        criterion: Criterion,
+        teacher: nn.Module | None,  # noqa: ARG002
+    ) -> tuple[Loss, int]:
+        inputs = {name: self._share.portion(value) for name, value in batch.inputs.items()}
+        labels = self._share.portion(batch.labels)
+        if not len(labels):  # a process whose share of a batch is empty takes the step all the same
+            inputs = {name: value[:1].to(labels.device) for name, value in batch.inputs.items()}
+            labels = torch.full_like(batch.labels[:1], UNCOUNTED, device=labels.device)
+        loss = criterion(
+            network(inputs, labels),
+            labels[labels != UNCOUNTED],
+            denominator=batch.rows / self._share.processes,
+        )
+        return loss, batch.rows
+
+    @torch.no_grad()
+    def validate(self, epoch: int) -> tuple[float, float] | None:  # noqa: ARG002
+        nll, correct = self._nll_and_correct(self.data.validation)
+        if not nll.isfinite().all():
+            return None
+        return float(nll.mean()), float(correct.double().mean())
+
+    @torch.no_grad()
+    def evaluate_some(self) -> int:
+        few = self.data.validation.select(range(min(_FEW, len(self.data.validation))))
+        self._nll_and_correct(few)
+        return few.rows
+
+    def curves(self, curves: Curves) -> Curves:
+        return curves
+
+    def token_arrays(self) -> TokenArrays:
+        """Give what is kept of the network's predictions of tokens."""
+        data = self.data
+        test, validation = self.network.predict(data.test), self.network.predict(data.validation)
+        return token_arrays(test, validation, data.test, data.validation, self.class_counts)
+
+    def _nll_and_correct(self, sentences: Sentences) -> tuple[Tensor, Tensor]:
+        """Measure the NLL of each token of some sentences, and whether it was the most probable."""
+        features, weight, bias = self.network.predict(sentences)
+        labels = sentences.labels.to(features.device)
+        parts = [
+            row_stats(F.linear(features[rows], weight, bias).double(), index=labels[rows].unsqueeze(-1))
+            for rows in torch.split(torch.arange(len(labels)), CHUNK_ROWS)
+        ]
+        return torch.cat([part.nll for part in parts]), torch.cat([part.correct for part in parts])
+
+
+def sequence_settings(config: TrialConfig) -> SequenceSettings:
+    """Give the settings of a trial of a task of sentences."""
+    assert isinstance(config.settings, SequenceSettings)
+    return config.settings
