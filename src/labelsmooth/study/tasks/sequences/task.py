@@ -22,7 +22,7 @@ from labelsmooth.study.tasks.sequences.decoded import (
     measure_decoded,
 )
 from labelsmooth.study.tasks.sequences.forced import token_arrays
-from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_modules
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, TokenNetwork, own_modules
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
     Batch,
@@ -51,12 +51,23 @@ class SequenceData(Protocol):
 
 
 D = TypeVar("D", bound=SequenceData)
+N = TypeVar("N", bound=TokenNetwork)
 
 
-class SequenceTask(Task):
-    """Encoders with decoders that predict sentences token by token, and are asked for whole ones."""
+class TokenTask(Task):
+    """Networks that predict tokens."""
 
     curves = Curves
+
+    def result_words(self, metrics: Metrics) -> str:
+        return f"test NLL {metrics['test']['nll']:.3f} a token"
+
+    def own_modules(self, model: str) -> list[str]:
+        return own_modules(model)
+
+
+class SequenceTask(TokenTask):
+    """Encoders with decoders that predict sentences token by token, and are asked for whole ones."""
 
     def rows_measured(self, config: TrialConfig, summary: Any) -> int:
         """Count the validation tokens after every epoch, all that are not trained on at the end, and those of
@@ -88,14 +99,8 @@ class SequenceTask(Task):
     def part_words(self, metrics: Metrics) -> dict[str, str]:
         return {part: words for part in metrics if (words := beam_words(part))}
 
-    def result_words(self, metrics: Metrics) -> str:
-        return f"test NLL {metrics['test']['nll']:.3f} a token"
 
-    def own_modules(self, model: str) -> list[str]:
-        return own_modules(model)
-
-
-class SequenceSession(Session, Generic[D]):
+class TokenSession(Session, Generic[D, N]):
     """One training of a network that predicts the tokens of sentences.
 
     Args:
@@ -105,19 +110,18 @@ class SequenceSession(Session, Generic[D]):
         share: of this process in every batch, which it takes by sentences.
     """
 
-    def __init__(self, config: TrialConfig, data: D, network: EncoderDecoder, share: Share) -> None:
-        self.settings = sequence_settings(config)
+    def __init__(self, config: TrialConfig, data: D, network: N, share: Share) -> None:
         self.data = data
         self.network = network
         self._share = share
-        self._lengths = data.train.lengths
-        self._sizes = batches_by_length(self._lengths, config.settings.batch_size)
+        self._tokens = data.train.sizes
+        self._sizes = batches_by_length(self._tokens, config.settings.batch_size)
         self.steps = len(self._sizes)
         self.class_counts = torch.bincount(data.train.labels, minlength=data.summary.num_classes)
         self._chance = torch.Generator().manual_seed(config.seed)  # of the order of the batches
 
     def batches(self) -> Iterator[Batch]:
-        for numbers in shuffled_batches(self._lengths, self._sizes, self._chance):
+        for numbers in shuffled_batches(self._tokens, self._sizes, self._chance):
             yield self.data.train.batch(numbers)
 
     def loss(
@@ -170,6 +174,14 @@ class SequenceSession(Session, Generic[D]):
             for rows in torch.split(torch.arange(len(labels)), CHUNK_ROWS)
         ]
         return torch.cat([part.nll for part in parts]), torch.cat([part.correct for part in parts])
+
+
+class SequenceSession(TokenSession[D, EncoderDecoder]):
+    """One training of a network that is asked for whole sentences too."""
+
+    def __init__(self, config: TrialConfig, data: D, network: EncoderDecoder, share: Share) -> None:
+        super().__init__(config, data, network, share)
+        self.settings = sequence_settings(config)
 
 
 def sequence_settings(config: TrialConfig) -> SequenceSettings:
