@@ -11,6 +11,7 @@ from labelsmooth.study.tasks.base import Data, Session, Summary, Task
 TASKS = {
     "images": "labelsmooth.study.tasks.images",
     "translation": "labelsmooth.study.tasks.translation",
+    "language-model": "labelsmooth.study.tasks.language_model",
 }
 
 __all__ = ["TASKS", "Data", "Session", "Summary", "Task", "find_task", "load_data"]
