@@ -264,7 +264,7 @@ def _measures(study: Study) -> tuple[Measure, ...]:
             measure(f"{part}.{quantity.name}", f", {rows}")
             for part, (rows, shown) in {**_MEASURED, **further}.items()
             for quantity in shown
-            if quantity.name not in SCORES  # which have a table of their own
+            if (quantity.name not in SCORES or part in further)  # which have a table of their own
             and quantity.unit != "count"
             and measured(f"{part}.{quantity.name}")
         ),

@@ -12,6 +12,7 @@ TASKS = {
     "images": "labelsmooth.study.tasks.images",
     "translation": "labelsmooth.study.tasks.translation",
     "speech": "labelsmooth.study.tasks.speech",
+    "language-model": "labelsmooth.study.tasks.language_model",
 }
 
 __all__ = ["TASKS", "Data", "Session", "Summary", "Task", "find_task", "load_data"]

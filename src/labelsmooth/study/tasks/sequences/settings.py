@@ -21,8 +21,8 @@ def with_default(name: str, default: T) -> T:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceSettings(TrainingSettings):
-    """What the numbers of one trial depend on; rows are target tokens.
+class TokenSettings(TrainingSettings):
+    """What the numbers of one trial depend on; rows are tokens.
 
     Raises:
         InputError: a setting is outside its range.
@@ -50,6 +50,21 @@ class SequenceSettings(TrainingSettings):
         default=0.1,
         metadata={"help": "dropout of the networks of ours, in [0, 1)", "metavar": "P"},
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must lie in [0, 1), got {self.dropout:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceSettings(TokenSettings):
+    """What the numbers of one trial depend on whose network is asked for whole sentences too.
+
+    Raises:
+        InputError: a setting is outside its range.
+    """
+
     decode: int = field(
         default=500,
         metadata={
@@ -86,8 +101,6 @@ class SequenceSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must lie in [0, 1), got {self.dropout:g}")
         check_whole("decode", self.decode, at_least=0)
         for beams in self.beams:
             check_whole("beams", beams, at_least=1)

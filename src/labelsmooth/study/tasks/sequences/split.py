@@ -1,51 +1,54 @@
-"""Sentence pairs in three parts that have no passage and no sentence in common."""
+"""Rows of text in three parts that have no passage and no sentence in common."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.sequences.pairs import Pairs
+from labelsmooth.study.tasks.sequences.rows import Rows
 
 # Fixed, and apart from the seeds of the trials: every trial of every study sees the same parts.
 SPLIT_SEED = 0
-HELD_OUT = 0.1  # of the pairs for validation, and as many for the test
-MOST_HELD_OUT = 2000  # pairs of each of these two
-FEWEST = 30  # pairs of a data set
+HELD_OUT = 0.1  # of the rows for validation, and as many for the test
+MOST_HELD_OUT = 2000  # rows of each of these two
+FEWEST = 30  # rows of a data set
 
+R = TypeVar("R", bound=Rows)
 _NO_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Sentence pairs that are trained on, and those that are not."""
+class Parts(Generic[R]):
+    """Rows that are trained on, and those that are not."""
 
-    train: Pairs
-    validation: Pairs
-    test: Pairs
-    repeated: int  # pairs that were left out, since a later part has one of their sentences
+    train: R
+    validation: R
+    test: R
+    repeated: int  # rows that were left out, since a later part has one of their sentences
 
 
-def split_pairs(found: Mapping[str, Pairs], name: str, rows: str = "sentence pairs") -> Parts:
-    """Split sentence pairs into training, validation and test pairs.
+def split_rows(found: Mapping[str, R], name: str, rows: str = "sentence pairs") -> Parts[R]:
+    """Split rows of text into training, validation and test rows.
 
     Whole passages are drawn for validation and test, where the data has no such part of its own. A sentence
-    that recurs, but for case and punctuation, would be known from training: each training pair is left out
-    whose source or target is among those of the other parts, and each validation pair likewise of the test.
+    that recurs, but for case and punctuation, would be known from training: each training row is left out
+    one of whose columns has a text that the same column of the other parts has, and each validation row
+    likewise of the test.
 
     Args:
-        found: pairs by part, as `read_pairs` gives them.
+        found: rows by part, as `read_pairs` gives them.
         name: of the data, for messages.
-        rows: what a pair is, for messages.
+        rows: what a row is, for messages.
 
     Raises:
-        InputError: there are fewer than 30 pairs, or none is left of a part.
+        InputError: there are fewer than 30 rows, or none is left of a part.
 
-    Cost: 2 s for 31,102 verses.
+    Cost: 2 s for 31,102 pairs of verses.
     """
     pairs = sum(map(len, found.values()))
     if pairs < FEWEST:
@@ -74,10 +77,10 @@ def normalised(sentence: str) -> str:
     return _NO_WORD.sub(" ", sentence.casefold()).strip() or sentence
 
 
-def _draw(pairs: Pairs, parts: int) -> list[Pairs]:
-    """Draw passages for so many held-out parts, and give the other pairs as the last part."""
-    quota = min(MOST_HELD_OUT, round(HELD_OUT * len(pairs)))
-    passages = np.array(pairs.passages)
+def _draw(rows: R, parts: int) -> list[R]:
+    """Draw passages for so many held-out parts, and give the other rows as the last part."""
+    quota = min(MOST_HELD_OUT, round(HELD_OUT * len(rows)))
+    passages = np.array(rows.passages)
     shuffled = np.random.default_rng(SPLIT_SEED).permutation(np.unique(passages))
     before = np.cumsum(np.bincount(passages)[shuffled]) - np.bincount(passages)[shuffled]
     drawn: list[Sequence[int]] = []
@@ -88,16 +91,13 @@ def _draw(pairs: Pairs, parts: int) -> list[Pairs]:
         drawn.append(np.flatnonzero(np.isin(passages, shuffled[start:end])).tolist())
         start = end
     drawn.append(np.flatnonzero(np.isin(passages, shuffled[start:])).tolist())
-    return [pairs.select(rows) for rows in drawn]
+    return [rows.select(numbers) for numbers in drawn]
 
 
-def _without(pairs: Pairs, others: Pairs) -> Pairs:
-    """Leave out the pairs with a sentence of the others."""
-    sources, targets = set(map(normalised, others.sources)), set(map(normalised, others.targets))
-    return pairs.select(
-        [
-            row
-            for row, (source, target) in enumerate(zip(pairs.sources, pairs.targets, strict=True))
-            if normalised(source) not in sources and normalised(target) not in targets
-        ]
-    )
+def _without(rows: R, others: R) -> R:
+    """Leave out the rows with a text of the others in the same column."""
+    kept = set(range(len(rows)))
+    for own, known in zip(rows.columns, others.columns, strict=True):
+        there = set(map(normalised, known))
+        kept -= {row for row in kept if normalised(own[row]) in there}
+    return rows.select(sorted(kept))

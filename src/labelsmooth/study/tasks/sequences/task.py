@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelsmooth.measure.protocol import Table
-from labelsmooth.objectives import CHUNK_ROWS, Criterion, Loss
+from labelsmooth.objectives import CHUNK_ROWS, Criterion, LinearOutput, Loss
 from labelsmooth.row_stats import row_stats
 from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Series, Session, Share, Task
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays, Statistics, decoded_fields, decodings
@@ -21,7 +21,7 @@ from labelsmooth.study.tasks.sequences.measuring import (
     measure_decoded,
     part_words,
 )
-from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_modules
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, TokenNetwork, own_modules
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
     Batch,
@@ -30,7 +30,7 @@ from labelsmooth.study.tasks.sequences.sentences import (
     shuffled_batches,
 )
 from labelsmooth.study.tasks.sequences.settings import SequenceSettings
-from labelsmooth.study.tasks.sequences.tokens import token_constant_guess, token_tables
+from labelsmooth.study.tasks.sequences.tokens import TokenArrays, token_constant_guess, token_tables
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 from labelsmooth.study.trial import TrialConfig
 
@@ -53,12 +53,23 @@ class SequenceData(Protocol):
 
 
 D = TypeVar("D", bound=SequenceData)
+N = TypeVar("N", bound=TokenNetwork)
 
 
-class SequenceTask(Task):
-    """Encoders with decoders that predict sentences token by token, and are asked for whole ones."""
+class TokenTask(Task):
+    """Networks that predict tokens."""
 
     curves = Curves
+
+    def result_words(self, metrics: Metrics) -> str:
+        return f"test NLL {metrics['test']['nll']:.3f} a token"
+
+    def own_modules(self, model: str) -> list[str]:
+        return own_modules(model)
+
+
+class SequenceTask(TokenTask):
+    """Encoders with decoders that predict sentences token by token, and are asked for whole ones."""
 
     def rows_measured(self, config: TrialConfig, summary: Any) -> int:
         """Count the validation tokens after every epoch, all that are not trained on at the end, and those of
@@ -93,14 +104,8 @@ class SequenceTask(Task):
     def part_words(self, metrics: Metrics) -> dict[str, str]:
         return {part: words for part in metrics if (words := part_words(part))}
 
-    def result_words(self, metrics: Metrics) -> str:
-        return f"test NLL {metrics['test']['nll']:.3f} a token"
 
-    def own_modules(self, model: str) -> list[str]:
-        return own_modules(model)
-
-
-class SequenceSession(Session, Generic[D]):
+class TokenSession(Session, Generic[D, N]):
     """One training of a network that predicts the tokens of sentences.
 
     Args:
@@ -110,19 +115,18 @@ class SequenceSession(Session, Generic[D]):
         share: of this process in every batch, which it takes by sentences.
     """
 
-    def __init__(self, config: TrialConfig, data: D, network: EncoderDecoder, share: Share) -> None:
-        self.settings = sequence_settings(config)
+    def __init__(self, config: TrialConfig, data: D, network: N, share: Share) -> None:
         self.data = data
         self.network = network
         self._share = share
-        self._lengths = data.train.lengths
-        self._sizes = batches_by_length(self._lengths, config.settings.batch_size)
+        self._tokens = data.train.sizes
+        self._sizes = batches_by_length(self._tokens, config.settings.batch_size)
         self.steps = len(self._sizes)
         self.class_counts = torch.bincount(data.train.labels, minlength=data.summary.num_classes)
         self._chance = torch.Generator().manual_seed(config.seed)  # of the order of the batches
 
     def batches(self) -> Iterator[Batch]:
-        for numbers in shuffled_batches(self._lengths, self._sizes, self._chance):
+        for numbers in shuffled_batches(self._tokens, self._sizes, self._chance):
             yield self.data.train.batch(numbers)
 
     def loss(
@@ -161,6 +165,34 @@ class SequenceSession(Session, Generic[D]):
     def curves(self, curves: Curves) -> Curves:
         return curves
 
+    def token_arrays(self, validation: LinearOutput) -> TokenArrays:
+        """Give what is kept of the network's predictions of tokens.
+
+        Args:
+            validation: what it predicts of the validation sentences.
+        """
+        data = self.data
+        test = self.network.predict(data.test)
+        return token_arrays(test, validation, data.test, data.validation, self.class_counts)
+
+    def _nll_and_correct(self, sentences: Sentences) -> tuple[Tensor, Tensor]:
+        """Measure the NLL of each token of some sentences, and whether it was the most probable."""
+        features, weight, bias = self.network.predict(sentences)
+        labels = sentences.labels.to(features.device)
+        parts = [
+            row_stats(F.linear(features[rows], weight, bias).double(), index=labels[rows].unsqueeze(-1))
+            for rows in torch.split(torch.arange(len(labels)), CHUNK_ROWS)
+        ]
+        return torch.cat([part.nll for part in parts]), torch.cat([part.correct for part in parts])
+
+
+class SequenceSession(TokenSession[D, EncoderDecoder]):
+    """One training of a network that is asked for whole sentences too."""
+
+    def __init__(self, config: TrialConfig, data: D, network: EncoderDecoder, share: Share) -> None:
+        super().__init__(config, data, network, share)
+        self.settings = sequence_settings(config)
+
     def decoded_fields(self, kind: type[DecodedArrays], statistics: Statistics) -> dict[str, Any]:
         """Give the fields of arrays that every network that decodes has, and those of its scores.
 
@@ -169,8 +201,8 @@ class SequenceSession(Session, Generic[D]):
             statistics: that the scores are made of.
         """
         data = self.data
-        test, validation = self.network.predict(data.test), self.network.predict(data.validation)
-        tokens = token_arrays(test, validation, data.test, data.validation, self.class_counts)
+        validation = self.network.predict(data.validation)
+        tokens = self.token_arrays(validation)
         decoded = decoded_fields(
             kind,
             self.network,
@@ -183,16 +215,6 @@ class SequenceSession(Session, Generic[D]):
             pnorm=fit_pnorm(ForcedTokens(validation, data.validation.labels, "the validation tokens")),
         )
         return {**vars(tokens), **decoded}
-
-    def _nll_and_correct(self, sentences: Sentences) -> tuple[Tensor, Tensor]:
-        """Measure the NLL of each token of some sentences, and whether it was the most probable."""
-        features, weight, bias = self.network.predict(sentences)
-        labels = sentences.labels.to(features.device)
-        parts = [
-            row_stats(F.linear(features[rows], weight, bias).double(), index=labels[rows].unsqueeze(-1))
-            for rows in torch.split(torch.arange(len(labels)), CHUNK_ROWS)
-        ]
-        return torch.cat([part.nll for part in parts]), torch.cat([part.correct for part in parts])
 
 
 def sequence_settings(config: TrialConfig) -> SequenceSettings:

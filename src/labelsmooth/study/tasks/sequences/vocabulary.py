@@ -42,6 +42,11 @@ class Vocabulary:
         """
         return [[*encoded.ids] for encoded in self._tokenizer.encode_batch(list(sentences))]
 
+    def encode_parts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Make tokens of texts as they are written, with no mark of a start or an end."""
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [[*encoded.ids] for encoded in found]
+
     def decode(self, tokens: Iterable[Sequence[int]]) -> list[str]:
         """Make sentences of tokens, without what only marks a start, an end or a gap."""
         sentences: list[str] = self._tokenizer.decode_batch([list(ids) for ids in tokens])

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.sequences.pairs import NEIGHBOURS, PARTS, Pairs
+from labelsmooth.study.tasks.sequences.pairs import PARTS, Pairs
+from labelsmooth.study.tasks.sequences.rows import NEIGHBOURS
 from labelsmooth.study.tasks.sequences.sentences import Inputs, Sentences
-from labelsmooth.study.tasks.sequences.split import split_pairs
+from labelsmooth.study.tasks.sequences.split import split_rows
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary, learn_characters, learn_vocabulary
 from labelsmooth.study.tasks.speech.audio import MELS, STEP, log_mel, read_audio
 from labelsmooth.study.tasks.speech.utterances import Utterance, read_utterances
@@ -128,7 +129,7 @@ def load_speech(
             f"max_seconds must leave at least half of the {number:,} utterances of {name}, "
             f"{max_seconds:g} leaves {heard:,}"
         )
-    parts = split_pairs(pairs, name, "utterances")
+    parts = split_rows(pairs, name, "utterances")
     if vocabulary is None and vocabulary_size:
         vocabulary = learn_vocabulary(parts.train.targets, vocabulary_size, **MARKS)
     elif vocabulary is None:

@@ -36,6 +36,7 @@ def build_recogniser(model: str, summary: SpeechSummary, seed: int, dropout: flo
         model,
         summary,
         seed,
+        kind=EncoderDecoder,
         ours=lambda sizes: _speech2text(model, sizes, dropout),
         saved="AutoModelForSpeechSeq2Seq",
         sizes={

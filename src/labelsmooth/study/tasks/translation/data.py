@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.pairs import PARTS, Pairs, read_pairs
 from labelsmooth.study.tasks.sequences.sentences import SentencePairs
-from labelsmooth.study.tasks.sequences.split import split_pairs
+from labelsmooth.study.tasks.sequences.split import split_rows
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary, learn_vocabulary
 
 
@@ -68,7 +68,7 @@ def load_translation(
 
     Cost: about 10 s for 31,102 verses.
     """
-    parts = split_pairs(read_pairs(name), name)
+    parts = split_rows(read_pairs(name), name)
     if vocabulary is None:
         vocabulary = learn_vocabulary((*parts.train.sources, *parts.train.targets), vocabulary_size)
     kept = {part: _encoded(getattr(parts, part), vocabulary, max_tokens) for part in PARTS}

@@ -19,7 +19,8 @@ def build_translator(model: str, summary: TranslationSummary, seed: int, dropout
     """Make a network as its training begins, as `build_network` does.
 
     Args:
-        model: a name in `MODELS`, or one of the user's own, whose factory gets `max_position_embeddings` too.
+        model: a name in `MODELS`, or one of the user's own, whose factory gets `decoder_start_token_id` and
+            `max_position_embeddings` too.
         summary: of the data.
         seed: of the initial weights.
         dropout: of the networks in `MODELS`.
@@ -32,6 +33,7 @@ def build_translator(model: str, summary: TranslationSummary, seed: int, dropout
         model,
         summary,
         seed,
+        kind=EncoderDecoder,
         ours=lambda sizes: _marian(model, sizes, dropout),
         saved="AutoModelForSeq2SeqLM",
         sizes={"max_position_embeddings": summary.max_tokens + 1},

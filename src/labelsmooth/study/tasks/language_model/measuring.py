@@ -1,0 +1,210 @@
+"""What is kept of a language model beside what is kept of every network that predicts tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelsmooth.errors import InputError
+from labelsmooth.evaluation import Scores, statistics
+from labelsmooth.measure.arrays import State
+from labelsmooth.measure.influence import NUM_BINS, influences
+from labelsmooth.measure.rows import numbers_from_stats
+from labelsmooth.row_stats import RowStats
+from labelsmooth.study.tasks.base import Floats, Influence, Metrics
+from labelsmooth.study.tasks.classifier import plain_values
+from labelsmooth.study.tasks.language_model.choices import WAYS, choice_logits, option_log_probs
+from labelsmooth.study.tasks.language_model.data import LanguageData
+from labelsmooth.study.tasks.language_model.models import CausalModel
+from labelsmooth.study.tasks.sequences.forced import ForcedTokens, plain_state
+from labelsmooth.study.tasks.sequences.tokens import (
+    TokenArrays,
+    assembled,
+    by_sentence,
+    measure_tokens,
+    sums_by_sentence,
+    token_constant_guess,
+    token_influences,
+)
+
+BEFORE = "test_before"  # the part of the test tokens before training
+_NUMBERS = ("rows", "accuracy", "nll", "ece", "ece_l2")  # of choices, and of tokens before training
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LanguageArrays(TokenArrays):
+    """What the numbers and pictures of one language model are computed from.
+
+    Sentences are pieces of D documents; of multiple choice these are questions, with O options in all.
+    """
+
+    test_pieces: NDArray[np.int32]  # (D,) of each document
+    validation_pieces: NDArray[np.int32]
+    # statistics of the test tokens, and predictions, before a network that was saved is trained further
+    test_before: State = field(default_factory=dict)
+    choices: State = field(default_factory=dict)  # counts and answers (D,), lengths (O,) of options in tokens
+    option_log_probs: State = field(default_factory=dict)  # (O,): test, and likewise test_before
+
+    def check(self) -> None:
+        """Refuse arrays that do not fit together."""
+        super().check()
+        for part in ("test", "validation"):
+            pieces, sentences = getattr(self, f"{part}_pieces"), len(getattr(self, f"{part}_lengths"))
+            if pieces.dtype.kind != "i" or not len(pieces) or pieces.min() < 1 or pieces.sum() != sentences:
+                raise InputError(f"{part}_pieces must hold how many of {sentences:,} each document has")
+        if self.choices:
+            counts, answers, lengths = (self.choices.get(name) for name in ("counts", "answers", "lengths"))
+            if (
+                counts is None
+                or answers is None
+                or lengths is None
+                or not len(counts) == len(answers) == len(self.test_pieces)
+                or not ((answers >= 0) & (answers < counts)).all()
+                or len(lengths) != counts.sum()
+            ):
+                raise InputError("choices must hold counts and answers of questions, and lengths of options")
+            for name, values in self.option_log_probs.items():
+                if values.shape != lengths.shape or not np.isfinite(values).all():
+                    raise InputError(f"option_log_probs must hold finite {name} of {len(lengths):,} options")
+
+    def statistics(self, part: str) -> RowStats:
+        """Give the row statistics of the tokens of a part of these arrays."""
+        if part != BEFORE:
+            return super().statistics(part)
+        columns = {name: torch.from_numpy(column) for name, column in self.test_before.items()}
+        predictions = columns.pop("predictions").long()
+        labels = torch.from_numpy(self.test_labels).long()
+        return assembled(labels, predictions, {name: column.double() for name, column in columns.items()})
+
+    def chosen(self) -> Iterator[tuple[str, RowStats]]:
+        """Give the statistics of the questions, whose classes are their options, by part of the metrics."""
+        for part, log_probs in self.option_log_probs.items():
+            found = choice_logits(log_probs, self.choices["lengths"], self.choices["counts"])
+            for way, logits in found.items():
+                yield f"{part}_{way}", statistics(logits, self._answers)
+
+    @property
+    def _answers(self) -> Tensor:
+        return torch.from_numpy(self.choices["answers"]).long()
+
+
+def before_training(network: CausalModel, data: LanguageData) -> dict[str, State]:
+    """Keep of a network as its training begins what is compared with it at the end."""
+    network.eval()
+    test = ForcedTokens(network.predict(data.test), data.test.labels, "the test tokens")
+    found: dict[str, State] = {"test_before": plain_state(test)}
+    if data.choices is not None:
+        found["option_log_probs"] = {BEFORE: option_log_probs(network, data.choices.options)}
+    network.train()
+    return found
+
+
+def language_arrays(
+    tokens: TokenArrays, network: CausalModel, data: LanguageData, before: Mapping[str, State]
+) -> LanguageArrays:
+    """Add to what was kept of a network's tokens its choices, and what is known of it before training.
+
+    Args:
+        tokens: that were kept of it.
+        network: in evaluation mode.
+        data: that it was trained on.
+        before: of `before_training`; empty of a network that knew nothing.
+    """
+    choices: State = {}
+    log_probs: State = {}
+    if data.choices is not None:
+        options = data.choices.options
+        choices = {
+            "counts": options.pieces,
+            "answers": np.array(data.choices.answers, dtype=np.int32),
+            "lengths": options.lengths.numpy().astype(np.int32),
+        }
+        log_probs = {"test": option_log_probs(network, options), **before.get("option_log_probs", {})}
+    return LanguageArrays(
+        **vars(tokens),
+        test_pieces=data.test.pieces,
+        validation_pieces=data.validation.pieces,
+        test_before=before.get("test_before", {}),
+        choices=choices,
+        option_log_probs=log_probs,
+    )
+
+
+def measure_language(arrays: LanguageArrays) -> Metrics:
+    """Measure a language model.
+
+    Returns:
+        The numbers of `measure_tokens`, and accuracy, NLL, ECE and RMS calibration error (ece_l2) of
+
+        - test_before: the test tokens before training, of a network that was saved
+        - test_choice, test_choice_by_mean: the choices of multiple choice, by `WAYS`
+        - test_before_choice, test_before_choice_by_mean: the same before training
+    """
+    found = dict(measure_tokens(arrays))
+    if arrays.test_before:
+        found[BEFORE] = _measured(arrays.statistics(BEFORE), len(arrays.class_counts))
+    for part, stats in arrays.chosen():
+        found[part] = _measured(stats, int(arrays.choices["counts"].max()))
+    return found
+
+
+def _measured(stats: RowStats, num_classes: int) -> dict[str, float]:
+    scores = Scores(num_classes, NUM_BINS)
+    scores.update_stats(stats, None)
+    numbers = scores.numbers(intervals=False)
+    return plain_values({name: numbers[name] for name in _NUMBERS})
+
+
+def language_influences(arrays: LanguageArrays, metrics: Metrics) -> dict[str, Influence]:
+    """The influence of each document, or question, on the numbers of `measure_language`, by part and name."""
+    known = token_influences(arrays, metrics)
+    if arrays.test_before:
+        for name, moved in _moved(arrays.statistics(BEFORE)).items():
+            known[f"{BEFORE}.{name}"] = {"test": by_sentence(moved, arrays.test_lengths)}
+    pieces = {"test": arrays.test_pieces, "validation": arrays.validation_pieces}
+    by_document: dict[str, Influence] = {
+        field: {rows: of_documents(moved, pieces[rows]) for rows, moved in influence.items()}
+        for field, influence in known.items()
+    }
+    for part, stats in arrays.chosen():
+        by_document |= {f"{part}.{name}": {"test": moved} for name, moved in _moved(stats).items()}
+    return by_document
+
+
+def _moved(stats: RowStats) -> dict[str, Floats]:
+    """The influence of each row on those numbers of which it is known."""
+    rows = numbers_from_stats(stats)
+    return {name: moved for name, moved in influences(rows).of(rows).items() if name in _NUMBERS}
+
+
+def of_documents(
+    moved: Floats,  # (S,)
+    pieces: NDArray[np.int32],  # (D,)
+) -> Floats:
+    """Give the influence of each document on a number, of the influence of each of its pieces.
+
+    A number that S pieces move by φ/S is moved by a document, one of D, by Σ φ/S over its pieces; the mean of
+    both is the number.
+    """
+    mean = moved.mean()
+    influence: Floats = sums_by_sentence(moved - mean, pieces) * len(pieces) / len(moved) + mean
+    return influence
+
+
+def language_constant_guess(arrays: LanguageArrays) -> dict[str, Floats]:
+    """Give accuracy and nll by test document (D,) where all tokens are given the shares of the vocabulary."""
+    guess = token_constant_guess(arrays)
+    return {name: of_documents(values, arrays.test_pieces) for name, values in guess.items()}
+
+
+def part_words(metrics: Metrics) -> dict[str, str]:
+    """Name the parts of `measure_language` that no other network has, in words behind each number."""
+    words = {BEFORE: "test rows before training"}
+    for way, chosen in WAYS.items():
+        words |= {f"test_{way}": chosen, f"{BEFORE}_{way}": f"{chosen} before training"}
+    return {part: shown for part, shown in words.items() if part in metrics}

@@ -1,0 +1,109 @@
+"""Texts of language models: what is read, and what is refused."""
+
+import json
+from itertools import groupby
+
+import pytest
+from texts import VERSES, write_prose, write_questions
+
+from labelsmooth.errors import InputError
+from labelsmooth.study.tasks.language_model.texts import read_texts
+
+
+def test_paragraphs_are_documents(tmp_path):
+    path = tmp_path / "prose.txt"
+    path.write_bytes(b"\xef\xbb\xbf\r\nIn the beginning\r\nGod made\r\n \r\n\r\nAnd the earth\r\n")
+    prose = read_texts(f"text:{path}")["train"]
+    assert prose.paragraphs == ("In the beginning\nGod made", "And the earth")
+    assert prose.whole() == list(prose.paragraphs)
+    prose = read_texts(write_prose(tmp_path))["train"]
+    assert prose.whole() == VERSES
+    assert [len(list(rows)) for _, rows in groupby(prose.passages)] == [10] * 6 + [4]
+
+
+def test_questions_have_one_option_or_several(tmp_path):
+    answers = read_texts(write_questions(tmp_path, options=1))["train"]
+    assert answers.prompts[1] == "1. And the earth"
+    assert answers.options[1] == ("was waste and without form;",)
+    choices = read_texts(write_questions(tmp_path))["train"]
+    assert choices.prompts == answers.prompts
+    for options, right, only in zip(choices.options, choices.answers, answers.options, strict=True):
+        assert options[right] == only[0]
+    assert {len(options) for options in choices.options} == {2, 3}
+
+
+def test_columns_of_a_data_set_have_a_document_in_each_row(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path / "set"
+    rows = {"text": [*VERSES[:30], " "]}
+    datasets.DatasetDict(
+        {"train": datasets.Dataset.from_dict(rows), "test": datasets.Dataset.from_dict({"text": VERSES[30:]})}
+    ).save_to_disk(folder)
+    found = read_texts(f"hf:{folder}:text")
+    assert found["train"].whole() == VERSES[:30]
+    assert found["test"].whole() == VERSES[30:]
+    with pytest.raises(InputError, match="split train must have a column words, it has text"):
+        read_texts(f"hf:{folder}:words")
+
+
+GOOD = {"prompt": "Is it day?", "answer": "yes"}
+CHOICE = {"prompt": "Is it day?", "options": ["yes", "no"], "answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{'prompt': 1}", "line 2 of .* must be JSON, got"),
+        ("", "line 2 of .* must be JSON, got ''"),
+        ("[" * 100_000, "line 2 of .* must be JSON, got"),
+        ("[1]", r"line 2 of .* must hold an object, got '\[1\]'"),
+        ({"prompt": "Is it day?"}, "line 2 of .* must have a key answer, it has prompt"),
+        ({}, "line 2 of .* must have a key prompt, it has none"),
+        ({**GOOD, "answer": " "}, "answer of line 2 of .* must be text that is not empty, got ' '"),
+        ({**GOOD, "prompt": 3}, "prompt of line 2 of .* must be text that is not empty, got 3"),
+        ({**GOOD, "answer": "\ud800"}, "answer of line 2 of .* must be text that is not empty"),
+        ({**CHOICE, "answer": 2}, r"answer of line 2 of .* must be the number of an option in 0\.\.1, got 2"),
+        ({**CHOICE, "answer": -1}, r"must be the number of an option in 0\.\.1, got -1"),
+        ({**CHOICE, "answer": True}, r"must be the number of an option in 0\.\.1, got True"),
+        ({**CHOICE, "options": ["yes"]}, r"options of line 2 of .* must be a list of at least two texts"),
+        (
+            {**CHOICE, "options": ["yes", ""]},
+            "each of options of line 2 of .* must be text that is not empty",
+        ),
+        ({**CHOICE, "options": ["yes", "yes"]}, "options of line 2 of .* must differ from each other"),
+        (CHOICE, "all lines of .* must have options or none, line 1 has none and line 2 has some"),
+    ],
+)
+def test_lines_that_are_no_question(tmp_path, line, says):
+    path = tmp_path / "questions.jsonl"
+    written = line if isinstance(line, str) else json.dumps(line)
+    path.write_text(json.dumps(GOOD) + "\n" + written + "\n")
+    with pytest.raises(InputError, match=says):
+        read_texts(f"jsonl:{path}")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "prose.txt",
+            "there is no data 'prose.txt'; known are text:FILE, jsonl:FILE, hf:NAME:COLUMN, verses",
+        ),
+        ("hf:name", "there is no data 'hf:name'"),
+        ("verses:e-3", "there is no data 'verses:e-3'"),
+        ("verses:x", "a translation of verses must be one of e, 3, 4, k, l, d, v, got 'x'"),
+    ],
+)
+def test_names_that_are_no_data(name, says):
+    with pytest.raises(InputError, match=says):
+        read_texts(name)
+
+
+def test_files_that_are_missing_or_no_text(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_texts(f"text:{tmp_path / 'none.txt'}")
+    path = tmp_path / "latin.txt"
+    path.write_bytes(b"one\ntwo \xe9\n")
+    for kind in ("text", "jsonl"):
+        with pytest.raises(InputError, match=r"latin.txt must be text in UTF-8, line 2 is not"):
+            read_texts(f"{kind}:{path}")
