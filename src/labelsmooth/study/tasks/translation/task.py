@@ -51,6 +51,7 @@ from labelsmooth.study.tasks.translation.models import (
     own_modules,
     own_vocabulary,
 )
+from labelsmooth.study.tasks.translation.recipes import RECIPES
 from labelsmooth.study.tasks.translation.settings import Recipe, TranslationSettings
 from labelsmooth.study.trial import TrialConfig
 
@@ -61,7 +62,7 @@ class TranslationTask(Task):
     """Encoders and decoders that translate sentences."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = {}
+    recipes: Mapping[str, BaseRecipe] = RECIPES
     summary = TranslationSummary
     curves = Curves
     arrays = TranslationArrays
