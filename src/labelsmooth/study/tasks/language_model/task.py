@@ -118,4 +118,5 @@ class LanguageModelSession(TokenSession[LanguageData, CausalModel]):
         return super().batches()
 
     def arrays(self, teacher: nn.Module | None) -> LanguageArrays:  # noqa: ARG002
-        return language_arrays(self.token_arrays(self.network.predict(self.data.validation)), self.network, self.data, self._before)
+        tokens = self.token_arrays(self.network.predict(self.data.validation))
+        return language_arrays(tokens, self.network, self.data, self._before)

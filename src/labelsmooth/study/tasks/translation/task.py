@@ -17,6 +17,7 @@ from labelsmooth.study.tasks.translation.arrays import TranslationArrays, transl
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
 from labelsmooth.study.tasks.translation.methods import data_words, methods
 from labelsmooth.study.tasks.translation.models import build_translator
+from labelsmooth.study.tasks.translation.recipes import RECIPES
 from labelsmooth.study.tasks.translation.settings import Recipe
 from labelsmooth.study.trial import TrialConfig
 
@@ -25,7 +26,7 @@ class TranslationTask(SequenceTask):
     """Encoders and decoders that translate sentences."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = {}
+    recipes: Mapping[str, BaseRecipe] = RECIPES
     summary = TranslationSummary
     arrays = TranslationArrays
     help = "train translation with and without label smoothing, and measure its tokens and its sentences"
