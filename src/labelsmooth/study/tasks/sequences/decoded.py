@@ -42,7 +42,7 @@ class DecodedArrays(TokenArrays):
     its scores, likewise by way, (D, numbers) each.
     """
 
-    numbers: ClassVar[Mapping[str, int]]  # of a sentence in each of the statistics
+    widths: ClassVar[Mapping[str, int]]  # numbers of a sentence in each of the statistics
 
     decoded: NDArray[np.int32]  # (D,) the numbers of these test sentences
     hypotheses: State = field(default_factory=dict)  # tokens of all hypotheses
@@ -58,14 +58,14 @@ class DecodedArrays(TokenArrays):
             tokens = self.hypotheses.get(name)
             if len(lengths) != number or tokens is None or len(tokens) != lengths.sum():
                 raise InputError(f"hypotheses must hold those of {number:,} sentences by {name}")
-            for score, width in self.numbers.items():
+            for score, width in self.widths.items():
                 counts = getattr(self, score).get(name)
                 if counts is None or counts.shape != (number, width) or not np.isfinite(counts).all():
                     raise InputError(f"{score} must hold {width} counts of {number:,} sentences by {name}")
 
     def statistics_of(self, name: str) -> State:
         """Give what the scores of one decoding are made of."""
-        return {score: getattr(self, score)[name] for score in self.numbers}
+        return {score: getattr(self, score)[name] for score in self.widths}
 
     def hypotheses_of(self, name: str) -> Hypotheses:
         """Give what one decoding found."""

@@ -107,13 +107,14 @@ class SequenceSettings(TrainingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceRecipe(BaseRecipe):
+class SequenceRecipe(SequenceSettings, BaseRecipe):
     """A study of sentences; see `BaseRecipe`. It has no students yet.
 
     Raises:
         InputError: a setting is outside its range.
     """
 
+    settings_class: ClassVar[type[TrainingSettings]] = SequenceSettings
     has_order: ClassVar[bool] = True
 
     also: tuple[str, ...] = field(

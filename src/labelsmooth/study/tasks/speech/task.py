@@ -28,7 +28,7 @@ class SpeechArrays(DecodedArrays):
     """What the numbers and pictures of one network that recognises speech are computed from."""
 
     # as `edit_statistics` counts them
-    numbers: ClassVar[Mapping[str, int]] = {"wer": 4, "cer": 4}
+    widths: ClassVar[Mapping[str, int]] = {"wer": 4, "cer": 4}
 
     wer: State = field(default_factory=dict)
     cer: State = field(default_factory=dict)

@@ -24,7 +24,7 @@ class TranslationArrays(DecodedArrays):
     """What the numbers and pictures of one network that translates are computed from."""
 
     # as `sentence_statistics` counts them
-    numbers: ClassVar[Mapping[str, int]] = {"bleu": 10, "chrf": 18, "ter": 2}
+    widths: ClassVar[Mapping[str, int]] = {"bleu": 10, "chrf": 18, "ter": 2}
 
     source_lengths: NDArray[np.int32]  # (D,)
     source_tokens: NDArray[np.int32]  # of all of them
