@@ -37,14 +37,14 @@ class DecodedArrays(TokenArrays):
     too. A subclass has a field for the statistics of each score, by way, (D, numbers) each.
 
     Attributes:
-        numbers: that each score has of a sentence.
+        widths: how many numbers each score has of a sentence.
         of_nbest: the scores whose statistics are kept of all hypotheses of the widest search.
         of_sentence: the one of these by which sentences are told apart.
         shown: the scores of the catalogue that a report shows along the number of beams, and the first along
             the temperature.
     """
 
-    numbers: ClassVar[Mapping[str, int]]
+    widths: ClassVar[Mapping[str, int]]
     of_nbest: ClassVar[tuple[str, ...]]
     of_sentence: ClassVar[str]
     shown: ClassVar[tuple[str, ...]]
@@ -76,7 +76,7 @@ class DecodedArrays(TokenArrays):
         classes = len(self.class_counts)
         if len(tokens) != lengths.sum() or (len(tokens) and not 0 <= tokens.min() <= tokens.max() < classes):
             raise InputError(f"hypotheses must hold {lengths.sum():,} tokens in 0..{classes - 1} by {name}")
-        for score, width in self.numbers.items():
+        for score, width in self.widths.items():
             _check_counts(score, getattr(self, score).get(name), (number, width), f"by {name}")
         confidences = self.confidences.get(name)
         if (
@@ -105,7 +105,7 @@ class DecodedArrays(TokenArrays):
 
     def statistics_of(self, name: str) -> State:
         """Give what the scores of one decoding are made of."""
-        return {score: getattr(self, score)[name] for score in self.numbers}
+        return {score: getattr(self, score)[name] for score in self.widths}
 
     def hypotheses_of(self, name: str) -> Hypotheses:
         """Give what one decoding found."""
@@ -195,7 +195,7 @@ def decoded_fields(
     """
     chosen = drawn_sentences(len(test), settings.decode)
     sentences = test.select(chosen.tolist())
-    mappings = ("hypotheses", "hypothesis_lengths", *kind.numbers, "confidences")
+    mappings = ("hypotheses", "hypothesis_lengths", *kind.widths, "confidences")
     found: dict[str, Any] = {name: {} for name in mappings}
     for name, way in decodings(settings).items() if len(chosen) else ():
         made = decode(
@@ -208,7 +208,7 @@ def decoded_fields(
             # with the end of each that was not cut off
             target_tokens=tuple((*tokens, summary.end)[: summary.max_tokens] for tokens in made.best()),
         )
-        for score, counts in statistics(best.targets, sentences.targets, tuple(kind.numbers)).items():
+        for score, counts in statistics(best.targets, sentences.targets, tuple(kind.widths)).items():
             found[score][name] = counts
         forced = ForcedTokens(network.predict(best), best.labels, "the hypotheses")
         lengths = best.lengths.numpy().astype(np.int32)

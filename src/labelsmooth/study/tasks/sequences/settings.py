@@ -120,13 +120,14 @@ class SequenceSettings(TokenSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceRecipe(BaseRecipe):
+class SequenceRecipe(SequenceSettings, BaseRecipe):
     """A study of sentences; see `BaseRecipe`.
 
     Raises:
         InputError: a setting is outside its range.
     """
 
+    settings_class: ClassVar[type[TrainingSettings]] = SequenceSettings
     has_order: ClassVar[bool] = True
 
     also: tuple[str, ...] = field(

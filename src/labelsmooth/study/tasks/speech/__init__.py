@@ -1,8 +1,8 @@
 """The task of recognising speech."""
 
-from labelsmooth.study.tasks.speech.settings import Recipe, SpeechSettings
+from labelsmooth.study.tasks.speech.settings import Recipe
 from labelsmooth.study.tasks.speech.task import SpeechTask
 
 TASK = SpeechTask()
 
-__all__ = ["TASK", "Recipe", "SpeechSettings"]
+__all__ = ["TASK", "Recipe"]

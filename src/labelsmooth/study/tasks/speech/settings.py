@@ -6,21 +6,16 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.settings import TrainingSettings, check_whole
+from labelsmooth.study.settings import check_whole
 from labelsmooth.study.tasks.sequences.network import check_model
-from labelsmooth.study.tasks.sequences.settings import SequenceRecipe, SequenceSettings
+from labelsmooth.study.tasks.sequences.settings import SequenceRecipe
 from labelsmooth.study.tasks.sequences.vocabulary import SMALLEST
 from labelsmooth.study.tasks.speech.audio import RATES
 from labelsmooth.study.tasks.speech.models import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechSettings(SequenceSettings):
-    """What the numbers of one trial depend on; rows are tokens of texts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(SpeechSettings, SequenceRecipe):
+class Recipe(SequenceRecipe):
     """A study of speech; see `SequenceRecipe`.
 
     Raises:
@@ -28,7 +23,6 @@ class Recipe(SpeechSettings, SequenceRecipe):
     """
 
     task: ClassVar[str] = "speech"
-    settings_class: ClassVar[type[TrainingSettings]] = SpeechSettings
 
     data: str = field(
         default="prompts:en",

@@ -27,7 +27,7 @@ from labelsmooth.study.trial import TrialConfig
 class SpeechArrays(DecodedArrays):
     """What the numbers and pictures of one network that recognises speech are computed from."""
 
-    numbers: ClassVar[Mapping[str, int]] = RECOGNITION
+    widths: ClassVar[Mapping[str, int]] = RECOGNITION
     of_nbest: ClassVar[tuple[str, ...]] = tuple(RECOGNITION)
     of_sentence: ClassVar[str] = "wer"
     shown: ClassVar[tuple[str, ...]] = tuple(RECOGNITION)

@@ -91,7 +91,9 @@ def _read_manifest(path: Path) -> list[Utterance]:
                 f"holds {len(columns) - 1} TABs"
             )
         audio = path.parent / local_path(columns[0])
-        found.append(Utterance(text=_spoken(columns[1], path, number), audio=audio, name=str(audio)))
+        found.append(
+            Utterance(text=_spoken(columns[1], f"line {number:,} of {path}"), audio=audio, name=str(audio))
+        )
     missing = [utterance.name for utterance in found if not Path(utterance.name).is_file()]
     if missing:
         raise InputError(
@@ -100,12 +102,10 @@ def _read_manifest(path: Path) -> list[Utterance]:
     return found
 
 
-def _spoken(text: str, where: Path | str, number: int) -> str:
+def _spoken(text: str, where: str) -> str:
     found = spoken(text)
     if not found:
-        raise InputError(
-            f"{where} must have a text with letters or digits in line {number:,}, got {text!r:.80}"
-        )
+        raise InputError(f"{where} must have a text with letters or digits, got {text!r:.80}")
     return found
 
 
@@ -132,13 +132,16 @@ def _read_split(split: Any, where: str) -> Iterator[Utterance]:
         rows = split.select_columns(["audio", column]).cast_column("audio", datasets.Audio(decode=False))
         rows = [(row["audio"], row[column]) for row in rows]
     for number, (audio, text) in enumerate(rows, 1):
+        name = f"row {number:,} of {where}"
         audio = audio or {}
         content = audio.get("bytes") or (Path(audio["path"]) if audio.get("path") else None)
         if not isinstance(text, str) or content is None:
-            raise InputError(f"{where} must have text and audio in every row, row {number:,} has not")
+            raise InputError(
+                f"{name} must have text and audio, it lacks {'audio' if content is None else 'text'}"
+            )
         if isinstance(content, Path) and not content.is_file():
-            raise InputError(f"{where} must name files that are there, row {number:,} names {content}")
-        yield Utterance(text=_spoken(text, where, number), audio=content, name=f"row {number:,} of {where}")
+            raise InputError(f"{name} must name a file that is there, got {content}")
+        yield Utterance(text=_spoken(text, name), audio=content, name=name)
 
 
 def _read_prompts(language: str) -> Iterator[Utterance]:

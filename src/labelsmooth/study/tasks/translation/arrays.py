@@ -22,7 +22,7 @@ from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 class TranslationArrays(DecodedArrays):
     """What the numbers and pictures of one network that translates are computed from."""
 
-    numbers: ClassVar[Mapping[str, int]] = TRANSLATION
+    widths: ClassVar[Mapping[str, int]] = TRANSLATION
     of_nbest: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
     of_sentence: ClassVar[str] = "chrf"
     shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "length_ratio")

@@ -5,21 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from labelsmooth.study.settings import TrainingSettings, check_whole
+from labelsmooth.study.settings import check_whole
 from labelsmooth.study.tasks.sequences.network import check_model
 from labelsmooth.study.tasks.sequences.pairs import VERSES
-from labelsmooth.study.tasks.sequences.settings import SequenceRecipe, SequenceSettings
+from labelsmooth.study.tasks.sequences.settings import SequenceRecipe
 from labelsmooth.study.tasks.sequences.vocabulary import SMALLEST
 from labelsmooth.study.tasks.translation.models import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslationSettings(SequenceSettings):
-    """What the numbers of one trial depend on; rows are target tokens."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(TranslationSettings, SequenceRecipe):
+class Recipe(SequenceRecipe):
     """A study of translation; see `SequenceRecipe`.
 
     Raises:
@@ -27,7 +22,6 @@ class Recipe(TranslationSettings, SequenceRecipe):
     """
 
     task: ClassVar[str] = "translation"
-    settings_class: ClassVar[type[TrainingSettings]] = TranslationSettings
 
     data: str = field(
         default="verses:e-3",
