@@ -11,7 +11,7 @@ from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration
 from labelsmooth.report import write_report
-from labelsmooth.study import load_study, run_study
+from labelsmooth.study import run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
