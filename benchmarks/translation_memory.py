@@ -19,15 +19,16 @@ from torch.nn import functional as F
 from labelsmooth.bench.memory import extra_peak
 from labelsmooth.bench.timing import Call
 from labelsmooth.objectives import Objective, TrainingFacts
-from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder
+from labelsmooth.study.tasks.sequences.sentences import token_inputs
 from labelsmooth.study.tasks.translation.data import TranslationSummary
-from labelsmooth.study.tasks.translation.models import Translator, build_translator
+from labelsmooth.study.tasks.translation.models import build_translator
 
 EPS = 0.1
 WIDTH = 30  # tokens of a sentence
 
 
-def network_of(vocabulary: int) -> Translator:
+def network_of(vocabulary: int) -> EncoderDecoder:
     counts = dict.fromkeys(
         ("train_pairs", "validation_pairs", "test_pairs", "train_rows", "validation_rows", "test_rows"), 1
     )
@@ -42,13 +43,13 @@ def step(vocabulary: int, tokens: int, *, fused: bool) -> Call:
     network = network_of(vocabulary)
     shape = (max(tokens // WIDTH, 1), WIDTH)
     sources, labels = torch.randint(2, vocabulary, (2, *shape), generator=torch.Generator().manual_seed(0))
-    rows = labels[labels != UNCOUNTED]
+    inputs, rows = token_inputs(sources.tolist(), pad=0), labels.flatten()
     criterion = Objective.parse(f"uniform:{EPS}").criterion(
         TrainingFacts(class_counts=torch.ones(vocabulary, dtype=torch.int64), steps=1)
     )
 
     def run() -> tuple[Tensor, ...]:
-        output = network(sources, labels)
+        output = network(inputs, labels)
         if fused:
             loss = criterion(output, rows, denominator=len(rows)).value
         else:

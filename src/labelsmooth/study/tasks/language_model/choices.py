@@ -20,6 +20,7 @@ WAYS = {
 }
 
 
+@torch.no_grad()
 def option_log_probs(network: CausalModel, options: Continuations) -> Floats:
     """Give the log-probability of the tokens of each option, given its prompt, (O,).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,9 @@ def load_language(
     rows = found["train"].words
     parts = split_rows(found, name, rows)
     if vocabulary is None:
-        vocabulary = learn_vocabulary(_texts(parts.train), vocabulary_size)
+        learned = learn_vocabulary(_texts(parts.train), vocabulary_size)
+        # some networks have no state for the token that fills up, so that nothing could stand behind it
+        vocabulary = replace(learned, start=learned.end)
     kept, choices = {}, None
     for part in PARTS:
         texts = getattr(parts, part)

@@ -93,6 +93,7 @@ class LanguageArrays(TokenArrays):
         return torch.from_numpy(self.choices["answers"]).long()
 
 
+@torch.no_grad()
 def before_training(network: CausalModel, data: LanguageData) -> dict[str, State]:
     """Keep of a network as its training begins what is compared with it at the end."""
     network.eval()

@@ -299,12 +299,14 @@ def build_network(
 
 def _saved(folder: Path, kind: Any) -> Any:
     """Load a model from its folder: nothing is fetched, and no code or pickle of it runs."""
+    from safetensors import SafetensorError  # which transformers brings
 
     def refusal(error: BaseException) -> str:
         lines = str(error).splitlines() or [type(error).__name__]
         return f"{folder} cannot be read as a model of transformers: {lines[0]}"
 
-    with reading(folder, (OSError, ValueError, LookupError, TypeError, AttributeError), refusal):
+    damage = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError)
+    with reading(folder, damage, refusal):
         return kind.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
