@@ -18,6 +18,7 @@ from threading import Thread
 
 import pytest
 import torch
+from translations import tiny_recipe
 
 from labelsmooth.cli import main
 from labelsmooth.progress import Progress
@@ -205,6 +206,15 @@ def test_a_cluster_of_this_machine_ends_with_the_study_and_another_goes_on(
     assert before.items() <= kills.complete_trials(out).items()
     assert main(["study", *recipe, "--jobs", "1", "--out", str(tmp_path / "local")]) == 0
     assert (out / "results.jsonl").read_bytes() == (tmp_path / "local/results.jsonl").read_bytes()
+
+
+def test_translation_gives_the_same_bytes(cluster, tmp_path):
+    """Its time is that of a process of Ray which imports transformers."""
+    recipe = tiny_recipe(tmp_path)
+    run_study(recipe, tmp_path / "here", jobs=1)
+    run_study(recipe, tmp_path / "ray", engine="ray", address=cluster.address)
+    here, there = (tmp_path / name / "results.jsonl" for name in ("here", "ray"))
+    assert there.read_bytes() == here.read_bytes()
 
 
 def listening(pids):
