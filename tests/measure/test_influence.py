@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from labelsmooth.measure import TemperatureScaling, smece_of_scores
-from labelsmooth.measure.influence import Mean, log_temperature_influence
+from labelsmooth.measure import Calibration, TemperatureScaling, smece_of_scores
+from labelsmooth.measure.influence import Mean, ece_l2_influence, log_temperature_influence
+from labelsmooth.measure.rows import numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
 
 
@@ -28,6 +30,26 @@ def test_the_influence_on_the_smooth_error_is_that_of_leaving_a_row_out():
 
 def test_a_perfect_prediction_has_no_influence_on_the_smooth_error():
     assert not smooth_ece_influence(np.ones(4), np.ones(4, dtype=bool), 0.0).any()
+
+
+def test_the_influence_on_the_root_mean_square_error_is_its_slope_along_the_weight_of_a_row():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(600, 4)) * 3
+    labels = (logits / 2 + rng.gumbel(size=logits.shape)).argmax(-1)  # over-confident
+
+    def error(at, weight):
+        calibration = Calibration()
+        calibration.update(logits, labels, np.where(np.arange(600) == at, weight, 1.0))
+        return calibration.compute().ece_l2
+
+    influence = ece_l2_influence(numbers_from_logits(torch.from_numpy(logits), torch.from_numpy(labels)))
+    whole = error(0, 1.0)
+    assert influence.mean() == pytest.approx(whole, rel=1e-12)
+    for at in range(0, 600, 60):
+        slope = (error(at, 1.001) - error(at, 0.999)) / 0.002
+        assert influence[at] - whole == pytest.approx(600 * slope, abs=1e-5)
+    certain = numbers_from_logits(torch.tensor([[0.0, -torch.inf]] * 3), torch.zeros(3, dtype=torch.long))
+    assert not ece_l2_influence(certain).any()
 
 
 def test_the_influence_on_the_temperature_is_that_of_leaving_a_row_out():

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelsmooth.measure.arrays import IN_CACHE, Bools, Floats, pieces
+from labelsmooth.measure.arrays import IN_CACHE, Bools, Counts, Floats, pieces
 from labelsmooth.measure.interval import Interval, paired_shares_interval
 from labelsmooth.measure.rows import RowNumbers
 from labelsmooth.measure.selective import Selective
 from labelsmooth.measure.selective_result import SelectiveResult
 
 NUM_BINS = 15  # of the calibration errors that two models are compared by
+_EDGES: Floats = np.linspace(0, 1, NUM_BINS + 1)
 
 
 class Mean:
@@ -171,9 +172,26 @@ class PairedDifferences:
 
 def influences(rows: RowNumbers) -> Influences:
     """A reckoner of the influence of each of these rows on the numbers that all of them have."""
-    edges = np.linspace(0, 1, NUM_BINS + 1)
-    bin_of_row = np.searchsorted(edges[1:-1], rows.confidence, "left")
-    totals = np.bincount(bin_of_row, rows.confidence - rows.correct, NUM_BINS)
+    totals = np.bincount(_bins(rows), rows.confidence - rows.correct, NUM_BINS)
     selective = Selective(len(rows))  # each confidence by itself
     selective.update_scores(rows.confidence, rows.correct)
-    return Influences(edges, np.sign(totals), selective.compute())
+    return Influences(_EDGES, np.sign(totals), selective.compute())
+
+
+def ece_l2_influence(rows: RowNumbers) -> Floats:
+    """The influence of each row on the root-mean-square calibration error, which is their mean.
+
+    Its square is Σ_b g_b²/n_b/N of the sums g_b of confidence − correct over the n_b rows of each bin, which
+    a row of the bin moves by 2·(g_b/n_b)·(confidence − correct) − (g_b/n_b)².
+    """
+    gap, bin_of_row = rows.confidence - rows.correct, _bins(rows)
+    of_bin = np.bincount(bin_of_row, gap, NUM_BINS) / np.bincount(bin_of_row, minlength=NUM_BINS).clip(1)
+    mean_gap = of_bin[bin_of_row]
+    square: Floats = 2 * mean_gap * gap - np.square(mean_gap)
+    error = math.sqrt(max(0.0, square.mean()))
+    return error + (square - square.mean()) / (2 * error) if error else np.zeros_like(square)
+
+
+def _bins(rows: RowNumbers) -> Counts:
+    """The bin of each row's confidence."""
+    return np.searchsorted(_EDGES[1:-1], rows.confidence, "left")

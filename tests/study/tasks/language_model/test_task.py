@@ -138,7 +138,7 @@ def test_the_mean_of_the_influences_is_the_number(name, request):
         guess = TASK.constant_guess(trial.arrays)
         assert {len(values) for values in guess.values()} == {study.data.test_documents}
     if name == "choices":
-        assert {"test_choice.ece", "test_before_choice_by_mean.nll", "test_before.accuracy"} <= set(known)
+        assert {"test_choice.ece", "test_before_choice_by_mean.nll", "test_before.ece_l2"} <= set(known)
 
 
 def test_the_influence_of_a_document_is_that_of_its_tokens_together():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.language_model.texts import Prose, Questions, read_texts
+from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, read_texts
 from labelsmooth.study.tasks.sequences.pairs import PARTS
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, Batch, Inputs, Sentences, padded
 from labelsmooth.study.tasks.sequences.split import split_rows
@@ -172,7 +172,7 @@ def load_language(
     )
 
 
-def _texts(rows: Prose | Questions) -> list[str]:
+def _texts(rows: Texts) -> list[str]:
     """Give all texts of a part, once each."""
     if isinstance(rows, Prose):
         return rows.whole()

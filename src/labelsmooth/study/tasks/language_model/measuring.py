@@ -13,7 +13,7 @@ from torch import Tensor
 from labelsmooth.errors import InputError
 from labelsmooth.evaluation import Scores, statistics
 from labelsmooth.measure.arrays import State
-from labelsmooth.measure.influence import NUM_BINS, influences
+from labelsmooth.measure.influence import NUM_BINS, ece_l2_influence, influences
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics
@@ -180,7 +180,8 @@ def language_influences(arrays: LanguageArrays, metrics: Metrics) -> dict[str, I
 def _moved(stats: RowStats) -> dict[str, Floats]:
     """The influence of each row on those numbers of which it is known."""
     rows = numbers_from_stats(stats)
-    return {name: moved for name, moved in influences(rows).of(rows).items() if name in _NUMBERS}
+    moved = {**influences(rows).of(rows), "ece_l2": ece_l2_influence(rows)}
+    return {name: moved[name] for name in _NUMBERS if name in moved}
 
 
 def of_documents(

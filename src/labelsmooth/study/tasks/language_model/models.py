@@ -39,6 +39,10 @@ class CausalModel(TokenNetwork):
         states: Tensor = self.body.base_model(**inputs, use_cache=False).last_hidden_state
         return states
 
+    def own_logits(self, inputs: Inputs, labels: Tensor) -> Tensor:  # noqa: ARG002
+        logits: Tensor = self.body(**inputs).logits
+        return logits
+
 
 def own_vocabulary(model: str) -> tuple[Vocabulary | None, int | None]:
     """Read the vocabulary that a network of `hf:FOLDER` brings, and the number of its logits.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.places import load_splits, local_path
@@ -53,7 +53,10 @@ class Questions(Rows):
         return (self.prompts,)
 
 
-def read_texts(name: str) -> Mapping[str, Prose] | Mapping[str, Questions]:
+Texts: TypeAlias = Prose | Questions
+
+
+def read_texts(name: str) -> Mapping[str, Texts]:
     """Read texts by the name of their data.
 
     Args:

@@ -67,6 +67,10 @@ class TokenNetwork(nn.Module, ABC):
     def states(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Give the states (B, T, H) of the last layer, of which every label is predicted by one."""
 
+    @abstractmethod
+    def own_logits(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """Give the logits (B, T, K) that the body itself makes."""
+
     def forward(
         self,
         inputs: Inputs,
@@ -111,6 +115,10 @@ class EncoderDecoder(TokenNetwork):
             **inputs, decoder_input_ids=seen, use_cache=False
         ).last_hidden_state
         return states
+
+    def own_logits(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        logits: Tensor = self.body(**inputs, labels=labels).logits
+        return logits
 
 
 N = TypeVar("N", bound=TokenNetwork)
@@ -323,7 +331,7 @@ def _check_logits(network: TokenNetwork, model: str, summary: TokenSummary, exam
             features, weight, bias = network.eval()(example, labels)
             layer = network.body.get_output_embeddings()
             with layer.register_forward_pre_hook(lambda _, states: (_LONGER * states[0],)):
-                logits = network.predicting(network.body(**example, labels=labels).logits, labels)
+                logits = network.predicting(network.own_logits(example, labels), labels)
     except Exception as error:  # whatever a model of others raises
         raise InputError(f"{model} cannot take this data: it raised {told(error)}") from error
     if logits.shape != (2, summary.num_classes):
