@@ -90,7 +90,7 @@ def test_differences_are_paired(study, page):
     arms = {name: Networks(trials) for name, trials in study.arms().items()}
     apart = estimate(arms["uniform:0.1"]["test_beams_2.chrf"] - arms["hard"]["test_beams_2.chrf"])
     html = page.read_text(encoding="utf-8")
-    table = html.partition("Translations, minus those of hard labels")[2].partition("</table>")[0]
+    table = html.partition("Decoded sentences, minus those of hard labels")[2].partition("</table>")[0]
     assert show(apart, "chrf", unit=False) in table
     assert table.count("<tr") == 1 + 3 * (1 + 2)  # a head, and of three scores a title and two widths
 

@@ -158,47 +158,51 @@ def _shown_difference(apart: Estimate, quantity: Quantity) -> str:
 
 
 def temperature_words(study: Study, found: Mapping[str, list[list[Line]]]) -> tuple[str, ...]:
-    """Say of each arm whether the temperature that is best for the NLL is best for BLEU too.
+    """Say of each arm whether the temperature that is best for the NLL is best for the score of texts too.
 
     They are compared at the temperatures at which both are known, and the differences have intervals at the
     level at which all others from the best hold together (Bonferroni), since the best was picked among them.
     """
     panels = {panel[0].series[0].quantity: panel for panel in found.get("temperatures", [])}
-    if not {"nll", "bleu"} <= set(panels):
-        return ()
     names = [objective.name for objective in study.recipe.objectives]
     return tuple(
-        f"{names[nll.arm]}: {_best_temperatures(nll, bleu)}"
-        for nll, bleu in zip(panels["nll"], panels["bleu"], strict=True)
+        f"{names[nll.arm]}: {_best_temperatures(nll, score)}"
+        for quantity, lines_of_score in panels.items()
+        if quantity not in ("nll", "ece")
+        for nll, score in zip(panels["nll"], lines_of_score, strict=True)
     )
 
 
-def _best_temperatures(nll: Line, bleu: Line) -> str:
+def _best_temperatures(nll: Line, score: Line) -> str:
+    label = score.quantity.label
     places = {
         round(float(at), 6): (int(np.flatnonzero(np.isclose(nll.at, at))[0]), place)
-        for place, at in enumerate(bleu.at)
+        for place, at in enumerate(score.at)
         if np.isclose(nll.at, at).any()
     }
     if len(places) < 2:
-        return "BLEU is known at too few temperatures to compare it with the NLL."
+        return f"{label} is known at too few temperatures to compare it with the NLL."
+    rises = score.quantity.better == "high"
+    sign, end, change = (1, "highest", "higher") if rises else (-1, "lowest", "lower")
     by_nll = min(places, key=lambda at: nll[places[at][0]].mean)
-    by_bleu = max(places, key=lambda at: (bleu[places[at][1]].mean, at == by_nll))
-    if by_nll == by_bleu:
-        return f"NLL and BLEU are both best at T = {by_nll:g}."
+    by_score = max(places, key=lambda at: (sign * score[places[at][1]].mean, at == by_nll))
+    if by_nll == by_score:
+        return f"NLL and {label} are both best at T = {by_nll:g}."
     level = simultaneous_level(len(places) - 1)
-    (nll_low, bleu_low), (nll_high, bleu_high) = places[by_nll], places[by_bleu]
-    gain = estimate(bleu[bleu_high] - bleu[bleu_low], level)
-    loss = estimate(nll[nll_high] - nll[nll_low], level)
-    higher = (show(gain, bleu.quantity.difference), show(loss, nll.quantity.difference))
+    (nll_low, score_then), (nll_then, score_best) = places[by_nll], places[by_score]
+    better, worse = (score_best, score_then) if sign > 0 else (score_then, score_best)
+    gain = estimate(score[better] - score[worse], level)
+    loss = estimate(nll[nll_then] - nll[nll_low], level)
+    apart = (show(gain, score.quantity.difference), show(loss, nll.quantity.difference))
     ends = (
-        f"the NLL is lowest at T = {by_nll:g} and BLEU is highest at T = {by_bleu:g}, where BLEU is higher "
-        f"by {higher[0]} and the NLL by {higher[1]}"
+        f"the NLL is lowest at T = {by_nll:g} and {label} is {end} at T = {by_score:g}, where {label} is "
+        f"{change} by {apart[0]} and the NLL higher by {apart[1]}"
     )
     if np.isnan(gain.half_width):
         return f"{ends}; one seed leaves no interval, and cannot tell whether they differ."
     if gain.within_noise or loss.within_noise:
         return f"{ends}; that is within noise, and the study cannot tell whether they differ."
-    return f"{ends}, beyond noise: the temperature that is best for the NLL is not the best for BLEU."
+    return f"{ends}, beyond noise: the temperature that is best for the NLL is not the best for {label}."
 
 
 # figures, tables and words of one page ask for the same series

@@ -18,7 +18,7 @@ QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the score of the hard arm, at which 
 class Example:
     """What the arms made of one row."""
 
-    source: str
+    source: str  # "" where it is no text
     reference: str
     outputs: tuple[tuple[str, str, str], ...]  # arm, text, and its score as it is shown
 
@@ -56,7 +56,7 @@ def examples(study: Study) -> Examples | None:
         rows=len(rising),
         examples=tuple(
             Example(
-                source=hard.sources[row],
+                source=hard.sources[row] if hard.sources else "",
                 reference=hard.references[row],
                 outputs=tuple(
                     (names[arm], texts.outputs[row], show(hard.score, float(texts.scores[row])))

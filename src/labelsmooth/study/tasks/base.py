@@ -107,10 +107,10 @@ class Texts:
     """Texts that a network made of others, beside what they should be."""
 
     way: str  # in which they were made, in words
-    sources: Sequence[str]
+    sources: Sequence[str]  # none where they are no texts
     references: Sequence[str]
     outputs: Sequence[str]
-    scores: Floats  # of each output, higher is better
+    scores: Floats  # of each output
     score: str  # its name in the catalogue
 
 

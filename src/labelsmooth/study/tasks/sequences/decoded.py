@@ -107,6 +107,10 @@ class DecodedArrays(TokenArrays):
         """Give what the scores of one decoding are made of."""
         return {score: getattr(self, score)[name] for score in self.widths}
 
+    def source_texts(self, vocabulary: Vocabulary) -> Sequence[str]:  # noqa: ARG002
+        """Give what the sentences were decoded of; nothing where that is no text."""
+        return ()
+
     def hypotheses_of(self, name: str) -> Hypotheses:
         """Give what one decoding found."""
         return Hypotheses(tokens=self.hypotheses[name], lengths=self.hypothesis_lengths[name])

@@ -10,10 +10,16 @@ import numpy as np
 from labelsmooth.evaluation import exactly
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series
+from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Texts
 from labelsmooth.study.tasks.classifier import plain_values
 from labelsmooth.study.tasks.sequences.decoded import AT, RECTIFIED, DecodedArrays
-from labelsmooth.study.tasks.sequences.quality import best_of, quality, quality_influences, sentence_risks
+from labelsmooth.study.tasks.sequences.quality import (
+    best_of,
+    quality,
+    quality_influences,
+    sentence_risks,
+    sentence_scores,
+)
 from labelsmooth.study.tasks.sequences.selective import (
     ORDERS,
     in_orders,
@@ -23,6 +29,7 @@ from labelsmooth.study.tasks.sequences.selective import (
 )
 from labelsmooth.study.tasks.sequences.series import token_series
 from labelsmooth.study.tasks.sequences.tokens import measure_tokens, token_influences
+from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 
 _COVERAGES = tuple(np.linspace(0.1, 1, 10).round(1).tolist())
 
@@ -151,4 +158,20 @@ def _score_along(
         at=np.array(list(ways), dtype=np.float64),
         words=[str(beams) for beams in ways if isinstance(beams, int)],
         influences={"decoded": np.stack(moved)},
+    )
+
+
+def decoded_texts(arrays: DecodedArrays, vocabulary: Vocabulary) -> Texts | None:
+    """Give what the widest search found, with the score of each; None where nothing was decoded."""
+    if not arrays.hypotheses:
+        return None
+    references = np.split(arrays.test_labels, np.cumsum(arrays.test_lengths)[:-1])
+    score, widest = arrays.of_sentence, arrays.widest
+    return Texts(
+        way=part_words(f"test_{widest}"),
+        sources=arrays.source_texts(vocabulary),
+        references=vocabulary.decode([references[row].tolist() for row in arrays.decoded]),
+        outputs=vocabulary.decode(arrays.hypotheses_of(widest).best()),
+        scores=sentence_scores(score, arrays.statistics_of(widest)[score]),
+        score=score,
     )

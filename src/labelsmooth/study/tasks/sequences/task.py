@@ -12,12 +12,23 @@ from torch.nn import functional as F
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import CHUNK_ROWS, Criterion, LinearOutput, Loss
 from labelsmooth.row_stats import row_stats
-from labelsmooth.study.tasks.base import Curves, Floats, Influence, Metrics, Series, Session, Share, Task
+from labelsmooth.study.tasks.base import (
+    Curves,
+    Floats,
+    Influence,
+    Metrics,
+    Series,
+    Session,
+    Share,
+    Task,
+    Texts,
+)
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays, Statistics, decoded_fields, decodings
 from labelsmooth.study.tasks.sequences.forced import ForcedTokens, fit_pnorm, token_arrays
 from labelsmooth.study.tasks.sequences.measuring import (
     decoded_influences,
     decoded_series,
+    decoded_texts,
     measure_decoded,
     part_words,
 )
@@ -100,6 +111,9 @@ class SequenceTask(TokenTask):
 
     def series(self, arrays: DecodedArrays) -> Mapping[str, Sequence[Series]]:
         return decoded_series(arrays)
+
+    def texts(self, summary: Any, arrays: DecodedArrays) -> Texts | None:
+        return decoded_texts(arrays, Vocabulary(summary.vocabulary))
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
         return {part: words for part in metrics if (words := part_words(part))}

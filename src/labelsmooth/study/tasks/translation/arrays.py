@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure.arrays import State
-from labelsmooth.study.tasks.base import Texts
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays
-from labelsmooth.study.tasks.sequences.measuring import part_words
-from labelsmooth.study.tasks.sequences.quality import TRANSLATION, sentence_scores
+from labelsmooth.study.tasks.sequences.quality import TRANSLATION
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 
 
@@ -41,18 +39,6 @@ class TranslationArrays(DecodedArrays):
         if len(self.source_lengths) != number or len(self.source_tokens) != self.source_lengths.sum():
             raise InputError(f"source_lengths must hold the lengths of {number:,} sentences of source_tokens")
 
-
-def translation_texts(vocabulary: Vocabulary, arrays: TranslationArrays) -> Texts | None:
-    """Give the translations of the widest search, with the chrF of each; None where there are none."""
-    if not arrays.hypotheses:
-        return None
-    sources = np.split(arrays.source_tokens, np.cumsum(arrays.source_lengths)[:-1])
-    references = np.split(arrays.test_labels, np.cumsum(arrays.test_lengths)[:-1])
-    return Texts(
-        way=part_words(f"test_{arrays.widest}"),
-        sources=vocabulary.decode([tokens.tolist() for tokens in sources]),
-        references=vocabulary.decode([references[row].tolist() for row in arrays.decoded]),
-        outputs=vocabulary.decode(arrays.hypotheses_of(arrays.widest).best()),
-        scores=sentence_scores("chrf", arrays.chrf[arrays.widest]),
-        score="chrf",
-    )
+    def source_texts(self, vocabulary: Vocabulary) -> Sequence[str]:
+        sources = np.split(self.source_tokens, np.cumsum(self.source_lengths)[:-1])
+        return vocabulary.decode([tokens.tolist() for tokens in sources])

@@ -8,12 +8,11 @@ import numpy as np
 from torch import nn
 
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.tasks.base import Share, Texts
+from labelsmooth.study.tasks.base import Share
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, check_sha256, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics, signatures
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
-from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
-from labelsmooth.study.tasks.translation.arrays import TranslationArrays, translation_texts
+from labelsmooth.study.tasks.translation.arrays import TranslationArrays
 from labelsmooth.study.tasks.translation.data import TranslationData, TranslationSummary, load_translation
 from labelsmooth.study.tasks.translation.methods import data_words, methods
 from labelsmooth.study.tasks.translation.models import build_translator
@@ -62,9 +61,6 @@ class TranslationTask(SequenceTask):
     def methods(self, recipe: BaseRecipe, summary: TranslationSummary) -> dict[str, tuple[str, str]]:
         assert isinstance(recipe, Recipe)
         return methods(recipe, summary)
-
-    def texts(self, summary: TranslationSummary, arrays: TranslationArrays) -> Texts | None:
-        return translation_texts(Vocabulary(summary.vocabulary), arrays)
 
 
 class TranslationSession(SequenceSession[TranslationData]):
