@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from texts import TINY, write_prose, write_questions
+from trials import changed
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration
+from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.report import write_report
 from labelsmooth.study import run_study
 from labelsmooth.study.engines.placement import Placement
@@ -202,6 +204,35 @@ def test_an_epoch_counts_every_training_token_once(choices):
     assert all(int(batch.inputs["attention_mask"].sum()) <= 500 for batch in batches)
 
 
+class Half(Placement):
+    """One of two processes that train together."""
+
+    processes = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+
+@pytest.mark.parametrize("sentences", [10, 1])  # of a batch
+@pytest.mark.parametrize("objective", ["uniform:0.1", "confidence_penalty:0.1"])
+def test_the_mean_loss_of_two_processes_is_that_of_the_batch(choices, objective, sentences):
+    data = load_data(choices.recipe)
+    config = changed(choices.trials[0].config, objective=objective)
+    network = TASK.new_network(config, data.summary).eval()  # dropout differs between processes
+    losses = []
+    for placement in (Placement(), Half(0), Half(1)):
+        session = TASK.begin(config, data, network, placement)
+        criterion = Objective.parse(objective).criterion(
+            TrainingFacts(class_counts=session.class_counts, steps=session.steps)
+        )
+        batch = data.train.batch(range(sentences))
+        loss, rows = session.loss(network, batch, criterion, None)
+        assert rows == int((batch.labels != UNCOUNTED).sum())
+        loss.value.backward()
+        losses.append(float(loss.value.detach()))
+    assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-5)
+
+
 def test_words_for_people(choices, prose):
     words = " ".join(TASK.data_words(choices.data))
     assert f"{choices.data.train_documents} training" in words
@@ -217,7 +248,6 @@ def test_words_for_people(choices, prose):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"student": "small"}, "the student of a study of language-model must be none, got small"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1"),
         ({"vocabulary": 100}, "vocabulary must be a whole number of at least 258, got 100"),
         ({"max_tokens": 1}, "max_tokens must be a whole number of at least 2, got 1"),

