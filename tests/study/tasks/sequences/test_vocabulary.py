@@ -39,3 +39,15 @@ def test_the_order_of_the_sentences_does_not_matter(vocabulary):
 def test_common_words_are_one_token(vocabulary):
     for word in ("und", "Gott", "the", "and"):
         assert len(vocabulary.encode([word])[0]) == 2  # with the end
+
+
+def test_what_a_saved_tokenizer_cuts_and_fills_up_stays_whole(vocabulary):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(vocabulary.json)
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=300)
+    saved = Vocabulary(tokenizer.to_str())
+    assert saved.encode(SENTENCES) == vocabulary.encode(SENTENCES)
+    parts = [ids[:-1] for ids in vocabulary.encode(SENTENCES)]
+    assert saved.encode_parts(SENTENCES) == parts
