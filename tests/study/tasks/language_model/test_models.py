@@ -139,10 +139,10 @@ def module(monkeypatch):
     return found
 
 
-def small(name, sizes, **values):
+def small(name, sizes, config=None, **values):
     import transformers
 
-    config = getattr(transformers, f"{name}Config")(
+    config = getattr(transformers, config or f"{name}Config")(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, head_dim=8, **sizes, **values,
     )  # fmt: skip
@@ -172,3 +172,11 @@ def test_logits_that_no_linear_layer_makes_are_refused(data, module, name, value
     module.bent = lambda **sizes: small(name, sizes, **values)
     with pytest.raises(InputError, match="the logits of own_models:bent must be what a linear layer makes"):
         build_language_model("own_models:bent", data.summary, 0, 0.1)
+
+
+def test_networks_that_see_what_they_predict_are_refused(data, module):
+    module.both = lambda **sizes: small(
+        "Gemma3", sizes, config="Gemma3TextConfig", use_bidirectional_attention=True
+    )
+    with pytest.raises(InputError, match="own_models:both must predict each token from those before it"):
+        build_language_model("own_models:both", data.summary, 0, 0.1)

@@ -98,6 +98,15 @@ def test_numbers_of_tokens_are_those_of_transformers_and_of_full_logits(name, re
         assert metrics[part]["accuracy"] == result.accuracy
 
 
+def test_arms_begin_alike_and_learn(prose):
+    hard, smoothed = prose.trials
+    assert smoothed.curves.train_loss[0] == pytest.approx(hard.curves.train_loss[0], rel=0.05)
+    assert smoothed.metrics["test"]["nll"] != hard.metrics["test"]["nll"]
+    for trial in (hard, smoothed):
+        assert trial.curves.validation_nll[1] < trial.curves.validation_nll[0]
+        assert trial.curves.validation_nll[1] == pytest.approx(trial.metrics["validation"]["nll"], abs=1e-5)
+
+
 def test_choices_are_a_softmax_over_the_options(choices):
     trial, (before, after, data) = choices.trials[0], bodies(choices)
     options = data.choices.options

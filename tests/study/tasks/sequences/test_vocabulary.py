@@ -63,3 +63,15 @@ def test_the_marks_of_the_end_and_of_gaps_may_change_places(vocabulary):
     assert [[*ids[:-1], 1] for ids in second] == first
     assert all(ids[-1] == 0 for ids in second)
     assert other.decode([[*ids, 1] for ids in second]) == list(SENTENCES[:20])
+
+
+def test_what_a_saved_tokenizer_cuts_and_fills_up_stays_whole(vocabulary):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(vocabulary.json)
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=300)
+    saved = Vocabulary(tokenizer.to_str())
+    assert saved.encode(SENTENCES) == vocabulary.encode(SENTENCES)
+    parts = [ids[:-1] for ids in vocabulary.encode(SENTENCES)]
+    assert saved.encode_parts(SENTENCES) == parts

@@ -89,11 +89,14 @@ def build_language_model(model: str, summary: LanguageSummary, seed: int, dropou
         dropout: of the networks in `MODELS`.
 
     Raises:
-        InputError: the model cannot be made, its logits are not what one linear layer puts out, or it has
-            too few positions.
+        InputError: the model cannot be made, its logits are not what one linear layer puts out, they know
+            what they predict, or it has too few positions.
     """
     check_model(model, MODELS)
-    ids = torch.tensor([[summary.start, summary.end]] * 2)
+    ids = torch.tensor(
+        [[summary.start, summary.end], [summary.start, (summary.end + 1) % summary.num_classes]]
+    )
+    example = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     network = build_network(
         model,
         summary,
@@ -102,14 +105,18 @@ def build_language_model(model: str, summary: LanguageSummary, seed: int, dropou
         ours=lambda sizes: _gpt2(model, sizes, dropout),
         saved="AutoModelForCausalLM",
         sizes={"max_position_embeddings": summary.max_tokens},
-        example={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+        example=example,
     )
+    with torch.no_grad():
+        one, other = network.eval().states(example, ids)[:, 0]  # behind which other tokens stand
+    if not torch.allclose(one, other, rtol=1e-4, atol=1e-5):
+        raise InputError(f"{model} must predict each token from those before it, it sees those behind it too")
     positions = getattr(network.body.config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions < summary.max_tokens:
         raise InputError(
             f"max_tokens must be at most the {positions:,} positions of {model}, got {summary.max_tokens:,}"
         )
-    return network
+    return network.train()
 
 
 def _gpt2(model: str, sizes: dict[str, Any], dropout: float) -> Any:

@@ -57,7 +57,10 @@ class Vocabulary:
         with needs_extra("translation", "speech"):
             from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.json)
+        tokenizer = Tokenizer.from_str(self.json)
+        tokenizer.no_truncation()  # which one that was saved may have on
+        tokenizer.no_padding()
+        return tokenizer
 
 
 def learn_vocabulary(
