@@ -100,7 +100,8 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
         assert {t.config.settings.shift for trials in arms.values() for t in trials} == {shift}
         assert [t.config.teacher and t.config.teacher.objective for t in arms["hard"]] == [taught] * 2
     assert study.students(2.0) == {}
-    assert replace(study, recipe=replace(recipe, **WITHOUT), plan=study.plan[:4]).students(1.0) == {}
+    alone = replace(recipe, plain_student=False, **WITHOUT)
+    assert replace(study, recipe=alone, plan=study.plan[:4]).students(1.0) == {}
     found = students(study)
     assert list(found.alone) == list(found.teachers) == ["hard", "smoothed ε = 0.1"]
     assert list(found.alone.values()) != list(found.teachers.values())

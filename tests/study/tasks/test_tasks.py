@@ -18,6 +18,7 @@ def test_every_task_is_named_by_its_recipe(name):
 
 def test_a_task_that_is_not_there_is_refused():
     with pytest.raises(
-        InputError, match="the task of a study must be one of images, translation, speech, got 'sculptures'"
+        InputError,
+        match="the task of a study must be one of images, translation, speech, language-model, got 'sculptures'",
     ):
         find_task("sculptures")

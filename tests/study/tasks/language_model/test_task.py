@@ -146,6 +146,8 @@ def test_the_mean_of_the_influences_is_the_number(name, request):
                 value = trial.metrics[part][number]
                 # bins that rows leave beside them move the calibration errors by more than rounding
                 assert influence["test"].mean() == pytest.approx(value, rel=1e-4, abs=1e-6), field
+        for found in TASK.series(trial.arrays).values():
+            assert {series.influences["test"].shape[1] for series in found} == {study.data.test_documents}
         guess = TASK.constant_guess(trial.arrays)
         assert {len(values) for values in guess.values()} == {study.data.test_documents}
     if name == "choices":

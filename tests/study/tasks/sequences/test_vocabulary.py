@@ -1,6 +1,7 @@
 """Vocabularies: every text survives, and the same sentences give the same tokens."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,13 @@ def test_what_a_saved_tokenizer_cuts_and_fills_up_stays_whole(vocabulary):
     assert saved.encode(SENTENCES) == vocabulary.encode(SENTENCES)
     parts = [ids[:-1] for ids in vocabulary.encode(SENTENCES)]
     assert saved.encode_parts(SENTENCES) == parts
+
+
+def test_a_mark_in_a_text_is_text_but_where_dialogues_have_theirs(vocabulary):
+    text = "the end </s> and <pad> behind"
+    (tokens,) = vocabulary.encode([text])
+    assert tokens.count(vocabulary.end) == 1
+    assert vocabulary.pad not in tokens
+    assert vocabulary.decode([tokens]) == [text]
+    (marked,) = replace(vocabulary, reads_marks=True).encode([text])
+    assert (marked.count(vocabulary.end), marked.count(vocabulary.pad)) == (2, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from labelsmooth.measure.arrays import State
 from labelsmooth.measure.influence import NUM_BINS, ece_l2_influence, influences
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics
+from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series
 from labelsmooth.study.tasks.classifier import plain_values
 from labelsmooth.study.tasks.language_model.choices import WAYS, choice_logits, option_log_probs
 from labelsmooth.study.tasks.language_model.data import LanguageData
 from labelsmooth.study.tasks.language_model.models import CausalModel
 from labelsmooth.study.tasks.sequences.forced import ForcedTokens, plain_state
+from labelsmooth.study.tasks.sequences.series import token_series
 from labelsmooth.study.tasks.sequences.tokens import (
     TokenArrays,
     assembled,
@@ -196,6 +197,16 @@ def of_documents(
     mean = moved.mean()
     influence: Floats = sums_by_sentence(moved - mean, pieces) * len(pieces) / len(moved) + mean
     return influence
+
+
+def language_series(arrays: LanguageArrays) -> dict[str, list[Series]]:
+    """Give the numbers of `token_series` with the influence of each document, or question."""
+
+    def of(series: Series) -> Series:
+        moved = [of_documents(one, arrays.test_pieces) for one in series.influences["test"]]
+        return replace(series, influences={"test": np.stack(moved)})
+
+    return {name: [of(series) for series in found] for name, found in token_series(arrays).items()}
 
 
 def language_constant_guess(arrays: LanguageArrays) -> dict[str, Floats]:

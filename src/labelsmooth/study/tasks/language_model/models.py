@@ -64,7 +64,7 @@ def own_vocabulary(model: str) -> tuple[Vocabulary | None, int | None]:
         config = {**config, "eos_token_id": ends[0]}
     end, size = (whole_number(model, config, name) for name in ("eos_token_id", "vocab_size"))
     start, pad = (_token(config, name, size, end) for name in ("bos_token_id", "pad_token_id"))
-    vocabulary = Vocabulary(saved_tokenizer(model), pad=pad, end=end, start=start)
+    vocabulary = Vocabulary(saved_tokenizer(model), pad=pad, end=end, start=start, reads_marks=True)
     if not 0 <= end < size or len(vocabulary) > size:
         raise InputError(
             f"the vocab_size of {model} must be above its end {end} and at least the {len(vocabulary):,} "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.protocol import Table
 from labelsmooth.study.recipe import BaseRecipe
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Share
+from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Share
 from labelsmooth.study.tasks.language_model.data import LanguageData, LanguageSummary, load_language
 from labelsmooth.study.tasks.language_model.measuring import (
     LanguageArrays,
@@ -17,6 +17,7 @@ from labelsmooth.study.tasks.language_model.measuring import (
     language_arrays,
     language_constant_guess,
     language_influences,
+    language_series,
     measure_language,
     part_words,
 )
@@ -99,6 +100,9 @@ class LanguageModelTask(TokenTask):
 
     def tables(self, arrays: LanguageArrays) -> Mapping[str, Mapping[str, Table]]:
         return token_tables(arrays)
+
+    def series(self, arrays: LanguageArrays) -> Mapping[str, Sequence[Series]]:
+        return language_series(arrays)
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
         return part_words(metrics)

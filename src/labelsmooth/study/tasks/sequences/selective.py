@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.measure import Selective
+from labelsmooth.measure import Selective, SelectiveResult
 from labelsmooth.measure.influence import AurcInfluence
-from labelsmooth.measure.selective_result import SelectiveResult
 from labelsmooth.study.tasks.base import Floats
 
 # by what sentences can be put in order

@@ -24,12 +24,15 @@ class Vocabulary:
         pad: the token that fills up a batch; it never counts.
         end: the last token of every sentence.
         start: what the decoder sees before the first token.
+        reads_marks: whether the name of a token such as the end, where it stands in a text, is that token, as
+            in dialogues that are written with theirs; else it is text.
     """
 
     json: str
     pad: int = PAD
     end: int = END
     start: int = PAD
+    reads_marks: bool = False
 
     def __len__(self) -> int:
         size: int = self._tokenizer.get_vocab_size()
@@ -60,6 +63,7 @@ class Vocabulary:
         tokenizer = Tokenizer.from_str(self.json)
         tokenizer.no_truncation()  # which one that was saved may have on
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = not self.reads_marks
         return tokenizer
 
 
