@@ -8,7 +8,7 @@ PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disab
 CORE := $(addprefix tests/test_,smoothing.py row_stats.py theory.py provenance.py) \
 	$(addprefix tests/losses/test_,cross_entropy_peers.py penalties.py options.py) tests/backends/test_cpu_few_classes.py
 
-.PHONY: demo test test-alone check lint bench sanitize clean
+.PHONY: demo test test-long test-alone check lint bench sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -16,7 +16,11 @@ demo: $(READY)
 
 test: $(READY)
 	tools/chromium
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not long"
+
+# Studies and machines of a cluster, killed over and over.
+test-long: $(READY)
+	$(BIN)/pytest -m long
 
 # Each file by itself, one after the other.
 test-alone: $(READY)

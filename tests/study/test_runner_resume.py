@@ -36,6 +36,7 @@ def test_three_kills_change_nothing(kills, recipe, undisturbed, tmp_path):
     assert found.kills == 3
 
 
+@pytest.mark.long
 def test_a_kill_at_every_step_of_a_first_trial_changes_nothing(kills, recipe, tmp_path):
     """Where the random kills of the test above come by chance, here one comes at every place there is."""
     forking = multiprocessing.get_context("forkserver")

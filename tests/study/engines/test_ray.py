@@ -136,6 +136,7 @@ def noted(path):
     return Counter(path.read_text().split())
 
 
+@pytest.mark.long
 def test_a_machine_dies(kills, recipe, network, cluster, tmp_path, monkeypatch, capsys):
     """What it was training is trained elsewhere, and nothing that was complete; no file is read for it."""
     data = tmp_path / "digits.npz"
@@ -183,6 +184,7 @@ def test_a_machine_dies(kills, recipe, network, cluster, tmp_path, monkeypatch, 
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.long
 def test_a_cluster_of_this_machine_ends_with_the_study_and_another_goes_on(
     kills, recipe, cluster, tmp_path, capsys
 ):

@@ -47,6 +47,7 @@ def contents(folder):
     return (folder / "results.jsonl").read_bytes(), arrays
 
 
+@pytest.mark.long
 def test_a_killed_study_goes_on_in_two_processes_to_the_same_bytes(recipe, alone, environment, tmp_path):
     """Its time is that of three processes which import transformers, one after another and two together."""
     out = tmp_path / "study"
