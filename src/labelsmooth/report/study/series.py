@@ -139,16 +139,7 @@ def differences_by_beams(study: Study, found: Mapping[str, list[list[Line]]]) ->
         others = [line for line in panel if line.arm != hard]
         for place, words in enumerate(panel[0].series[0].words):
             apart = [estimate(line[place] - by_arm[hard][place]) for line in others]
-            shown = [show(one, panel[0].quantity.difference, unit=False) for one in apart]
-            rows.append(
-                [
-                    words,
-                    *(
-                        cell + ("" if one.within_noise else " *")
-                        for cell, one in zip(shown, apart, strict=True)
-                    ),
-                ]
-            )
+            rows.append([words, *(_shown_difference(one, panel[0].quantity) for one in apart)])
     head = ("beams", *(objectives[line.arm].name for line in panels[0] if line.arm != hard))
     return Table(head=head, rows=rows, sections=sections)
 

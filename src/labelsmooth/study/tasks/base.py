@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -94,7 +95,7 @@ class Series:
     title: str = ""
     words: Sequence[str] = ()
 
-    @property
+    @cached_property
     def values(self) -> Floats:
         """The number at each place, (G,)."""
         moved = next(iter(self.influences.values()))

@@ -206,11 +206,12 @@ def decoded_fields(
             network.body, sentences, way, pad=summary.pad, end=summary.end, max_tokens=summary.max_tokens
         )
         found["hypotheses"][name], found["hypothesis_lengths"][name] = made.tokens, made.lengths
+        first = made.best()
         best = replace(
             sentences,
-            targets=tuple(vocabulary.decode(made.best())),
+            targets=tuple(vocabulary.decode(first)),
             # with the end of each that was not cut off
-            target_tokens=tuple((*tokens, summary.end)[: summary.max_tokens] for tokens in made.best()),
+            target_tokens=tuple((*tokens, summary.end)[: summary.max_tokens] for tokens in first),
         )
         for score, counts in statistics(best.targets, sentences.targets, tuple(kind.widths)).items():
             found[score][name] = counts
