@@ -1,8 +1,10 @@
 """Trials in processes of their own: what their errors look like here."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing.connection import Pipe
 
 import numpy as np
 import pytest
@@ -87,6 +89,30 @@ def test_a_process_that_dies_as_it_starts_is_told(tmp_path, recipe, monkeypatch)
     monkeypatch.setattr(processes.subprocess, "Popen", dead)
     with pytest.raises(RuntimeError, match=r"the process that trained \S+ died with the exit status 3; what"):
         run_study(recipe, tmp_path / "out", jobs=2)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\0\0", b"\0\0\0\x09half"], ids=["nothing", "half a length", "half a text"]
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="writes a message as pipes of POSIX carry it")
+def test_a_process_that_dies_in_the_middle_of_a_message_is_told(tmp_path, recipe, monkeypatch, sent):
+    dies = f"import os, sys; os.write(int(sys.argv[1]), {sent!r}); raise SystemExit(3)"
+    monkeypatch.setattr(processes, "_WORK", dies)
+    with pytest.raises(RuntimeError, match=r"the process that trained \S+ died with the exit status 3; what"):
+        run_study(recipe, tmp_path / "out", jobs=2)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\0\0", b"\0\0\0\x09half"], ids=["nothing", "half a length", "half a text"]
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="writes a message as pipes of POSIX carry it")
+def test_a_process_whose_study_dies_in_the_middle_of_a_message_ends_without_a_word(sent):
+    ours, theirs = Pipe()
+    with theirs:
+        process = processes._process(theirs)
+    os.write(ours.fileno(), sent)
+    ours.close()
+    assert process.wait(60) == 0
 
 
 def test_a_file_beside_the_data_takes_no_module_s_place(tmp_path):

@@ -70,8 +70,8 @@ class Processes(Engine):
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
                     try:
-                        message: Message = ready.recv()
-                    except (EOFError, ConnectionResetError):
+                        message: Message = _receive(ready)
+                    except EOFError:
                         raise _death(busy[ready], process_of[ready].wait()) from None
                     if isinstance(message, Exception):
                         raise message
@@ -116,6 +116,19 @@ def _send(connection: Connection[Any, Any], message: object) -> None:
         connection.send(message)
 
 
+def _receive(connection: Connection[Any, Any]) -> Any:
+    """Wait for the next message.
+
+    Raises:
+        EOFError: the other end is gone, whether before the message or in the middle of it.
+    """
+    try:
+        message = connection.recv_bytes()
+    except OSError as error:
+        raise EOFError("the other end is gone") from error
+    return pickle.loads(message)
+
+
 def _process(connection: Connection[Any, Any]) -> subprocess.Popen[bytes]:
     """Start a process that works at the other end of a connection, and has nothing else of this one.
 
@@ -141,12 +154,15 @@ def _process(connection: Connection[Any, Any]) -> subprocess.Popen[bytes]:
 def work(handle: int) -> None:
     """Train what comes through a connection until nothing comes any more."""
     connection: Connection[Any, Any] = Connection(handle)
-    load, data_name, run_trial, threads = connection.recv()
+    try:
+        load, data_name, run_trial, threads = _receive(connection)
+    except EOFError:  # the study is gone
+        return
     torch.set_num_threads(threads)
     data = placement = None
     while True:
         try:
-            config, teacher = connection.recv()
+            config, teacher = _receive(connection)
         except EOFError:
             return
         try:
