@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -153,6 +154,19 @@ def require_factor(value: float | Tensor, name: str) -> None:
         raise InputTypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
     elif not value >= 0:
         raise InputError(f"{name} must be at least 0, got {value}")
+
+
+def require_number(value: float, name: str) -> None:
+    """Raise `TypeError` unless it is a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputTypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def require_positive(value: float, name: str) -> None:
+    """Raise unless it is a number above 0 and finite."""
+    require_number(value, name)
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} must be positive and finite, got {value}")
 
 
 def as_values(value: object) -> object:

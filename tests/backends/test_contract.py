@@ -840,6 +840,10 @@ LINEAR = {
     "tensor denominator": lambda n, K: {"denominator": torch.tensor(1234), "chunk_rows": 4},
     "rows": lambda n, K: {"denominator": "rows", "chunk_rows": 4},
     "valid": lambda n, K: {"denominator": "valid", "chunk_rows": 4},
+    "scale": lambda n, K: {"scale": 0.3, "chunk_rows": 4},
+    "softcap": lambda n, K: {"softcap": 2.0, "chunk_rows": 4},
+    "both, none": lambda n, K: {"scale": 3.0, "softcap": 5.0, "reduction": "none", "chunk_rows": 4},
+    "both, stats": lambda n, K: {"scale": 3.0, "softcap": 5.0, "return_stats": True, "chunk_rows": 4},
 }
 LINEAR_TARGETS = {
     "index": TARGETS["index"],
@@ -861,6 +865,21 @@ def linear_loss(layer, target, **settings):
     return ls.linear_cross_entropy(x, weight, target, linear_bias=bias[0] if bias else None, **settings)
 
 
+def head(layer, settings):
+    """The logits by the formula."""
+    outputs, scale, softcap = F.linear(*layer), settings.get("scale", 1), settings.get("softcap")
+    return scale * outputs if softcap is None else softcap * (scale * outputs / softcap).tanh()
+
+
+def is_capped(settings):
+    return "scale" in settings or "softcap" in settings
+
+
+def of_logits(settings):
+    """The settings that `cross_entropy` has too."""
+    return {k: v for k, v in settings.items() if k not in ("return_stats", "chunk_rows", "scale", "softcap")}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", LINEAR_TARGETS)
 @pytest.mark.parametrize("bias", [False, True])
@@ -873,12 +892,13 @@ def test_linear_cross_entropy(backend, bias, kind, dtype):
         target = target.double()
     for name in LINEAR:
         extra = LINEAR[name](rows, num_classes)
+        if is_capped(extra) and dtype in (torch.float16, torch.bfloat16):
+            continue  # whose roundings lie elsewhere: the next test
         layer = layer_of(rows, 24, num_classes, dtype, bias)
         loss = linear_loss(layer, target, label_smoothing=eps, **extra, backend=backend)
-        arguments = {k: v for k, v in extra.items() if k not in ("return_stats", "chunk_rows")}
-        logits = torch.cat(
-            [F.linear(x, *layer[1:]) for x in layer[0].split(extra.get("chunk_rows", rows))]
-        ).detach()
+        arguments = of_logits(extra)
+        chunks = layer[0].split(extra.get("chunk_rows", rows))
+        logits = torch.cat([head((x, *layer[1:]), extra) for x in chunks]).detach()
         if extra.get("return_stats"):
             loss, stats = loss
             check_stats(stats, logits)
@@ -887,16 +907,38 @@ def test_linear_cross_entropy(backend, bias, kind, dtype):
         upstream = draw(*loss.shape, seed=8)
         gradients = slopes_of(loss, layer, upstream)
         same = [t.detach().requires_grad_() for t in layer]
-        eager = slopes_of(definition(F.linear(*same), target, eps, arguments), same, upstream)
-        exact, scales = exact_slopes(layer, lambda z: definition(z, target, eps, arguments), upstream)  # noqa: B023
+        eager = slopes_of(definition(head(same, extra), target, eps, arguments), same, upstream)
+        exact, scales = exact_slopes(layer, extra, lambda z: definition(z, target, eps, arguments), upstream)  # noqa: B023
         for part, mine, its, true, scale in zip(PARTS, gradients, eager, exact, scales, strict=False):
             assert_as_exact(mine, its, true, scale, f"{name}: {part}", units=4096)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", [name for name in LINEAR if is_capped(LINEAR[name](1, 1))])
+@pytest.mark.parametrize("backend", FEEDS)
+def test_capped_logits_of_half_the_width_are_as_exact_as_those_of_torch(backend, name, dtype):
+    """Of many rows, since roundings of single logits fall one way or the other."""
+    rows, num_classes = 200, 41
+    target, extra = pick(num_classes, rows), LINEAR[name](rows, num_classes)
+    layer = layer_of(rows, 24, num_classes, dtype)
+    double = [t.detach().double().requires_grad_() for t in layer]
+    values = []
+    for parts, loss in (
+        (layer, linear_loss(layer, target, label_smoothing=0.1, **extra, backend=backend)),
+        (layer, definition(head(layer, extra).float(), target, 0.1, of_logits(extra))),
+        (double, definition(head(double, extra), target, 0.1, of_logits(extra))),
+    ):
+        loss = loss[0] if isinstance(loss, tuple) else loss
+        values.append([loss.double().detach(), *slopes_of(loss, parts, draw(*loss.shape, seed=8))])
+    for mine, its, true in zip(*values, strict=True):
+        error, allowed = ((part.double() - true).norm() for part in (mine, its))
+        assert error <= 1.5 * allowed + torch.finfo(dtype).eps / 50 * true.norm()  # where sums cancel
 
 
 PARTS = ("input", "weight", "bias")
 
 
-def exact_slopes(layer, loss_of, upstream=None):
+def exact_slopes(layer, settings, loss_of, upstream=None):
     """The gradients of a layer in float64, and for each the size of which a rounding is what its sum may add.
 
     A gradient of a layer sums n products of the slopes at the logits, and sizes below are the sums of the products'
@@ -908,8 +950,9 @@ def exact_slopes(layer, loss_of, upstream=None):
     dtype = layer[0].dtype
     coarser = torch.finfo(dtype).eps / torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     layer = [t.detach().double().requires_grad_() for t in layer]
-    logits = F.linear(*layer)
+    logits = head(layer, settings)
     *gradients, slope = slopes_of(loss_of(logits), [*layer, logits], upstream)
+    slope = slope * settings.get("scale", 1)
     x, weight, size = layer[0].detach().abs(), layer[1].detach().abs(), slope.abs()
     sums = ((size @ weight, num_classes), (size.T @ x, rows), (size.sum(0), rows))
     return gradients, [float(sizes.max()) * (coarser + n**0.5) / 2 for sizes, n in sums]
@@ -988,9 +1031,8 @@ def test_the_graph_of_a_linear_loss_may_be_used_again(backend, name, dtype):
     third = slopes_of(loss, layer, upstream, create_graph=True)
     again = torch.autograd.grad(sum(t.float().square().sum() for t in third), layer)
     double = [t.detach().double().requires_grad_() for t in layer]
-    arguments = {k: v for k, v in extra.items() if k not in ("return_stats", "chunk_rows")}
     slopes = slopes_of(
-        definition(F.linear(*double), target, 0.1, arguments), double, upstream, create_graph=True
+        definition(head(double, extra), target, 0.1, of_logits(extra)), double, upstream, create_graph=True
     )
     expected = torch.autograd.grad(sum(t.square().sum() for t in slopes), double)
     tol = 8 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
@@ -1017,7 +1059,7 @@ def test_a_mean_over_many_rows_neither_underflows_nor_overflows(backend, reducti
     gradients = slopes_of(scale * loss.sum() / (1 if reduction == "mean" else 4096), layer)
     logits = F.linear(*[t.detach() for t in layer]).double()
     assert_loss(loss.mean(), F.cross_entropy(logits, target, label_smoothing=0.1))
-    exact, scales = exact_slopes(layer, lambda z: scale * F.cross_entropy(z, target, label_smoothing=0.1))
+    exact, scales = exact_slopes(layer, {}, lambda z: scale * F.cross_entropy(z, target, label_smoothing=0.1))
     same = [t.detach().requires_grad_() for t in layer]
     eager = slopes_of(
         scale * F.cross_entropy(F.linear(*same), target, label_smoothing=0.1).to(loss.dtype), same

@@ -192,3 +192,22 @@ def test_the_linear_loss_keeps_smoothing_mass_on_finite_logits(dense):
     )
     module = ls.LinearCrossEntropyLoss.from_linear(layer, label_smoothing=0.1, support="finite")
     torch.testing.assert_close(module(x, given), expected, rtol=1e-12, atol=0)
+
+
+def test_the_full_logits_of_a_linear_loss_are_scaled_and_capped_too():
+    """Where they are made after all: what is finite is asked, or more than the layer needs a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    layer = torch.nn.Linear(3, 5, dtype=torch.float64)
+    target, row_weight = torch.randint(5, (6,), generator=generator), torch.rand(6, dtype=torch.float64)
+    logits = 2 * (1.5 * layer(x) / 2).tanh()
+    expected = F.cross_entropy(logits, target, label_smoothing=0.1, reduction="none") @ row_weight
+    for support, factors in (("finite", row_weight), ("all", row_weight.clone().requires_grad_())):
+        module = ls.LinearCrossEntropyLoss.from_linear(
+            layer, scale=1.5, softcap=2.0, label_smoothing=0.1, reduction="sum", support=support
+        )
+        ours = module(x, target, factors)
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=0)
+        for leaf in (x, layer.weight):
+            mine, its = (torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in (ours, expected))
+            torch.testing.assert_close(mine, its, rtol=1e-12, atol=1e-15)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
-
 import torch
 from torch import Tensor
 
 from labelsmooth.backends import BackendName
-from labelsmooth.checks import as_classes, classes_last, require_classes, require_logits, require_tensor
-from labelsmooth.errors import InputError, InputTypeError
+from labelsmooth.checks import (
+    as_classes,
+    classes_last,
+    require_classes,
+    require_logits,
+    require_number,
+    require_positive,
+    require_tensor,
+)
+from labelsmooth.errors import InputError
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.targets import Denominator, ReductionName, check_weight
 from labelsmooth.mixture import Mixture
@@ -131,10 +136,7 @@ def _ignored_rows(target: Tensor, ignore_index: int, rows: torch.Size, num_class
 
 def check_mix(beta: float, temperature: float) -> None:
     """Raise `TypeError` or `ValueError` unless β is in [0, 1] and T is positive and finite."""
-    for name, value in (("beta", beta), ("temperature", temperature)):
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise InputTypeError(f"{name} must be a number, got {type(value).__name__}")
+    require_number(beta, "beta")
     if not 0 <= beta <= 1:
         raise InputError(f"beta must lie in [0, 1], got {beta}")
-    if not 0 < temperature < math.inf:
-        raise InputError(f"temperature must be positive and finite, got {temperature}")
+    require_positive(temperature, "temperature")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from labelsmooth.backends import BackendName, Request, Statistics, hindrance, select
-from labelsmooth.checks import is_traced, plain, require_logits
+from labelsmooth.checks import is_traced, plain, require_logits, require_positive
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
-from labelsmooth.losses.linear_chunks import CHUNK_ROWS, Layer, linear_losses
+from labelsmooth.losses.linear_chunks import CHUNK_ROWS, Cap, Layer, linear_losses
 from labelsmooth.losses.row_loss import Reduction, RowLoss
 from labelsmooth.losses.targets import (
     Denominator,
@@ -37,6 +37,8 @@ class Options(TypedDict, total=False):
     """The keywords that the overloads of `linear_cross_entropy` share."""
 
     linear_bias: Tensor | None
+    scale: float
+    softcap: float | None
     weight: Tensor | None
     ignore_index: int
     reduction: ReductionName
@@ -82,6 +84,8 @@ def linear_cross_entropy(
     target: Tensor | Mixture,  # (...), or dense (..., K)
     *,
     linear_bias: Tensor | None = None,  # (K,)
+    scale: float = 1.0,
+    softcap: float | None = None,
     weight: Tensor | None = None,  # (K,)
     ignore_index: int = -100,
     reduction: ReductionName = "mean",
@@ -94,7 +98,7 @@ def linear_cross_entropy(
     return_stats: bool = False,
     backend: BackendName = "auto",
 ) -> Tensor | tuple[Tensor, RowStats]:
-    """Cross-entropy of a linear layer's logits input·Wᵀ + b against smoothed targets, in nats.
+    """Cross-entropy of a linear layer's logits scale·(input·Wᵀ + b) against smoothed targets, in nats.
 
     Args:
         input: (…, H) features.
@@ -103,6 +107,9 @@ def linear_cross_entropy(
             hooks) is refused.
         target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
         linear_bias: b, (K,); not beside an `nn.Linear`.
+        scale: > 0, of the layer's outputs; the `logit_scale` of Cohere, 1 / `logits_scaling` of Granite.
+        softcap: > 0, c, where the logits are c·tanh(scale·(x·Wᵀ + b) / c), as `final_logit_softcapping` of
+            Gemma; None for none.
         weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, support,
             return_stats, backend: as in `cross_entropy`.
         chunk_rows: rows whose logits exist at a time, ≥ 1. None takes 512: with fewer the products lose speed
@@ -116,10 +123,10 @@ def linear_cross_entropy(
             layer that does more than x·Wᵀ + b.
 
     Cost: the three products of the layer and its backward, all made in the forward, and chunk_rows·K numbers
-        beside the gradients; never the full logits. Rows that do not count are dropped first (which makes a
-        GPU wait once). For "none" the backward makes the logits again. The full logits are made after all in
-        compiled code, under `torch.func` transforms, where more than the layer needs a gradient, with
-        support="finite", and for a second derivative.
+        beside the gradients, twice as many with a softcap; never the full logits. Rows that do not count are
+        dropped first (which makes a GPU wait once). For "none" the backward makes the logits again. The full
+        logits are made after all in compiled code, under `torch.func` transforms, where more than the layer
+        needs a gradient, with support="finite", and for a second derivative.
 
     Example:
         >>> x, W = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
@@ -129,6 +136,7 @@ def linear_cross_entropy(
     Source: as `torch.nn.functional.linear_cross_entropy` (2.13), with the class axis always last.
     """
     layer = check_layer(input, linear_weight, linear_bias)
+    cap = check_cap(scale, softcap)
     check_chunk_rows(chunk_rows)
     settings = Settings(
         weight=weight,
@@ -155,7 +163,7 @@ def linear_cross_entropy(
     row_loss, reduce = targets.row_loss(), targets.reduction()
     if _needs_full_logits(layer, targets, row_loss, reduce):
         return cross_entropy(
-            nn.functional.linear(*layer),
+            cap(nn.functional.linear(*layer)),
             target,
             **settings._asdict(),
             class_axis=-1,
@@ -166,7 +174,7 @@ def linear_cross_entropy(
     request = targets.request(every_statistic=return_stats)
     flat = cast._replace(input=cast.input.reshape(math.prod(rows), cast.input.shape[-1]))
     losses, stats = linear_losses(
-        flat, request, row_loss, reduce, chosen, chunk_rows or CHUNK_ROWS, keep_stats=return_stats
+        flat, cap, request, row_loss, reduce, chosen, chunk_rows or CHUNK_ROWS, keep_stats=return_stats
     )
     if reduction == "none":
         losses = losses.reshape(rows)
@@ -237,6 +245,14 @@ def weight_and_bias(linear: Tensor | nn.Linear, bias: Tensor | None) -> tuple[Te
             "give its logits to cross_entropy"
         )
     return linear.weight, linear.bias
+
+
+def check_cap(scale: float, softcap: float | None) -> Cap:
+    """Return what becomes of the outputs of a layer, or raise `TypeError` or `ValueError`."""
+    require_positive(scale, "scale")
+    if softcap is not None:
+        require_positive(softcap, "softcap")
+    return Cap(scale, softcap)
 
 
 def check_chunk_rows(chunk_rows: int | None) -> None:

@@ -1,9 +1,10 @@
 """The loss of a linear layer's logits, without ever holding them all: chunks of rows through one buffer.
 
-The logits x·Wᵀ + b of a chunk are made, reduced to row statistics, overwritten by their gradient and used in
-the products for the gradients of x and W, before the next chunk takes their place. Where the caller wants a
-sum over rows this happens in the forward, as the factors of the rows' losses are known; the backward then
-only multiplies. Smoothing adds no product: the kernels read the prior beside the logits.
+The logits of a chunk, x·Wᵀ + b or what `Cap` makes of it, are computed, reduced to row statistics,
+overwritten by their gradient and used in the products for the gradients of x and W, before the next chunk
+takes their place. Where the caller wants a sum over rows this happens in the forward, as the factors of the
+rows' losses are known; the backward then only multiplies. Smoothing adds no product: the kernels read the
+prior beside the logits. Nor does a scale; a softcap takes a second buffer, for its slopes.
 """
 
 from __future__ import annotations
@@ -33,8 +34,21 @@ class Layer(NamedTuple):
     bias: Tensor | None  # (K,)
 
 
+class Cap(NamedTuple):
+    """What becomes of the outputs o of a layer: the logits scale·o, or softcap·tanh(scale·o / softcap)."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """Make the logits, by operations that torch differentiates."""
+        logits = outputs if self.scale == 1 else self.scale * outputs
+        return logits if self.softcap is None else self.softcap * (logits / self.softcap).tanh()
+
+
 def linear_losses(
     layer: Layer,
+    cap: Cap,
     request: Request,
     loss: RowLoss,
     reduction: Reduction,
@@ -47,6 +61,7 @@ def linear_losses(
 
     Args:
         layer: the layer that makes the logits.
+        cap: what becomes of its outputs.
         request: the statistics wanted of the N rows; rows that do not count are dropped before any product.
         loss: the loss of these rows, its mixture with one batch dimension.
         reduction: the reduction of the losses.
@@ -60,6 +75,7 @@ def linear_losses(
     """
     kept: list[Statistics] = []
     settings = _Settings(
+        cap=cap,
         request=request,
         loss=loss,
         reduction=reduction,
@@ -77,6 +93,7 @@ def linear_losses(
 class _Settings(NamedTuple):
     """The arguments of `linear_losses` beside the layer."""
 
+    cap: Cap
     request: Request
     loss: RowLoss
     reduction: Reduction
@@ -119,8 +136,8 @@ class _Losses(torch.autograd.Function):
 
 
 def _factor(layer: Layer, settings: _Settings) -> Tensor:
-    """Return the factor of each row's loss as a tensor, (N,) or ()."""
-    factor = settings.reduction.factor
+    """Return the factor of each row's gradient in the layer's outputs but for a softcap, (N,) or ()."""
+    factor = settings.reduction.factor * settings.cap.scale
     if isinstance(factor, Tensor):
         return factor
     return torch.full((), factor, dtype=settings.loss.dtype, device=layer.input.device)
@@ -185,19 +202,29 @@ class _Gradients:
 
 def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Tensor:
     """Compute the losses (N,), 0 for rows that do not count, and add to the gradients, where given."""
-    x, weight, bias = layer
-    request, loss, _, backend, chunk_rows, kept = settings
+    x, weight, _ = layer
+    cap, request, loss, _, backend, chunk_rows, kept = settings
     counted = request.counted
     if counted is not None:
         chosen = counted.nonzero().squeeze(-1)
         request, loss, x = replace(_take(request, chosen), counted=None), loss.rows(chosen), x[chosen]
     num_rows = x.shape[0]
-    buffer = backend.empty(x, (min(chunk_rows, num_rows), weight.shape[0]), x.dtype)
+    shape = (min(chunk_rows, num_rows), weight.shape[0])
+    buffer = backend.empty(x, shape, x.dtype)
+    squares = None  # of the tanh of a softcap
+    if cap.softcap is not None and gradients is not None:
+        squares = backend.empty(x, shape, x.dtype)
     losses = torch.empty(num_rows, dtype=loss.dtype, device=x.device)
     pieces = []
     for start in range(0, num_rows, chunk_rows):
         rows = slice(start, min(start + chunk_rows, num_rows))
-        logits = _logits(x[rows], weight, bias, buffer[: rows.stop - start])
+        size = rows.stop - start
+        logits = _logits(layer._replace(input=x[rows]), cap, buffer[:size])
+        if cap.softcap is not None:
+            logits.tanh_()
+            if squares is not None:
+                torch.mul(logits, logits, out=squares[:size])
+            logits.mul_(cap.softcap)
         chunk_request, chunk_loss = _take(request, rows), loss.rows(rows)
         stats = backend.forward(logits, chunk_request)
         losses[rows] = chunk_loss(stats)
@@ -205,8 +232,10 @@ def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Te
             pieces.append(stats)
         if gradients is not None:
             rows_of_input = rows if counted is None else chosen[rows]
-            slopes = chunk_loss.slopes(stats, gradients.factor_of(rows_of_input, len(logits)))
+            slopes = chunk_loss.slopes(stats, gradients.factor_of(rows_of_input, size))
             backend.backward(logits, chunk_request, stats, slopes, logits, shift_free=True)
+            if squares is not None:
+                logits.addcmul_(logits, squares[:size], value=-1)
             gradients.add(rows_of_input, x[rows], logits)
     if counted is not None:
         losses = losses.new_zeros(len(layer.input)).index_copy_(0, chosen, losses)
@@ -215,15 +244,20 @@ def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Te
     return losses
 
 
-def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
-    """Write x·Wᵀ + b to `out`."""
+def _logits(layer: Layer, cap: Cap, out: Tensor) -> Tensor:
+    """Write the logits to `out`, without their softcap and divided by it."""
+    x, weight, bias = layer
+    scale = cap.scale / (cap.softcap or 1)
     step = max(1, _CACHED // max(1, weight.shape[1])) if x.device.type == "cpu" else weight.shape[0]
     for start in range(0, weight.shape[0], step):
         columns = slice(start, start + step)
-        if bias is None:
-            torch.mm(x, weight[columns].t(), out=out[:, columns])
+        into, transposed = out[:, columns], weight[columns].t()
+        if bias is not None:
+            torch.addmm(bias[columns], x, transposed, beta=scale, alpha=scale, out=into)
+        elif scale != 1:
+            torch.addmm(into, x, transposed, beta=0, alpha=scale, out=into)
         else:
-            torch.addmm(bias[columns], x, weight[columns].t(), out=out[:, columns])
+            torch.mm(x, transposed, out=into)
     return out
 
 
@@ -261,7 +295,7 @@ def _through_logits(layer: Layer, settings: _Settings, upstream: Tensor) -> list
     """Compute the gradients from the full logits, differentiable again, or for a batch of upstream ones."""
     request, create_graph = settings.request, torch.is_grad_enabled()
     with torch.enable_grad():
-        losses = settings.loss(op.row_stats(nn.functional.linear(*layer), request, "reference"))
+        losses = settings.loss(op.row_stats(settings.cap(nn.functional.linear(*layer)), request, "reference"))
         result = settings.reduction(losses, request.counted)
     wanted = [tensor for tensor in layer if tensor is not None and tensor.requires_grad]
     gradients = iter(torch.autograd.grad(result, wanted, upstream, create_graph=create_graph))

@@ -14,7 +14,7 @@ from labelsmooth.checks import require_int, require_num_classes, require_tensor
 from labelsmooth.errors import InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.distillation import check_mix, distillation_loss
-from labelsmooth.losses.linear import check_chunk_rows, linear_cross_entropy, weight_and_bias
+from labelsmooth.losses.linear import check_cap, check_chunk_rows, linear_cross_entropy, weight_and_bias
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, check_weight
 from labelsmooth.mixture import Mixture
 from labelsmooth.row_stats import RowStats, Support
@@ -24,6 +24,8 @@ from labelsmooth.smoothing import Smoothing, as_smoothing
 class LinearOptions(TypedDict, total=False):
     """The keywords of `LinearCrossEntropyLoss` beside those of its layer."""
 
+    scale: float
+    softcap: float | None
     weight: Tensor | None
     ignore_index: int
     reduction: ReductionName
@@ -229,8 +231,9 @@ class LinearCrossEntropyLoss(Loss):
         num_classes: K ≥ 2.
         bias: True for a layer with a bias.
         device, dtype: of the layer.
-        options: `weight`, `ignore_index`, `reduction`, `label_smoothing`, `z_loss`, `denominator`, `support`,
-            `chunk_rows` and `backend` as in `linear_cross_entropy`, `return_stats` as in `CrossEntropyLoss`.
+        options: `scale`, `softcap`, `weight`, `ignore_index`, `reduction`, `label_smoothing`, `z_loss`,
+            `denominator`, `support`, `chunk_rows` and `backend` as in `linear_cross_entropy`, `return_stats`
+            as in `CrossEntropyLoss`.
 
     Raises:
         TypeError, ValueError: as `cross_entropy`, already when the module is made.
@@ -254,6 +257,7 @@ class LinearCrossEntropyLoss(Loss):
         **options: Unpack[LinearOptions],
     ) -> None:
         super().__init__(**options)
+        check_cap(options.get("scale", 1.0), options.get("softcap"))
         check_chunk_rows(options.get("chunk_rows"))
         require_num_classes(num_classes)
         check_weight("weight", options.get("weight"), (num_classes,))

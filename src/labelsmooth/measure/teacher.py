@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from labelsmooth.checks import FLOAT_DTYPES
+from labelsmooth.checks import FLOAT_DTYPES, require_positive
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.measure.arrays import Counts, Floats, State, pieces
 from labelsmooth.measure.inputs import Array, as_tensor, logit_rows, require_usable, weight_of_each
@@ -83,7 +82,7 @@ class Teacher(Measure):
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        _require_temperature(temperature)
+        require_positive(temperature, "temperature")
         self.temperature = float(temperature)
         self.reset()
 
@@ -246,7 +245,7 @@ def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature:
         >>> result.agreement, round(result.kl, 4)
         (0.5, 0.2646)
     """
-    _require_temperature(temperature)
+    require_positive(temperature, "temperature")
     student, teacher = (
         as_tensor(student_logits, "student_logits"),
         as_tensor(teacher_logits, "teacher_logits"),
@@ -272,10 +271,3 @@ def teacher_agreement(student_logits: Array, teacher_logits: Array, temperature:
         p = log_p.exp()
         kl += float(torch.where(p > 0, p * (log_p - log_q), 0).sum())
     return Agreement(rows=len(student), agreement=same / len(student), kl=kl / len(student))
-
-
-def _require_temperature(temperature: float) -> None:
-    if isinstance(temperature, bool) or not isinstance(temperature, Real):
-        raise InputTypeError(f"temperature must be a number, got {type(temperature).__name__}")
-    if not 0 < temperature < math.inf:
-        raise InputError(f"temperature must be positive and finite, got {temperature}")
