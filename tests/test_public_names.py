@@ -20,6 +20,7 @@ def test_the_public_names():
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
         "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
         "measure", "mixup", "neighbourhood", "others", "plot", "prior", "row_stats", "theory", "uniform", "unigram",
+        "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip
 
 
@@ -29,6 +30,7 @@ def test_the_names_of_the_losses():
         "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
         "confidence_penalty", "cross_entropy", "distillation_loss", "linear_cross_entropy",
         "margin_smoothing", "max_suppression",
+        "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip
 
 

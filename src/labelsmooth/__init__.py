@@ -15,6 +15,8 @@ from labelsmooth.losses import (
     linear_cross_entropy,
     margin_smoothing,
     max_suppression,
+    vocab_parallel_cross_entropy,
+    vocab_parallel_linear_cross_entropy,
 )
 from labelsmooth.mixture import Mixture
 from labelsmooth.row_stats import RowStats, row_stats
@@ -64,4 +66,6 @@ __all__ = [
     "theory",
     "uniform",
     "unigram",
+    "vocab_parallel_cross_entropy",
+    "vocab_parallel_linear_cross_entropy",
 ]

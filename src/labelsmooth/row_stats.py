@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from labelsmooth.backends import BackendName, Request, hindrance, op, select
+from labelsmooth.backends import BackendName, Request, hindrance, op, origin_of, select
 from labelsmooth.checks import as_classes, plain, require_classes, require_logits, require_num_classes
 from labelsmooth.errors import InputError
 
@@ -214,7 +214,7 @@ class RowStats:
         tie = self.max == other.max
         ours = (self.max > other.max) | (tie & (self.argmax <= other.argmax)) | self.max.isnan()
         new_max = torch.where(ours, self.max, other.max)
-        shift, other_shift = (_origin(old) - _origin(new_max) for old in (self.max, other.max))
+        shift, other_shift = (origin_of(old) - origin_of(new_max) for old in (self.max, other.max))
         log_sums = self.log_sum + shift, other.log_sum + other_shift
         log_sum = _logaddexp(*log_sums)
 
@@ -238,7 +238,7 @@ class RowStats:
         if self.log_sum_sq is not None and other.log_sum_sq is not None:
             log_sum_sq = _logaddexp(self.log_sum_sq + 2 * shift, other.log_sum_sq + 2 * other_shift)
         if self.mean_logit is not None and other.mean_logit is not None:
-            share, other_share = ((part - _origin(log_sum)).exp() for part in log_sums)
+            share, other_share = ((part - origin_of(log_sum)).exp() for part in log_sums)
             mean_logit = share * (self.mean_logit + shift) + other_share * (other.mean_logit + other_shift)
         return RowStats(
             max=new_max,
@@ -380,11 +380,6 @@ def require_support(support: str) -> None:
     """Raise `ValueError` unless `support` is "all" or "finite"."""
     if support not in ("all", "finite"):
         raise InputError(f"support must be 'all' or 'finite', got {support!r}")
-
-
-def _origin(maximum: Tensor) -> Tensor:
-    """Return the logit that statistics are relative to: the maximum, or 0 where every logit is −inf."""
-    return torch.where(maximum == -torch.inf, 0, maximum)
 
 
 def _logaddexp(a: Tensor, b: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Other packages import from here only.
 """
 
 from labelsmooth.backends import gpu, op
-from labelsmooth.backends.contract import Backend, Combination, Empty, Request, Statistics
+from labelsmooth.backends.contract import Backend, Combination, Empty, Request, Statistics, origin_of
 from labelsmooth.backends.registry import BACKENDS, BackendName
 from labelsmooth.backends.select import hindrance, require_backend, select
 
@@ -19,6 +19,7 @@ __all__ = [
     "gpu",
     "hindrance",
     "op",
+    "origin_of",
     "require_backend",
     "select",
 ]

@@ -11,7 +11,8 @@ of a row of zeros and their gradient is 0, whatever `grads` holds there. `refere
 `stats` are those that `forward` gave. `grads` are the upstream gradients of the statistics, None for those
 without one, any strides (0 too). `out`, where given, takes the gradient, and may be `logits` itself. With
 `shift_free` the caller says that what it combines from the statistics does not change with m, so that the
-terms of the gradient through m cancel; the backend then leaves them out.
+terms of the gradient through m cancel; the backend then leaves them out, and `stats` may be those of whole
+rows of which `logits` are a block of columns: the gradient is the block's part of theirs.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class Statistics(NamedTuple):
     prior_mass: Tensor | None = None  # (N,), or () where it is the same for all rows
     log_sum_sq: Tensor | None = None  # (N,)
     mean_logit: Tensor | None = None  # (N,)
+
+
+def origin_of(top: Tensor) -> Tensor:
+    """Return the logit that statistics are relative to: the maximum, or 0 where every logit is −inf."""
+    return torch.where(top == -torch.inf, 0, top)
 
 
 class Combination(NamedTuple):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends import reference
-from labelsmooth.backends.contract import Request, Statistics
+from labelsmooth.backends.contract import Backend, Request, Statistics
 from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched, is_traced
 
@@ -23,9 +23,9 @@ from labelsmooth.checks import is_batched, is_traced
 DIFFERENTIABLE = ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")
 
 
-def forward(logits: Tensor, request: Request, backend: str) -> Statistics:  # (…, C)
+def forward(logits: Tensor, request: Request, backend: Backend) -> Statistics:  # (…, C)
     """Compute the statistics of shape (…), without a graph."""
-    return _unflat(BACKENDS[backend].forward(*flat(logits, request, backend)), logits.shape[:-1])
+    return _unflat(backend.forward(*flat(logits, request, backend)), logits.shape[:-1])
 
 
 def backward(
@@ -33,7 +33,7 @@ def backward(
     request: Request,
     stats: Statistics,
     grads: Statistics,
-    backend: str,
+    backend: Backend,
     *,
     shift_free: bool = False,
     inplace: bool = False,
@@ -44,7 +44,7 @@ def backward(
         return reference.backward(logits, request, stats, grads, shift_free=shift_free)
     flatten = _flattener(logits.dim() - 1)
     rows, request = flat(logits, request, backend)
-    gradient = BACKENDS[backend].backward(
+    gradient = backend.backward(
         rows,
         request,
         Statistics._make(map(flatten, stats)),
@@ -60,15 +60,15 @@ def row_stats(logits: Tensor, request: Request, backend: str) -> Statistics:  # 
     if backend == "reference":
         return reference.forward(logits, request)
     if is_traced(logits):
-        rows, request = flat(logits, request, "reference")
+        rows, request = flat(logits, request, reference.BACKEND)
         values = _row_stats(rows, *_arguments(request), backend)
         wanted = _wanted(rows, request)
         present = Statistics._make(v if w else None for v, w in zip(values, wanted, strict=True))
         return _unflat(present, logits.shape[:-1])
     if not (torch.is_grad_enabled() and logits.requires_grad):
-        return forward(logits, request, backend)
+        return forward(logits, request, BACKENDS[backend])
     tensors = (request.index, request.prior, request.prior_row, request.counted)
-    stats: tuple[Tensor | None, ...] = _RowStats.apply(logits, *tensors, request, backend)  # type: ignore[no-untyped-call]
+    stats: tuple[Tensor | None, ...] = _RowStats.apply(logits, *tensors, request, BACKENDS[backend])  # type: ignore[no-untyped-call]
     return Statistics._make(stats)
 
 
@@ -229,14 +229,14 @@ def _wanted(logits: Tensor, request: Request) -> Statistics:  # (N, C)
     return Statistics._make(wanted)
 
 
-def flat(logits: Tensor, request: Request, backend: str) -> tuple[Tensor, Request]:
+def flat(logits: Tensor, request: Request, backend: Backend) -> tuple[Tensor, Request]:
     """Flatten the rows to one batch dimension, or to two where one would need a copy and the backend can."""
     if logits.dim() == 2:
         return logits, request
     flatten = _flattener(logits.dim() - 1)
     index, row, counted = (flatten(tensor) for tensor in (request.index, request.prior_row, request.counted))
     request = replace(request, index=index, prior_row=row, counted=counted)
-    if BACKENDS[backend].three_dimensional and not logits.is_contiguous():
+    if backend.three_dimensional and not logits.is_contiguous():
         return logits.flatten(1, -2), request
     return logits.reshape(-1, logits.shape[-1]), request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Backend, Request, Statistics
+from labelsmooth.backends.contract import Backend, Request, Statistics, origin_of
 from labelsmooth.mixture import take_rows
 
 
@@ -19,7 +19,7 @@ def _forward(logits: Tensor, request: Request, *, through_max: bool) -> Statisti
     if request.counted is not None:
         z = z.masked_fill(~request.counted.unsqueeze(-1), 0)
     top, argmax = z.max(-1)
-    origin = torch.where(top == -torch.inf, 0, top)
+    origin = origin_of(top)
     z = z - (origin if through_max else origin.detach()).unsqueeze(-1)
     exp_z = z.exp()
     total = exp_z.sum(-1)
@@ -68,7 +68,7 @@ def _forward(logits: Tensor, request: Request, *, through_max: bool) -> Statisti
 def backward(
     logits: Tensor,  # (N, C)
     request: Request,
-    stats: Statistics,  # noqa: ARG001, kernels need them so as not to compute them again
+    stats: Statistics,
     grads: Statistics,
     out: Tensor | None = None,
     *,
@@ -81,12 +81,24 @@ def backward(
         recomputed = _forward(z, request, through_max=not shift_free)
         if shift_free:
             grads = grads._replace(max=None)
+            if grads.log_sum is not None and logits.shape[-1] != request.num_classes:
+                grads = grads._replace(log_sum=grads.log_sum * _share(recomputed, stats))
         pairs = [(output, grad) for output, grad in zip(recomputed, grads, strict=True) if grad is not None]
         if not pairs:
             return torch.zeros_like(logits)
         outputs, upstream = zip(*pairs, strict=True)
         (gradient,) = torch.autograd.grad(outputs, z, upstream, create_graph=create_graph)
     return gradient if out is None else out.copy_(gradient)
+
+
+def _share(block: Statistics, whole: Statistics) -> Tensor:
+    """Return the probability of a block of columns in the whole row."""
+    assert block.max is not None
+    assert block.log_sum is not None
+    assert whole.max is not None
+    assert whole.log_sum is not None
+    log_share = block.log_sum - whole.log_sum + (origin_of(block.max) - origin_of(whole.max))
+    return torch.where(block.log_sum == -torch.inf, 0, log_share.detach().exp())
 
 
 def _log(total: Tensor) -> Tensor:

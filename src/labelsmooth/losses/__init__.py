@@ -11,6 +11,8 @@ from labelsmooth.losses.penalty_modules import (
     MaxSuppressionLoss,
 )
 from labelsmooth.losses.targets import Denominator, ReductionName
+from labelsmooth.losses.vocab_parallel import vocab_parallel_cross_entropy
+from labelsmooth.losses.vocab_parallel_linear import vocab_parallel_linear_cross_entropy
 
 __all__ = [
     "ConfidencePenaltyLoss",
@@ -27,4 +29,6 @@ __all__ = [
     "linear_cross_entropy",
     "margin_smoothing",
     "max_suppression",
+    "vocab_parallel_cross_entropy",
+    "vocab_parallel_linear_cross_entropy",
 ]

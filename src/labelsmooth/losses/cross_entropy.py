@@ -6,9 +6,10 @@ from typing import Literal, TypedDict, Unpack, overload
 
 from torch import Tensor
 
-from labelsmooth.backends import BackendName, Statistics, hindrance, op, select
+from labelsmooth.backends import BACKENDS, BackendName, Statistics, hindrance, op, select
 from labelsmooth.checks import is_traced
 from labelsmooth.errors import InputError
+from labelsmooth.losses.dtensor import cross_entropy_of_dtensor, is_sharded_on_classes
 from labelsmooth.losses.row_loss import losses_of_logits
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, check_logits
 from labelsmooth.mixture import Mixture
@@ -88,7 +89,8 @@ def cross_entropy(
 
     Args:
         input: logits, (K,), (N, K) or (N, K, d1, …), or with the classes on another `class_axis`; float16,
-            bfloat16, float32 or float64.
+            bfloat16, float32 or float64. A DTensor sharded on its classes is taken as it is, as by
+            `vocab_parallel_cross_entropy`; the loss is one too.
         target: class indices in 0..K−1 (or `ignore_index`) of the shape without the class axis; dense targets
             of the shape of `input`, of any mass; or a `Mixture` of batch shape (N, d1, …), taken as it is.
         weight: (K,) class weights c.
@@ -149,6 +151,15 @@ def cross_entropy(
         denominator=denominator,
         support=support,
     )
+    if is_sharded_on_classes(input, class_axis):
+        if support == "finite" or inplace_backward:
+            raise InputError(
+                "logits sharded on their classes go without support='finite' and inplace_backward"
+            )
+        options = {name: value for name, value in settings._asdict().items() if name != "support"}
+        return cross_entropy_of_dtensor(
+            input, target, class_axis, options | {"return_stats": return_stats, "backend": backend}
+        )
     logits, targets = check_logits(input, target, class_axis, settings)
     if inplace_backward and not is_traced(input):
         _require_own_storage(input)
@@ -161,7 +172,13 @@ def cross_entropy(
         losses = reduce(row_loss(stats), targets.counted)
     else:
         losses, stats = losses_of_logits(
-            logits, request, row_loss, reduce, chosen, inplace=inplace_backward, keep_stats=return_stats
+            logits,
+            request,
+            row_loss,
+            reduce,
+            BACKENDS[chosen],
+            inplace=inplace_backward,
+            keep_stats=return_stats,
         )
     if not return_stats:
         return losses

@@ -9,12 +9,18 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends import BackendName, Request, Statistics, hindrance, select
+from labelsmooth.backends import (
+    BACKENDS,
+    Backend,
+    BackendName,
+    hindrance,
+    select,
+)
 from labelsmooth.checks import is_traced, plain, require_logits, require_positive
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.linear_chunks import CHUNK_ROWS, Cap, Layer, linear_losses
-from labelsmooth.losses.row_loss import Reduction, RowLoss
+from labelsmooth.losses.row_loss import Reduction, RowLoss, row_stats_of
 from labelsmooth.losses.targets import (
     Denominator,
     ReductionName,
@@ -149,7 +155,7 @@ def linear_cross_entropy(
         support=support,
     )
     rows = layer.input.shape[:-1]
-    cast = _as_autocast(layer)
+    cast = as_autocast(layer)
     targets = check_targets(
         target,
         settings,
@@ -171,14 +177,36 @@ def linear_cross_entropy(
             backend=backend,
         )
     chosen, _ = select(backend, layer.input.device)
+    return in_chunks(cast, cap, targets, rows, BACKENDS[chosen], chunk_rows, return_stats=return_stats)
+
+
+def in_chunks(
+    layer: Layer,  # input (…, H)
+    cap: Cap,
+    targets: Targets,
+    rows: torch.Size,
+    backend: Backend,
+    chunk_rows: int | None,
+    *,
+    return_stats: bool,
+) -> Tensor | tuple[Tensor, RowStats]:
+    """Compute the reduced loss of rows (…) by chunks, with their detached statistics where wanted."""
     request = targets.request(every_statistic=return_stats)
-    flat = cast._replace(input=cast.input.reshape(math.prod(rows), cast.input.shape[-1]))
+    reduction = targets.reduction()
+    flat = layer._replace(input=layer.input.reshape(math.prod(rows), layer.input.shape[-1]))
     losses, stats = linear_losses(
-        flat, cap, request, row_loss, reduce, chosen, chunk_rows or CHUNK_ROWS, keep_stats=return_stats
+        flat,
+        cap,
+        request,
+        targets.row_loss(),
+        reduction,
+        backend,
+        chunk_rows or CHUNK_ROWS,
+        keep_stats=return_stats,
     )
-    if reduction == "none":
+    if not reduction.total:
         losses = losses.reshape(rows)
-    return losses if stats is None else (losses, _row_stats(stats, request, rows))
+    return losses if stats is None else (losses, row_stats_of(stats, request, rows))
 
 
 def _needs_full_logits(layer: Layer, targets: Targets, loss: RowLoss, reduction: Reduction) -> bool:
@@ -193,16 +221,6 @@ def _needs_full_logits(layer: Layer, targets: Targets, loss: RowLoss, reduction:
     if reason is not None and not torch.compiler.is_compiling():
         _log.debug("linear_cross_entropy makes the full logits: %s", reason)
     return reason is not None
-
-
-def _row_stats(stats: Statistics, request: Request, rows: torch.Size) -> RowStats:
-    """Return the statistics of N rows in the shape (…) of the rows."""
-
-    def shaped(value: Tensor | None) -> Tensor | None:
-        return value if value is None or value.dim() == 0 else value.reshape(rows + value.shape[1:])
-
-    values = Statistics._make(map(shaped, stats))
-    return RowStats(index=shaped(request.index), mask=shaped(request.counted), **values._asdict())
 
 
 def check_layer(input: Tensor, linear: Tensor | nn.Linear, bias: Tensor | None) -> Layer:
@@ -263,7 +281,7 @@ def check_chunk_rows(chunk_rows: int | None) -> None:
         raise InputError(f"chunk_rows must be at least 1, got {chunk_rows}")
 
 
-def _as_autocast(layer: Layer) -> Layer:
+def as_autocast(layer: Layer) -> Layer:
     """Cast the layer as autocast would, and raise `TypeError` where its dtypes differ."""
     device = layer.input.device.type
     if torch.is_autocast_enabled(device):

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from labelsmooth.backends import BACKENDS, Backend, Empty, Request, Statistics, op
+from labelsmooth.backends import Backend, Empty, Request, Statistics, op
 from labelsmooth.checks import is_batched
-from labelsmooth.losses.row_loss import Reduction, RowLoss
+from labelsmooth.losses.row_loss import Reduction, RowLoss, require_whole_rows
 
 # Rows whose logits exist at a time by default. Each chunk packs W anew for its products:
 # with 512 rows that costs 3 % of them, with 256 rows 8 %, with 128 rows 24 %, whatever H and K are.
@@ -52,7 +52,7 @@ def linear_losses(
     request: Request,
     loss: RowLoss,
     reduction: Reduction,
-    backend: str,
+    backend: Backend,
     chunk_rows: int,
     *,
     keep_stats: bool,
@@ -65,7 +65,7 @@ def linear_losses(
         request: the statistics wanted of the N rows; rows that do not count are dropped before any product.
         loss: the loss of these rows, its mixture with one batch dimension.
         reduction: the reduction of the losses.
-        backend: the name of the backend.
+        backend: that makes the statistics.
         chunk_rows: the number of rows in the buffer.
         keep_stats: True to return the detached statistics.
 
@@ -79,7 +79,7 @@ def linear_losses(
         request=request,
         loss=loss,
         reduction=reduction,
-        backend=BACKENDS[backend],
+        backend=backend,
         chunk_rows=chunk_rows,
         kept=kept if keep_stats else None,
     )
@@ -294,6 +294,7 @@ def _joined(pieces: list[Statistics], settings: _Settings, layer: Layer) -> Stat
 def _through_logits(layer: Layer, settings: _Settings, upstream: Tensor) -> list[Tensor | None]:
     """Compute the gradients from the full logits, differentiable again, or for a batch of upstream ones."""
     request, create_graph = settings.request, torch.is_grad_enabled()
+    require_whole_rows(request, layer.weight.shape[0])
     with torch.enable_grad():
         losses = settings.loss(op.row_stats(settings.cap(nn.functional.linear(*layer)), request, "reference"))
         result = settings.reduction(losses, request.counted)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import BACKENDS, Combination, Request, Statistics, op
+from labelsmooth.backends import Backend, Combination, Request, Statistics, op
 from labelsmooth.checks import is_batched
 from labelsmooth.mixture import Mixture
+from labelsmooth.row_stats import RowStats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +154,7 @@ def losses_of_logits(
     request: Request,
     loss: RowLoss,
     reduction: Reduction,
-    backend: str,
+    backend: Backend,
     *,
     inplace: bool,
     keep_stats: bool,
@@ -162,11 +163,11 @@ def losses_of_logits(
 
     It is one step of autograd. With `inplace` the backward writes the gradient over the logits.
     """
-    if BACKENDS[backend].combine is not None and not keep_stats:
+    if backend.combine is not None and not keep_stats:
         combination = loss.combination(reduction.factor)
         if combination is not None:
             rows, request = op.flat(logits, request, backend)
-            settings = (request, loss, reduction, combination, inplace, BACKENDS[backend])
+            settings = (request, loss, reduction, combination, inplace, backend)
             losses: Tensor = _CombinationLoss.apply(rows, *settings)  # type: ignore[no-untyped-call]
             return losses if reduction.total else losses.reshape(logits.shape[:-1]), None
     with torch.no_grad():
@@ -234,11 +235,28 @@ def _by_reference(
     """Compute the gradient so that it can be differentiated again, or for a batch of upstream gradients."""
     if inplace:
         raise RuntimeError("inplace_backward leaves no logits for a second derivative or for many gradients")
+    require_whole_rows(request, logits.shape[-1])
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         losses = reduction(loss(op.row_stats(logits, request, "reference")), request.counted)
     gradients: tuple[Tensor, ...] = torch.autograd.grad(losses, logits, upstream, create_graph=create_graph)
     return gradients[0]
+
+
+def row_stats_of(stats: Statistics, request: Request, rows: torch.Size) -> RowStats:
+    """Return the statistics of N rows in the shape (…) of the rows."""
+
+    def shaped(value: Tensor | None) -> Tensor | None:
+        return value if value is None or value.dim() == 0 else value.reshape(rows + value.shape[1:])
+
+    values = Statistics._make(map(shaped, stats))
+    return RowStats(index=shaped(request.index), mask=shaped(request.counted), **values._asdict())
+
+
+def require_whole_rows(request: Request, columns: int) -> None:
+    """Raise `RuntimeError` where a gradient is to be differentiated whose rows lie in several processes."""
+    if columns != request.num_classes:
+        raise RuntimeError("a loss of sharded classes has no second derivative, and one gradient at a time")
 
 
 def _minus(loss: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:

@@ -1,0 +1,180 @@
+"""Rows whose classes are shared out over processes: statistics of whole rows, by one collective call.
+
+Each process holds a block of columns of the logits of the same rows. A backend made by `whole_rows` gives the
+statistics of the whole rows from the logits of a block, and the block's part of the gradient; the losses are
+then computed as ever, in every process alike, to the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from labelsmooth.backends import Backend, Request, Statistics
+from labelsmooth.checks import require_int
+from labelsmooth.errors import InputError
+from labelsmooth.row_stats import RowStats
+
+
+@dataclass(frozen=True)
+class Block:
+    """This process's block of the classes."""
+
+    first_class: int
+    columns: int  # 0 where all are padding
+    group: dist.ProcessGroup | None  # None for all processes
+
+
+def place_block(
+    columns: int,
+    num_classes: int,
+    first_class: int | None,
+    group: dist.ProcessGroup | None,
+    device: torch.device,
+) -> Block:
+    """Find which classes are the columns of this process; those past the last class are padding.
+
+    Args:
+        columns: of this process, padding included.
+        num_classes: K.
+        first_class: the class of the first column; None takes the sum of the columns of the processes before,
+            which they have to tell each other.
+        group: of the processes that share the classes.
+        device: of the logits.
+
+    Raises:
+        ValueError: there is no process group, or the columns of all are fewer than the classes.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        raise InputError(
+            "classes are sharded over the processes of torch.distributed, which is not initialised"
+        )
+    if first_class is None:
+        mine = torch.tensor([columns], device=device)
+        everyone = mine.new_empty(dist.get_world_size(group))
+        dist.all_gather_into_tensor(everyone, mine, group)
+        widths = everyone.tolist()
+        if sum(widths) < num_classes:
+            raise InputError(f"the processes must have {num_classes} columns in all, got {widths}")
+        first_class = sum(widths[: dist.get_rank(group)])
+    require_int(first_class, "first_class")
+    if first_class < 0:
+        raise InputError(f"first_class must be at least 0, got {first_class}")
+    return Block(first_class, max(0, min(columns, num_classes - first_class)), group)
+
+
+def whole_rows(backend: Backend, block: Block) -> Backend:
+    """Make of a backend one that takes the logits of a block, and the request of whole rows.
+
+    Cost: a forward gathers some numbers of each row from every process, in one call; a backward none.
+    """
+
+    def of_block(request: Request) -> Request:
+        prior = request.prior
+        if isinstance(prior, Tensor):
+            prior = prior[..., block.first_class : block.first_class + block.columns]
+        return replace(request, prior=prior, first_class=block.first_class)
+
+    def forward(logits: Tensor, request: Request) -> Statistics:
+        own = of_block(request)
+        stats = backend.forward(logits, own) if block.columns else _of_no_column(logits, own)
+        return _merged(stats, request, block.group)
+
+    def backward(
+        logits: Tensor,
+        request: Request,
+        stats: Statistics,
+        grads: Statistics,
+        out: Tensor | None = None,
+        *,
+        shift_free: bool = False,
+    ) -> Tensor:
+        assert shift_free
+        if not block.columns:
+            return torch.empty_like(logits)
+        return backend.backward(logits, of_block(request), stats, grads, out, shift_free=True)
+
+    return replace(
+        backend,
+        forward=forward,
+        backward=backward,
+        combine=None,
+        combine_backward=None,
+        three_dimensional=False,
+    )
+
+
+def _of_no_column(logits: Tensor, request: Request) -> Statistics:  # (N, 0)
+    """Return what merges as nothing."""
+    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    rows = logits.shape[:1]
+    zeros = torch.zeros(rows, dtype=wide, device=logits.device)
+    nothing = torch.full_like(zeros, -torch.inf)
+    index, prior = request.index, request.prior
+    return Statistics(
+        max=nothing,
+        argmax=torch.full(rows, request.num_classes, device=logits.device),
+        log_sum=nothing,
+        at_index=None if index is None else nothing.unsqueeze(-1).expand(index.shape),
+        seen=None if index is None else torch.zeros_like(index, dtype=torch.bool),
+        at_prior=None if prior is None else zeros,
+        prior_mass=None if prior is None else zeros,
+        log_sum_sq=nothing if request.log_sum_sq else None,
+        mean_logit=zeros if request.mean_logit else None,
+    )
+
+
+def _merged(stats: Statistics, request: Request, group: dist.ProcessGroup | None) -> Statistics:
+    """Merge the statistics of the blocks of all processes, in their order."""
+    blocks = [
+        RowStats(index=request.index, mask=request.counted, **one._asdict())
+        for one in _gathered(stats, group)
+    ]
+    whole = blocks[0]
+    for block in blocks[1:]:
+        whole = whole.merge(block)
+    return Statistics._make(getattr(whole, name) for name in Statistics._fields)
+
+
+def _gathered(stats: Statistics, group: dist.ProcessGroup | None) -> list[Statistics]:
+    """Return the statistics of every process, by one call: the numbers of a row side by side, as they are."""
+    assert stats.max is not None
+    rows, wide = len(stats.max), stats.max.dtype
+    if stats.at_index is not None and stats.seen is None:  # the block is the whole row
+        stats = stats._replace(seen=torch.ones_like(stats.at_index, dtype=torch.bool))
+    parts = {
+        name: part.expand(rows, *part.shape[1:]) for name, part in stats._asdict().items() if part is not None
+    }
+    packed = [_as_numbers(part, wide) for part in parts.values()]
+    mine = torch.cat(packed, dim=1)
+    size = dist.get_world_size(group)
+    everyone = mine.new_empty(size * rows, mine.shape[1])
+    dist.all_gather_into_tensor(everyone, mine, group)
+    widths = [part.shape[1] for part in packed]
+    return [
+        Statistics(
+            **{
+                name: _as_before(numbers, part)
+                for (name, part), numbers in zip(parts.items(), one.split(widths, dim=1), strict=True)
+            }
+        )
+        for one in everyone.view(size, rows, mine.shape[1])
+    ]
+
+
+def _as_numbers(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give values of rows, (N,) or (N, J), as (N, …) numbers of a dtype; whole numbers by their bits."""
+    columns = part if part.dim() == 2 else part.unsqueeze(1)
+    if part.dtype == torch.int64:
+        return columns.contiguous().view(dtype)
+    return columns.to(dtype)
+
+
+def _as_before(numbers: Tensor, like: Tensor) -> Tensor:
+    """Undo `_as_numbers`."""
+    if like.dtype == torch.int64:
+        numbers = numbers.contiguous().view(torch.int64)
+    return numbers.reshape(like.shape).to(like.dtype)
