@@ -26,7 +26,7 @@ def test_the_public_names():
 
 def test_the_names_of_the_losses():
     assert set(losses.__all__) == {
-        "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
+        "Cap", "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
         "confidence_penalty", "cross_entropy", "distillation_loss", "linear_cross_entropy",
         "margin_smoothing", "max_suppression",

@@ -3,6 +3,7 @@
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.distillation import distillation_loss
 from labelsmooth.losses.linear import linear_cross_entropy
+from labelsmooth.losses.linear_chunks import Cap
 from labelsmooth.losses.modules import CrossEntropyLoss, DistillationLoss, LinearCrossEntropyLoss
 from labelsmooth.losses.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.losses.penalty_modules import (
@@ -15,6 +16,7 @@ from labelsmooth.losses.vocab_parallel import vocab_parallel_cross_entropy
 from labelsmooth.losses.vocab_parallel_linear import vocab_parallel_linear_cross_entropy
 
 __all__ = [
+    "Cap",
     "ConfidencePenaltyLoss",
     "CrossEntropyLoss",
     "Denominator",

@@ -1,0 +1,379 @@
+"""Label smoothing in the training of models of the library transformers, by one line.
+
+`smooth(model, 0.1)` makes `model(…, labels=…)` in training mode return the smoothed loss, of a language model
+by the fused linear loss, without logits; in evaluation mode all stays as it was, so that an evaluation loss
+is the plain NLL. Any trainer that calls the model with labels trains with it: that of transformers,
+accelerate, a loop of one's own; under DDP and FSDP2, with accumulation, packing, checkpointing, LoRA and
+mixed precision.
+
+How: the class of the model is replaced by one that holds the labels back, and for the time of a call the
+output embedding computes the loss where it would have made the logits. Since the loss leaves the model by way
+of that module, hooks of FSDP2 on modules see it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from labelsmooth.backends import BackendName
+from labelsmooth.errors import InputError, InputTypeError
+from labelsmooth.extras import needs_extra
+from labelsmooth.losses import Cap, CrossEntropyLoss, Denominator, cross_entropy, linear_cross_entropy
+from labelsmooth.measure import Calibration
+from labelsmooth.row_stats import RowStats
+from labelsmooth.smoothing import Smoothing
+
+with needs_extra("transformers"):
+    from transformers import PreTrainedModel, Trainer, TrainerCallback
+
+_log = logging.getLogger(__name__)
+M = TypeVar("M", bound=nn.Module)
+
+Kind = Literal["causal", "masked", "seq2seq", "classes"]
+IGNORED = -100  # the label of tokens that do not count, in all of transformers
+_CLASSIFIERS = ("Sequence", "Token", "Image", "Video", "Audio")
+# the names by which configs call the factor on the logits, the divisor, and the factors on the router's loss
+_FACTORS, _DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
+_ROUTER_FACTORS = ("router_aux_loss_coef", "aux_loss_coef")
+
+
+@dataclass
+class _Smoothing:
+    """What `smooth` was told, and what was found out since."""
+
+    kind: Kind
+    options: dict[str, Any]  # of the losses
+    chunk_rows: int | None
+    forward: Callable[..., Any]  # of the model as it was
+    statistics: Calibration | None = None  # of the tokens trained on, where they are wanted
+    cap_is_known: bool = False
+    has_warned: bool = False
+
+
+def smooth(
+    model: M,
+    label_smoothing: float | Smoothing,
+    *,
+    weight: Tensor | None = None,
+    z_loss: float = 0.0,
+    chunk_rows: int | None = None,
+    backend: BackendName = "auto",
+) -> M:
+    """Make a model of transformers train with label smoothing.
+
+    Args:
+        model: a causal or masked language model, one that translates, captions or transcribes
+            (`…ForConditionalGeneration`), or a classifier (`…ForSequenceClassification`, `…ForToken…`,
+            `…ForImage…`, `…ForVideo…`, `…ForAudioClassification`); or a PEFT model of one. Before it goes
+            into a trainer, DDP, FSDP2 or `torch.compile`.
+        label_smoothing: ε of `uniform` in [0, 1], or a `Smoothing`.
+        weight: (K,) class weights.
+        z_loss: ≥ 0, the factor on the squared log-partition.
+        chunk_rows: tokens whose logits exist at a time, as in `linear_cross_entropy`.
+        backend: as in `cross_entropy`.
+
+    Returns:
+        The same model. In training mode its output for labels has `loss`, with the model's own loss of its
+        routers where it has one, and of a language model no `logits`. `labels`, `shift_labels`,
+        `num_items_in_batch` and `logits_to_keep` mean what they mean to transformers.
+
+    Raises:
+        TypeError: not a model of transformers.
+        ValueError: the model has a loss of its own that this would change (regression, several labels,
+            unshifted labels of a causal decoder), or is smoothed already; an ε out of range.
+        RuntimeError: from a call, where the model makes its logits in an unknown way; under
+            `nn.DataParallel`.
+
+    Cost: as `linear_cross_entropy`. Where the head is more than a linear layer (LoRA, quantised weights) its
+        logits are made, and a warning says so.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 50}
+        >>> model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=2))
+        >>> ids = torch.tensor([[3, 1, 4, 1, 5]])
+        >>> smooth(model, 0.1).train()(input_ids=ids, labels=ids).loss.shape
+        torch.Size([])
+
+    Source: Liger Kernel patches the forward likewise; `LabelSmoother` of transformers makes full logits, and
+        smooths the evaluation loss too.
+    """
+    inner = _base_of(model)
+    if not isinstance(inner, PreTrainedModel):
+        raise InputTypeError(f"model must be one of transformers, got {type(model).__name__}")
+    if hasattr(inner, "_label_smoothing"):
+        raise InputError("this model is smoothed already")
+    options: dict[str, Any] = {
+        "label_smoothing": label_smoothing,
+        "weight": weight,
+        "z_loss": z_loss,
+        "backend": backend,
+    }
+    CrossEntropyLoss(**options)  # which checks them
+    kind = type(inner)
+
+    @functools.wraps(kind.forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _forward(self, *args, **kwargs)
+
+    smoothing = _Smoothing(_kind_of(inner), options, chunk_rows, kind.forward)
+    inner._label_smoothing = smoothing  # type: ignore[assignment]
+    methods = {"forward": forward, "_replicate_for_data_parallel": _refuse_data_parallel}
+    inner.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
+    return model
+
+
+def log_training(trainer: Trainer) -> Trainer:
+    """Put accuracy, NLL and ECE of the tokens that a smoothed model is trained on into a trainer's logs.
+
+    They come from the loss's own pass, cover the steps since the last log in all processes, and go wherever
+    the loss goes: to the screen, `state.log_history` and every tracker of `report_to`.
+
+    Args:
+        trainer: of a model that `smooth` was given.
+
+    Returns:
+        The same trainer.
+
+    Raises:
+        ValueError: its model is not smoothed; or the trainer smooths as well, or computes its loss from
+            logits (`label_smoothing_factor`, `compute_loss_func`).
+
+    Cost: a second product of the statistics with each step's logits in cache, and some numbers of each token.
+    """
+    smoothing = getattr(_base_of(trainer.accelerator.unwrap_model(trainer.model)), "_label_smoothing", None)
+    if not isinstance(smoothing, _Smoothing):
+        raise InputError("the model of this trainer is not smoothed, call smooth(model, …) first")
+    if trainer.label_smoother is not None or trainer.compute_loss_func is not None:
+        raise InputError(
+            "a smoothed model computes its loss, got label_smoothing_factor or compute_loss_func as well"
+        )
+    smoothing.statistics = Calibration()
+    trainer.callback_handler.callbacks.insert(0, _LogTraining(smoothing))  # before those that send the logs
+    return trainer
+
+
+class _LogTraining(TrainerCallback):
+    """Adds to a log what was measured since the last."""
+
+    def __init__(self, smoothing: _Smoothing) -> None:
+        self._smoothing = smoothing
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
+        if logs is None or "loss" not in logs:
+            return
+        measured, self._smoothing.statistics = self._smoothing.statistics, Calibration()
+        assert measured is not None
+        measured.all_merge()
+        result = measured.compute()
+        numbers = {"accuracy": result.accuracy, "nll": result.nll, "ece": result.ece}
+        logs.update(numbers)
+        state.log_history[-1].update(numbers)
+
+
+def _base_of(model: Any) -> Any:
+    """Give the model within a PEFT model, and any other itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _kind_of(model: PreTrainedModel) -> Kind:
+    """Tell which tokens a model's logits predict, or refuse one whose loss is something else."""
+    name, config = type(model).__name__, model.config
+    if name.endswith(tuple(f"For{what}Classification" for what in _CLASSIFIERS)):
+        if config.problem_type not in (None, "single_label_classification") or (config.num_labels or 0) < 2:
+            raise InputError(
+                "label smoothing is of one label among several, got "
+                f"{config.problem_type or 'regression'} with {config.num_labels} outputs"
+            )
+        return "classes"
+    if model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
+        raise InputError(f"{name} has no output embedding, and is no classifier")
+    if name.endswith("ForMaskedLM"):
+        return "masked"
+    if config.is_encoder_decoder:
+        return "seq2seq"
+    if "self.loss_function(" not in inspect.getsource(inspect.unwrap(type(model).forward)):
+        raise InputError(f"{name} has a loss of its own, beside which nothing is known of its labels")
+    return "causal"
+
+
+def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Compute the output as ever, and in training mode the smoothed loss where there are labels."""
+    smoothing: _Smoothing = self._label_smoothing
+    if args:  # labels may be among them
+        kwargs = inspect.signature(smoothing.forward).bind(self, *args, **kwargs).arguments
+        del kwargs["self"]
+        kwargs |= kwargs.pop("kwargs", {})
+    if not self.training or (kwargs.get("labels") is None and kwargs.get("shift_labels") is None):
+        return smoothing.forward(self, **kwargs)
+    return_dict = kwargs.pop("return_dict", None)
+    denominator = kwargs.pop("num_items_in_batch", None)
+    target = _take_target(self, smoothing.kind, kwargs)
+    call = functools.partial(smoothing.forward, self, **kwargs, return_dict=True)
+    output, loss = None, None
+    if smoothing.kind != "classes" and _is_linear(self.get_output_embeddings(), smoothing):
+        output, loss = _through_head(self, smoothing, call, target, denominator)
+    else:
+        output = call()
+        loss = _loss(smoothing, output.logits, target, denominator)
+    if output.get("aux_loss") is not None:
+        loss = loss + _router_factor(self) * output.aux_loss
+    logits = output.logits if smoothing.kind == "classes" else None
+    output = type(output)(**(dict(output) | {"loss": loss, "logits": logits}))
+    if return_dict is None:
+        return_dict = self.config.return_dict
+    return output if return_dict else output.to_tuple()
+
+
+def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
+    """Take the labels from the arguments of a call, and give the target of each place that predicts one."""
+    labels, shift_labels = kwargs.pop("labels", None), kwargs.pop("shift_labels", None)
+    target: Tensor = labels
+    if kind == "causal":
+        target = shift_labels
+        if target is None:
+            target = nn.functional.pad(labels, (0, 1), value=IGNORED)[..., 1:]
+        kept = kwargs.get("logits_to_keep", 0)
+        if isinstance(kept, Tensor) or kept:
+            target = target[:, kept if isinstance(kept, Tensor) else slice(-kept, None)]
+    elif kind == "seq2seq" and kwargs.get("decoder_input_ids", kwargs.get("decoder_inputs_embeds")) is None:
+        kwargs["decoder_input_ids"] = _decoder_input_ids(model, labels)
+    if target.is_floating_point():
+        raise InputError(
+            "label smoothing is of one label among several, got labels that are no whole numbers"
+        )
+    return target
+
+
+def _decoder_input_ids(model: Any, labels: Tensor) -> Tensor:
+    """Shift labels to the right, as the model does itself where it is given labels alone."""
+    config, module = model.config, sys.modules[type(model).__module__]
+    ids: Tensor
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    elif hasattr(module, "shift_tokens_right"):
+        ids = module.shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
+    else:
+        raise InputError(f"{type(model).__name__} needs decoder_input_ids beside the labels")
+    return ids
+
+
+def _is_linear(head: Any, smoothing: _Smoothing) -> bool:
+    """Tell whether a head is one linear layer, and warn once where it is more."""
+    linear = type(head).forward is nn.Linear.forward and "forward" not in vars(head)
+    if not linear and not smoothing.has_warned:
+        smoothing.has_warned = True
+        _log.warning(
+            "the output embedding is more than a linear layer, a %s: all logits are made", type(head).__name__
+        )
+    return linear
+
+
+def _through_head(
+    model: Any, smoothing: _Smoothing, call: Callable[[], Any], target: Tensor, denominator: Denominator
+) -> tuple[Any, Tensor]:
+    """Call a model whose output embedding computes the loss, and give its output and the loss."""
+    head, cap = model.get_output_embeddings(), _cap_of(model)
+    bias = model._buffers.get("final_logits_bias")  # which is added to the logits, of which there are none
+    left: list[Tensor] = []
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled, it would make all logits
+    def loss_of_states(states: Tensor) -> Tensor:  # (…, H)
+        whole = head.bias
+        if bias is not None:
+            whole = bias.flatten() if whole is None else whole + bias.flatten()
+        linear = {"linear_bias": whole, **cap._asdict(), "chunk_rows": smoothing.chunk_rows}
+        loss = _loss(smoothing, states, target, denominator, head.weight, linear)
+        # as many dimensions as the logits, and no view, which trainers must not multiply in place
+        left.append(loss.expand(*states.shape[:-1], 1).clone())
+        return left[-1]
+
+    head.forward = loss_of_states
+    if bias is not None:
+        model._buffers["final_logits_bias"] = bias.new_zeros(1, 1)
+    try:
+        output = call()
+    finally:
+        del head.forward
+        if bias is not None:
+            model._buffers["final_logits_bias"] = bias
+    if len(left) != 1:
+        raise RuntimeError(f"{type(model).__name__} calls its output embedding {len(left)} times")
+    if not smoothing.cap_is_known:
+        _check_cap(model, output.logits, left[0], cap)
+        smoothing.cap_is_known = True
+    return output, left[0].flatten()[0].clone()
+
+
+def _loss(
+    smoothing: _Smoothing,
+    input: Tensor,  # (…, H) states before a layer, or logits (…, K)
+    target: Tensor,  # (…)
+    denominator: Denominator,
+    linear_weight: Tensor | None = None,
+    linear: Mapping[str, Any] = MappingProxyType({}),  # what `linear_cross_entropy` takes beside
+) -> Tensor:
+    """Compute the loss of a step, and take the statistics of its tokens where they are wanted."""
+    target = target.to(input.device).reshape(input.shape[:-1])
+    options = smoothing.options | {
+        "ignore_index": IGNORED,
+        "denominator": denominator,
+        "return_stats": smoothing.statistics is not None,
+    }
+    result: Tensor | tuple[Tensor, RowStats]
+    if linear_weight is None:
+        result = cross_entropy(input, target, class_axis=-1, **options)
+    else:
+        result = linear_cross_entropy(input, linear_weight, target, **linear, **options)
+    if isinstance(result, Tensor):
+        return result
+    loss, stats = result
+    assert smoothing.statistics is not None
+    smoothing.statistics.update_stats(stats)
+    return loss
+
+
+def _cap_of(model: Any) -> Cap:
+    """Find what a model makes of the outputs of its last layer, by the names that configs have for it."""
+    config = model.config.get_text_config()
+    scale = 1.0
+    for name in _FACTORS:
+        scale *= getattr(config, name, None) or 1.0
+    for name in _DIVISORS:
+        scale /= getattr(config, name, None) or 1.0
+    return Cap(scale, getattr(config, "final_logit_softcapping", None))
+
+
+def _check_cap(model: Any, logits: Tensor, outputs: Tensor, cap: Cap) -> None:
+    """Compare what the model made of the numbers that left its head with what it should make of logits."""
+    expected = cap(outputs.detach().float())
+    if logits.shape != outputs.shape or not torch.allclose(logits.detach().float(), expected, rtol=1e-2):
+        raise RuntimeError(
+            f"{type(model).__name__} makes its logits in a way that is not known: {cap} of the last layer's "
+            "outputs was expected"
+        )
+
+
+def _router_factor(model: Any) -> float:
+    """Give the factor by which a model adds the loss of its routers."""
+    for config in (model.config, model.config.get_text_config()):
+        for name in _ROUTER_FACTORS:
+            if hasattr(config, name):
+                return float(getattr(config, name))
+    raise RuntimeError(f"{type(model).__name__} has a loss of its routers, and no known factor on it")
+
+
+def _refuse_data_parallel(_: Any) -> Any:
+    raise RuntimeError(
+        "a smoothed model cannot be replicated by nn.DataParallel; use DistributedDataParallel"
+    )
