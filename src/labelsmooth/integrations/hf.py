@@ -18,7 +18,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -42,8 +42,8 @@ M = TypeVar("M", bound=nn.Module)
 Kind = Literal["causal", "masked", "seq2seq", "classes"]
 IGNORED = -100  # the label of tokens that do not count, in all of transformers
 _CLASSIFIERS = ("Sequence", "Token", "Image", "Video", "Audio")
-# the names by which configs call the factor on the logits, the divisor, and the factors on the router's loss
-_FACTORS, _DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
+# the names by which configs call the factor on the logits, its inverse, and the factor on the loss of routers
+_FACTORS, _DIVISOR = ("logit_scale", "output_multiplier", "lm_head_multiplier"), "logits_scaling"
 _ROUTER_FACTORS = ("router_aux_loss_coef", "aux_loss_coef")
 
 
@@ -55,7 +55,7 @@ class _Smoothing:
     options: dict[str, Any]  # of the losses
     chunk_rows: int | None
     forward: Callable[..., Any]  # of the model as it was
-    statistics: Calibration | None = None  # of the tokens trained on, where they are wanted
+    observers: list[Callable[[RowStats], None]] = field(default_factory=list)  # of the tokens trained on
     cap_is_known: bool = False
     has_warned: bool = False
 
@@ -108,11 +108,15 @@ def smooth(
     Source: Liger Kernel patches the forward likewise; `LabelSmoother` of transformers makes full logits, and
         smooths the evaluation loss too.
     """
-    inner = _base_of(model)
+    inner = base_of(model)
     if not isinstance(inner, PreTrainedModel):
         raise InputTypeError(f"model must be one of transformers, got {type(model).__name__}")
     if hasattr(inner, "_label_smoothing"):
         raise InputError("this model is smoothed already")
+    if "forward" in vars(inner):
+        raise InputError(
+            "the forward of this model was replaced, as trainers do: smooth it before it goes there"
+        )
     options: dict[str, Any] = {
         "label_smoothing": label_smoothing,
         "weight": weight,
@@ -151,37 +155,43 @@ def log_training(trainer: Trainer) -> Trainer:
 
     Cost: a second product of the statistics with each step's logits in cache, and some numbers of each token.
     """
-    smoothing = getattr(_base_of(trainer.accelerator.unwrap_model(trainer.model)), "_label_smoothing", None)
-    if not isinstance(smoothing, _Smoothing):
-        raise InputError("the model of this trainer is not smoothed, call smooth(model, …) first")
+    smoothing = smoothing_of(trainer.accelerator.unwrap_model(trainer.model))
     if trainer.label_smoother is not None or trainer.compute_loss_func is not None:
         raise InputError(
             "a smoothed model computes its loss, got label_smoothing_factor or compute_loss_func as well"
         )
-    smoothing.statistics = Calibration()
-    trainer.callback_handler.callbacks.insert(0, _LogTraining(smoothing))  # before those that send the logs
+    log = _LogTraining()
+    smoothing.observers.append(log.measured.update_stats)
+    trainer.callback_handler.callbacks.insert(0, log)  # before those that send the logs
     return trainer
 
 
 class _LogTraining(TrainerCallback):
     """Adds to a log what was measured since the last."""
 
-    def __init__(self, smoothing: _Smoothing) -> None:
-        self._smoothing = smoothing
+    def __init__(self) -> None:
+        self.measured = Calibration()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         if logs is None or "loss" not in logs:
             return
-        measured, self._smoothing.statistics = self._smoothing.statistics, Calibration()
-        assert measured is not None
-        measured.all_merge()
-        result = measured.compute()
+        self.measured.all_merge()
+        result = self.measured.compute()
         numbers = {"accuracy": result.accuracy, "nll": result.nll, "ece": result.ece}
         logs.update(numbers)
         state.log_history[-1].update(numbers)
+        self.measured.reset()
 
 
-def _base_of(model: Any) -> Any:
+def smoothing_of(model: Any) -> _Smoothing:
+    """Give what `smooth` left in a model, or refuse one that it was not given."""
+    smoothing = getattr(base_of(model), "_label_smoothing", None)
+    if not isinstance(smoothing, _Smoothing):
+        raise InputError("the model of this trainer is not smoothed, call smooth(model, …) first")
+    return smoothing
+
+
+def base_of(model: Any) -> Any:
     """Give the model within a PEFT model, and any other itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -217,15 +227,7 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if not self.training or (kwargs.get("labels") is None and kwargs.get("shift_labels") is None):
         return smoothing.forward(self, **kwargs)
     return_dict = kwargs.pop("return_dict", None)
-    denominator = kwargs.pop("num_items_in_batch", None)
-    target = _take_target(self, smoothing.kind, kwargs)
-    call = functools.partial(smoothing.forward, self, **kwargs, return_dict=True)
-    output, loss = None, None
-    if smoothing.kind != "classes" and _is_linear(self.get_output_embeddings(), smoothing):
-        output, loss = _through_head(self, smoothing, call, target, denominator)
-    else:
-        output = call()
-        loss = _loss(smoothing, output.logits, target, denominator)
+    output, loss = call_with_loss(self, **kwargs)
     if output.get("aux_loss") is not None:
         loss = loss + _router_factor(self) * output.aux_loss
     logits = output.logits if smoothing.kind == "classes" else None
@@ -233,6 +235,19 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if return_dict is None:
         return_dict = self.config.return_dict
     return output if return_dict else output.to_tuple()
+
+
+def call_with_loss(
+    model: Any, *, num_items_in_batch: Denominator = None, **kwargs: Any
+) -> tuple[Any, Tensor]:
+    """Call a smoothed model with labels, and give its output without them, and the smoothed loss."""
+    smoothing: _Smoothing = model._label_smoothing
+    target = _take_target(model, smoothing.kind, kwargs)
+    call = functools.partial(smoothing.forward, model, **kwargs, return_dict=True)
+    if smoothing.kind != "classes" and _is_linear(model.get_output_embeddings(), smoothing):
+        return _through_head(model, smoothing, call, target, num_items_in_batch)
+    output = call()
+    return output, _loss(smoothing, output.logits, target, num_items_in_batch)
 
 
 def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
@@ -328,7 +343,7 @@ def _loss(
     options = smoothing.options | {
         "ignore_index": IGNORED,
         "denominator": denominator,
-        "return_stats": smoothing.statistics is not None,
+        "return_stats": bool(smoothing.observers),
     }
     result: Tensor | tuple[Tensor, RowStats]
     if linear_weight is None:
@@ -338,8 +353,8 @@ def _loss(
     if isinstance(result, Tensor):
         return result
     loss, stats = result
-    assert smoothing.statistics is not None
-    smoothing.statistics.update_stats(stats)
+    for observe in smoothing.observers:
+        observe(stats)
     return loss
 
 
@@ -349,8 +364,8 @@ def _cap_of(model: Any) -> Cap:
     scale = 1.0
     for name in _FACTORS:
         scale *= getattr(config, name, None) or 1.0
-    for name in _DIVISORS:
-        scale /= getattr(config, name, None) or 1.0
+    divisor = getattr(config, _DIVISOR, None) or 1.0
+    scale = scale * divisor if config.model_type == "hyperclovax" else scale / divisor
     return Cap(scale, getattr(config, "final_logit_softcapping", None))
 
 

@@ -1,0 +1,75 @@
+"""Label smoothing in the supervised fine-tuning of the library TRL, by its own fused head's place."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+from torch import Tensor
+
+from labelsmooth.errors import InputError
+from labelsmooth.extras import needs_extra
+from labelsmooth.integrations.hf import base_of, call_with_loss, smooth, smoothing_of
+from labelsmooth.row_stats import RowStats
+from labelsmooth.smoothing import Smoothing
+
+with needs_extra("trl"):
+    from trl.trainer.sft_trainer import SFTTrainer
+    from trl.trainer.utils import FusedCausalLMOutput
+
+
+class SmoothedSFTTrainer(SFTTrainer):
+    """`trl.SFTTrainer` that trains by the smoothed loss; evaluation is the plain NLL.
+
+    The full logits are never made, as they are not by TRL's own loss. Weights of the routers of a mixture of
+    experts, accumulation, several processes, packing and PEFT are TRL's own doing, and so are its logs: token
+    accuracy and entropy of the training tokens come from the pass over the logits that the loss takes.
+
+    Args:
+        args, kwargs: as of `trl.SFTTrainer`.
+        label_smoothing: ε of `uniform` in [0, 1], or a `Smoothing`.
+
+    Raises:
+        ValueError: `label_smoothing_factor`, `compute_loss_func` or `loss_type="dft"` as well, or a model
+            that cannot be smoothed.
+
+    Cost: as `smooth` of `labelsmooth.integrations.hf`.
+
+    Source: TRL 1.16, whose `label_smoothing_factor` takes a second forward with full logits and is to go.
+    """
+
+    def __init__(self, *args: Any, label_smoothing: float | Smoothing, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        loss_type = self.args.loss_type  # type: ignore[attr-defined]
+        if loss_type != "nll" or self.label_smoother is not None or self.compute_loss_func is not None:
+            raise InputError(
+                "a smoothed trainer has a loss of its own, got label_smoothing_factor, compute_loss_func or "
+                f"{loss_type=} as well"
+            )
+        model = base_of(self.model)
+        with_fused_head = vars(model).pop("forward")
+        smooth(model, label_smoothing)
+        measured: list[RowStats] = []
+        smoothing_of(model).observers.append(measured.append)
+
+        def forward(model: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+            if not (model.training and fused_lm_head):
+                return with_fused_head(*args, fused_lm_head=fused_lm_head, **kwargs)
+            output, loss = call_with_loss(
+                model, *args, **kwargs | {"num_items_in_batch": 1, "use_cache": False}
+            )
+            return _as_of_fused_head(measured.pop(), loss, output.get("aux_loss"))
+
+        model.forward = MethodType(forward, model)
+
+
+def _as_of_fused_head(stats: RowStats, loss: Tensor, aux_loss: Tensor | None) -> Any:
+    """Give what TRL computes its loss and its logs from: of the log-probabilities it takes minus the sum."""
+    return FusedCausalLMOutput(
+        loss=loss,
+        log_probs=-loss,
+        entropy=stats.entropy.where(stats.counted, 0),
+        is_top1=stats.correct,
+        label_mask=stats.counted,
+        aux_loss=aux_loss,
+    )

@@ -1,0 +1,118 @@
+"""Smoothing in TRL's fine-tuning, against the definition on the model's own logits."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from tokenizers import Tokenizer, models
+from torch.nn import functional as F
+from trl import SFTConfig, SFTTrainer
+
+from labelsmooth.integrations.trl import SmoothedSFTTrainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of TRL, for what it calls itself
+K, EPS = 61, 0.1
+SIZES = {
+    "vocab_size": K, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "max_position_embeddings": 64, "pad_token_id": 0, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def tokenizer():
+    words = Tokenizer(models.WordLevel({str(number): number for number in range(K)}, unk_token="3"))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="0", eos_token="2", unk_token="3"
+    )
+
+
+def rows():
+    """Eight rows of unequal length, of which some tokens are not trained on."""
+    torch.manual_seed(0)
+    found = []
+    for length in (9, 4, 7, 12, 5, 5, 6, 8):
+        ids = torch.randint(3, K, (length,))
+        found.append({"input_ids": ids.tolist(), "labels": [-100] * 2 + ids[2:].tolist()})
+    return found
+
+
+def llama(**more):
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **more))
+
+
+def mixtral():
+    torch.manual_seed(0)
+    more = {"num_local_experts": 4, "experts_implementation": "eager", "router_aux_loss_coef": 0.3}
+    return transformers.MixtralForCausalLM(transformers.MixtralConfig(**SIZES, **more))
+
+
+def trainer(model, folder, label_smoothing=EPS, **settings):
+    arguments = SFTConfig(
+        output_dir=str(folder), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", bf16=False,
+        logging_steps=1, num_train_epochs=1, learning_rate=0.0, lr_scheduler_type="constant", seed=0,
+        gradient_checkpointing=False, dataset_kwargs={"skip_prepare_dataset": True},
+        **({"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4} | settings),
+    )  # fmt: skip
+    data = Dataset.from_list(rows())
+    return SmoothedSFTTrainer(
+        model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer(),
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+def expected(model, eps):
+    """The mean smoothed loss of all tokens trained on, their accuracy and the mean entropy of each row."""
+    losses, correct, entropy = [], [], []
+    for row in rows():
+        log_p = model(torch.tensor([row["input_ids"]])).logits[0, :-1].log_softmax(-1)
+        target = torch.tensor(row["labels"][1:])
+        log_p, target = log_p[target != -100], target[target != -100]
+        q = (1 - eps) * F.one_hot(target, K).double() + eps / K
+        losses.append(-(q * log_p).sum(-1))
+        correct.append(log_p.argmax(-1) == target)
+        entropy.append(-(log_p.exp() * log_p).sum(-1))
+    return torch.cat(losses).mean().item(), torch.cat(correct).double().mean().item(), entropy
+
+
+@pytest.mark.parametrize("softcap", [False, True])
+def test_training_is_smoothed_and_evaluation_is_not(tmp_path, softcap):
+    model = llama()
+    if softcap:
+        torch.manual_seed(0)
+        config = transformers.Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=2.0)
+        model = transformers.Gemma2ForCausalLM(config)
+    whole = copy.deepcopy(model).double().eval()
+    training = trainer(model, tmp_path)
+    training.train()
+    (log,) = [log for log in training.state.log_history if "loss" in log]
+    loss, accuracy, entropy = expected(whole, EPS)
+    assert log["loss"] == pytest.approx(loss, rel=1e-5)
+    assert log["num_tokens"] == 56
+    # TRL takes the mean of micro-batches for these two
+    assert log["mean_token_accuracy"] == pytest.approx(accuracy, abs=0.05)
+    assert log["entropy"] == pytest.approx(torch.cat(entropy).mean().item(), rel=0.01)
+    nll, _, _ = expected(whole, 0.0)
+    evaluated = training.evaluate()
+    assert evaluated["eval_loss"] == pytest.approx(nll, rel=0.02)  # a mean of batches
+
+
+def test_the_loss_of_the_routers_is_trl_s_own(tmp_path):
+    """At ε = 0 all is as without."""
+    ours = trainer(mixtral(), tmp_path, 0.0, per_device_train_batch_size=4)
+    theirs = SFTTrainer(
+        mixtral(), copy.deepcopy(ours.args), train_dataset=ours.train_dataset, processing_class=tokenizer()
+    )
+    logs = []
+    for training in (ours, theirs):
+        training.train()
+        logs.append(next(log for log in training.state.log_history if "loss" in log))
+    for name in ("loss", "aux_loss", "entropy", "mean_token_accuracy", "num_tokens", "grad_norm"):
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])
+def test_two_losses_are_refused(tmp_path, settings):
+    with pytest.raises(ValueError, match="a smoothed trainer has a loss of its own"):
+        trainer(llama(), tmp_path, **settings)
