@@ -275,7 +275,7 @@ def test_what_goes_wrong_on_a_machine_is_one_sentence(cluster, network, tmp_path
         assert broken.startswith(f"the training of {network} on hard, seed 0 broke down in epoch 1: ")
         assert sum(noted(tmp_path / "made").values()) == 1  # it was not tried again
         assert sentence(replace(config, model_sha256="0" * 64)) == (
-            f"the file of the model {network} is another one on {platform.node()}"
+            f"the files of the model {network} are others on {platform.node()}"
         )
         assert sentence(config, "mps") == (
             f"trials would train on the device cpu on {platform.node()}, and train on mps here"

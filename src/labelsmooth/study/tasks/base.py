@@ -153,7 +153,7 @@ class Task(ABC):
         A parameter group without weight decay is told by the network's method `is_decayed`, if it has one.
 
         Raises:
-            InputError: the model cannot take this data, or its file is not that of the config.
+            InputError: the model cannot take this data.
         """
 
     @abstractmethod

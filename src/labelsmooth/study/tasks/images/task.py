@@ -48,7 +48,6 @@ from labelsmooth.study.tasks.images.models import (
     PARTLY_DECAYED,
     Network,
     build_network,
-    check_sha256,
     own_modules,
 )
 from labelsmooth.study.tasks.images.noise import with_label_noise
@@ -83,7 +82,6 @@ class ImageTask(Task):
         return load_data(recipe.data, recipe.standardise, recipe.resize)
 
     def new_network(self, config: TrialConfig, summary: DataSummary) -> Network:
-        check_sha256(config.model, config.model_sha256)
         shape = seen_shape(image_settings(config), summary.shape)
         return build_network(config.model, shape, summary.num_classes, config.seed)
 

@@ -25,7 +25,7 @@ from labelsmooth.study.tasks.language_model.methods import data_words, methods
 from labelsmooth.study.tasks.language_model.models import CausalModel, build_language_model, own_vocabulary
 from labelsmooth.study.tasks.language_model.recipes import RECIPES
 from labelsmooth.study.tasks.language_model.settings import LanguageModelSettings, Recipe
-from labelsmooth.study.tasks.sequences.network import check_sha256, is_saved
+from labelsmooth.study.tasks.sequences.network import is_saved
 from labelsmooth.study.tasks.sequences.sentences import Batch
 from labelsmooth.study.tasks.sequences.task import TokenSession, TokenTask
 from labelsmooth.study.tasks.sequences.tokens import token_tables
@@ -59,7 +59,6 @@ class LanguageModelTask(TokenTask):
         )
 
     def new_network(self, config: TrialConfig, summary: LanguageSummary) -> CausalModel:
-        check_sha256(config.model, config.model_sha256)
         assert isinstance(config.settings, LanguageModelSettings)
         return build_language_model(config.model, summary, config.seed, config.settings.dropout)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -228,16 +227,6 @@ def model_sha256(model: str) -> str:
         with path.open("rb") as stream:
             digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def check_sha256(model: str, sha256: str) -> None:
-    """Check that the files of a network of the user's own are those that a trial was planned with.
-
-    Raises:
-        InputError: they are others, or missing.
-    """
-    if model_sha256(model) != sha256:
-        raise InputError(f"the files of the model {model} are others on {platform.node()}")
 
 
 def own_modules(model: str) -> list[str]:

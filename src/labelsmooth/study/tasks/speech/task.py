@@ -12,7 +12,7 @@ from labelsmooth.measure.arrays import State
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Share
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays
-from labelsmooth.study.tasks.sequences.network import EncoderDecoder, check_sha256, own_vocabulary
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import RECOGNITION, edit_statistics
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
 from labelsmooth.study.tasks.speech.data import SpeechData, SpeechSummary, load_speech
@@ -62,7 +62,6 @@ class SpeechTask(SequenceTask):
         )
 
     def new_network(self, config: TrialConfig, summary: SpeechSummary) -> EncoderDecoder:
-        check_sha256(config.model, config.model_sha256)
         return build_recogniser(config.model, summary, config.seed, sequence_settings(config).dropout)
 
     def begin(self, config: TrialConfig, data: SpeechData, network: nn.Module, share: Share) -> SpeechSession:

@@ -9,7 +9,7 @@ from torch import nn
 
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Share
-from labelsmooth.study.tasks.sequences.network import EncoderDecoder, check_sha256, own_vocabulary
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics, signatures
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
 from labelsmooth.study.tasks.translation.arrays import TranslationArrays
@@ -46,7 +46,6 @@ class TranslationTask(SequenceTask):
         )
 
     def new_network(self, config: TrialConfig, summary: TranslationSummary) -> EncoderDecoder:
-        check_sha256(config.model, config.model_sha256)
         return build_translator(config.model, summary, config.seed, sequence_settings(config).dropout)
 
     def begin(
