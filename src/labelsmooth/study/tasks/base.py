@@ -138,7 +138,7 @@ class Task(ABC):
     description: str
 
     @abstractmethod
-    def load(self, recipe: BaseRecipe) -> Data:
+    def load(self, recipe: Any) -> Data:
         """Read the data of a recipe, and split it by fixed chance.
 
         Raises:
@@ -157,8 +157,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def begin(self, config: TrialConfig, data: Any, network: nn.Module, share: Share) -> Session:
-        """Begin the training of a network."""
+    def begin(self, config: TrialConfig, data: Any, network: Any, share: Share) -> Session:
+        """Begin the training of a network that `new_network` made."""
 
     @abstractmethod
     def data_words(self, summary: Any) -> list[str]:

@@ -8,7 +8,6 @@ from torch import nn
 
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.protocol import Table
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Share
 from labelsmooth.study.tasks.language_model.data import LanguageData, LanguageSummary, load_language
 from labelsmooth.study.tasks.language_model.measuring import (
@@ -36,7 +35,7 @@ class LanguageModelTask(TokenTask):
     """Causal models that predict documents, or answers, token by token."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = RECIPES
+    recipes = RECIPES
     summary = LanguageSummary
     arrays = LanguageArrays
     help = "train language models with and without label smoothing, and measure their tokens and choices"
@@ -47,8 +46,7 @@ class LanguageModelTask(TokenTask):
         "again to go on with a study that was interrupted."
     )
 
-    def load(self, recipe: BaseRecipe) -> LanguageData:
-        assert isinstance(recipe, Recipe)
+    def load(self, recipe: Recipe) -> LanguageData:
         vocabulary, num_classes = own_vocabulary(recipe.model)
         return load_language(
             recipe.data,
@@ -63,16 +61,14 @@ class LanguageModelTask(TokenTask):
         return build_language_model(config.model, summary, config.seed, config.settings.dropout)
 
     def begin(
-        self, config: TrialConfig, data: LanguageData, network: nn.Module, share: Share
+        self, config: TrialConfig, data: LanguageData, network: CausalModel, share: Share
     ) -> LanguageModelSession:
-        assert isinstance(network, CausalModel)
         return LanguageModelSession(config, data, network, share)
 
     def data_words(self, summary: LanguageSummary) -> list[str]:
         return data_words(summary)
 
-    def methods(self, recipe: BaseRecipe, summary: LanguageSummary) -> dict[str, tuple[str, str]]:
-        assert isinstance(recipe, Recipe)
+    def methods(self, recipe: Recipe, summary: LanguageSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
     def rows_measured(self, config: TrialConfig, summary: LanguageSummary) -> int:

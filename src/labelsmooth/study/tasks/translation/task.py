@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from torch import nn
 
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Share
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics, signatures
@@ -25,7 +22,7 @@ class TranslationTask(SequenceTask):
     """Encoders and decoders that translate sentences."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = RECIPES
+    recipes = RECIPES
     summary = TranslationSummary
     arrays = TranslationArrays
     help = "train translation with and without label smoothing, and measure its tokens and its sentences"
@@ -36,8 +33,7 @@ class TranslationTask(SequenceTask):
         "study that was interrupted."
     )
 
-    def load(self, recipe: BaseRecipe) -> TranslationData:
-        assert isinstance(recipe, Recipe)
+    def load(self, recipe: Recipe) -> TranslationData:
         return load_translation(
             recipe.data,
             vocabulary_size=recipe.vocabulary,
@@ -49,16 +45,14 @@ class TranslationTask(SequenceTask):
         return build_translator(config.model, summary, config.seed, sequence_settings(config).dropout)
 
     def begin(
-        self, config: TrialConfig, data: TranslationData, network: nn.Module, share: Share
+        self, config: TrialConfig, data: TranslationData, network: EncoderDecoder, share: Share
     ) -> TranslationSession:
-        assert isinstance(network, EncoderDecoder)
         return TranslationSession(config, data, network, share)
 
     def data_words(self, summary: TranslationSummary) -> list[str]:
         return data_words(summary)
 
-    def methods(self, recipe: BaseRecipe, summary: TranslationSummary) -> dict[str, tuple[str, str]]:
-        assert isinstance(recipe, Recipe)
+    def methods(self, recipe: Recipe, summary: TranslationSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
 
