@@ -1,12 +1,18 @@
-"""Studies of three trials on real data, by networks that other processes can import, for each task of tokens."""
+"""Tiny studies of each task of tokens, on real data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import recordings
 import translations
 from texts import write_questions
 
 from labelsmooth.study.tasks import language_model, speech, translation
+from labelsmooth.study.tasks.language_model.models import MODELS as LANGUAGE_MODELS
+from labelsmooth.study.tasks.speech.models import MODELS as RECOGNISERS
+from labelsmooth.study.tasks.translation.models import MODELS as TRANSLATORS
 
 _TRIALS = {
     "eps": (0.0, 0.1), "also": ("unigram:0.1",), "seeds": 1, "epochs": 2, "batch_size": 200, "learning_rate": 0.02,
@@ -43,7 +49,18 @@ def _language_model(folder: Path) -> language_model.Recipe:
     )
 
 
+# of three trials, by networks that other processes can import
 TINY_STUDIES = {"translation": _translation, "speech": _speech, "language-model": _language_model}
+
+
+@contextmanager
+def tiny_models() -> Iterator[None]:
+    """Make the networks `small` of this process the smallest there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TRANSLATORS, "small", (16, 1, 2, 16))
+        patch.setitem(RECOGNISERS, "small", (16, 1, 1, 2, 16, 32))
+        patch.setitem(LANGUAGE_MODELS, "small", (16, 1, 2))
+        yield
 
 
 def stored_bytes(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,8 @@ import pytest
 from browser import CHROMIUM, Browser
 from markupsafe import escape
 from pages import complaints, fitting_figures
-from translations import FILE, TINY
+from tiny_studies import tiny_models
+from translations import FILE
 
 from labelsmooth.report import write_report
 from labelsmooth.report.study.estimate import estimate, show
@@ -17,7 +18,6 @@ from labelsmooth.report.study.series import Line, _best_temperatures
 from labelsmooth.study import load_study, run_study
 from labelsmooth.study.tasks.base import Series
 from labelsmooth.study.tasks.translation import TASK, Recipe
-from labelsmooth.study.tasks.translation.models import MODELS
 
 MARKUP = '<img src="x" onerror="alert(1)"> & {{ 7*7 }} </script>'
 FIGURES = {"temperatures", "beams", "coverage", "positions", "frequencies"}
@@ -33,8 +33,7 @@ def study(tmp_path_factory):
         data=f"tsv:{folder / 'pairs.tsv'}", vocabulary=400, max_tokens=60, eps=(0.0, 0.1), seeds=2, epochs=1,
         batch_size=300, learning_rate=0.02, decode=5, beams=(1, 2), decode_temperatures=(0.8, 1.2),
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
+    with tiny_models():
         run_study(recipe, folder / "study", jobs=1)
     return load_study(folder / "study")
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from texts import TINY, write_prose, write_questions
+from texts import write_prose, write_questions
 from tiny_studies import stored_bytes
+from token_networks import losses_of_halves, save_network
 from trials import changed
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration
-from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.report import write_report
 from labelsmooth.study import run_study
 from labelsmooth.study.engines.placement import Placement
@@ -20,24 +20,18 @@ from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
 from labelsmooth.study.tasks.language_model import TASK, Recipe
 from labelsmooth.study.tasks.language_model.measuring import of_documents
-from labelsmooth.study.tasks.language_model.models import MODELS
 from labelsmooth.study.tasks.language_model.recipes import RECIPES
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.sequences.tokens import by_sentence
 from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 SETTINGS = {
     "vocabulary": 400, "max_tokens": 60, "eps": (0.0, 0.1), "seeds": 1, "epochs": 2, "batch_size": 500,
     "learning_rate": 0.02,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +53,8 @@ def choices(texts):
     data = load_data(recipe)
     first = recipe.trials(data.summary.sha256)[0]
     network = TASK.new_network(replace(first, seed=7), data.summary)
-    network.body.save_pretrained(texts / "model")
-    (texts / "model" / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
-    return run_study(replace(recipe, model=f"hf:{texts / 'model'}"), texts / "choices", jobs=1)
+    model = save_network(network, data.vocabulary, texts / "model")
+    return run_study(replace(recipe, model=model), texts / "choices", jobs=1)
 
 
 def bodies(study):
@@ -214,32 +207,12 @@ def test_an_epoch_counts_every_training_token_once(choices):
     assert all(int(batch.inputs["attention_mask"].sum()) <= 500 for batch in batches)
 
 
-class Half(Placement):
-    """One of two processes that train together."""
-
-    processes = 2
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-
 @pytest.mark.parametrize("sentences", [10, 1])  # of a batch
 @pytest.mark.parametrize("objective", ["uniform:0.1", "confidence_penalty:0.1"])
 def test_the_mean_loss_of_two_processes_is_that_of_the_batch(choices, objective, sentences):
     data = load_data(choices.recipe)
     config = changed(choices.trials[0].config, objective=objective)
-    network = TASK.new_network(config, data.summary).eval()  # dropout differs between processes
-    losses = []
-    for placement in (Placement(), Half(0), Half(1)):
-        session = TASK.begin(config, data, network, placement)
-        criterion = Objective.parse(objective).criterion(
-            TrainingFacts(class_counts=session.class_counts, steps=session.steps)
-        )
-        batch = data.train.batch(range(sentences))
-        loss, rows = session.loss(network, batch, criterion, None)
-        assert rows == int((batch.labels != UNCOUNTED).sum())
-        loss.value.backward()
-        losses.append(float(loss.value.detach()))
+    losses = losses_of_halves(TASK, config, data, data.train.batch(range(sentences)))
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-5)
 
 

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from translations import FILE, TINY
+from translations import FILE
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.decoding import Decoding, decode
 from labelsmooth.study.tasks.translation.data import load_translation
-from labelsmooth.study.tasks.translation.models import MODELS, build_translator
+from labelsmooth.study.tasks.translation.models import build_translator
 
 ENDS = {"pad": 0, "end": 1, "max_tokens": 12}
 
@@ -20,10 +20,8 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def body(data):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        network = build_translator("small", data.summary, 0, 0.1).eval()
+def body(tiny, data):
+    network = build_translator("small", data.summary, 0, 0.1).eval()
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():  # so that sentences differ, and some end
         for parameter in network.body.parameters():

@@ -6,47 +6,23 @@ from dataclasses import replace
 import jiwer
 import pytest
 import torch
-from recordings import FILE, TINY
+from recordings import FILE
 from tiny_studies import stored_bytes
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.study import load_study, run_study
 from labelsmooth.study.store import load_weights
-from labelsmooth.study.tasks import load_data
 from labelsmooth.study.tasks.speech import TASK, Recipe
-from labelsmooth.study.tasks.speech.models import MODELS
 from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
+
+pytestmark = pytest.mark.usefixtures("tiny")
 
 RECIPE = Recipe(
     data=f"manifest:{FILE}", sample_rate=8_000, eps=(0.0,), also=("temporal:0.1",), seeds=1, epochs=2, batch_size=60,
     learning_rate=0.01, decode=6, beams=(1, 3), decode_temperatures=(1.0,),
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        yield
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_data(RECIPE)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("speech") / "study"
-    run_study(RECIPE, out, jobs=1)
-    return out
-
-
-@pytest.fixture(scope="module")
-def trial(folder):
-    return load_study(folder).trials[0]
 
 
 def test_numbers_are_those_of_transformers(folder, trial, data):
