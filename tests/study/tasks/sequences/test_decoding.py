@@ -1,6 +1,7 @@
 """Beam search beside `generate`, and what temperature and rectification do to it."""
 
 import copy
+from itertools import takewhile
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def generated(body, sentences, **settings):
     found = []
     for source in sentences.source_tokens:
         made = body.generate(torch.tensor([source]), max_new_tokens=12, do_sample=False, **settings)
-        found.append([[token for token in tokens if token not in (0, 1)] for tokens in made[:, 1:].tolist()])
+        found.append([[*takewhile(lambda token: token != 1, tokens)] for tokens in made[:, 1:].tolist()])
     return found
 
 
@@ -119,3 +120,10 @@ def test_padding_changes_no_translation(body, data):
         split(decode(body, data.test.select([row]), Decoding(beams=2), **ENDS))[0] for row in range(4)
     ] == together
     assert (sentences.inputs(range(4))["attention_mask"] == 0).any()
+
+
+def test_a_hypothesis_keeps_a_token_that_fills_up_before_its_end(body, data):
+    """Its probability and its length would else be those of another sentence."""
+    filling = copy.deepcopy(body)
+    filling.final_logits_bias[0, 0] = 100.0
+    assert decode(filling, data.test.select([0]), Decoding(beams=1), **ENDS).best() == [[0] * 12]

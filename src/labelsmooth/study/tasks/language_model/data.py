@@ -14,7 +14,14 @@ from torch import Tensor
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, read_texts
 from labelsmooth.study.tasks.sequences.pairs import PARTS
-from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, Batch, Inputs, Sentences, padded
+from labelsmooth.study.tasks.sequences.sentences import (
+    UNCOUNTED,
+    Batch,
+    Inputs,
+    Sentences,
+    padded,
+    token_inputs,
+)
 from labelsmooth.study.tasks.sequences.split import split_rows
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary, learn_vocabulary
 
@@ -29,10 +36,7 @@ class Continuations(Sentences):
 
     def inputs(self, numbers: Sequence[int]) -> Inputs:
         tokens = [(*self.prompt_tokens[number], *self.target_tokens[number]) for number in numbers]
-        return {
-            "input_ids": padded(tokens, self.pad),
-            "attention_mask": padded([[1] * len(each) for each in tokens], 0),
-        }
+        return token_inputs(tokens, self.pad)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Make a batch in which prompts do not count."""
