@@ -4,6 +4,7 @@ import pytest
 import torch
 from token_networks import logits_of, save_network
 from torch.nn import functional as F
+from transformers.utils import logging
 from translations import FILE
 
 from labelsmooth.errors import InputError
@@ -64,11 +65,15 @@ def test_the_base_network_is_that_of_the_paper(data):
     assert 62e6 < trained < 68e6
 
 
-def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path):
+def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path, capfd):
     network = build_translator("small", data.summary, 5, 0.1)
     model = save_network(network, data.vocabulary, tmp_path)
     assert own_vocabulary(model) == data.vocabulary
+    capfd.readouterr()
+    assert logging.is_progress_bar_enabled()
     loaded = build_translator(model, data.summary, 0, 0.1)
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
     for name, value in network.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
     before = model_sha256(model)
