@@ -68,8 +68,10 @@ def test_error_rates_are_those_of_jiwer_on_what_is_stored(trial, data):
     (curve,) = (one for one in TASK.series(arrays)["temperatures"] if one.quantity == "wer")
     assert dict(zip(curve.at, curve.values, strict=True))[1.0] == pytest.approx(metrics["wer"])
     texts = TASK.texts(data.summary, arrays)
+    # as they are written: a letter that no text to train on has is the unknown token, and an error all the same
+    assert (texts.references, texts.outputs, texts.sources) == (references, recognised, ())
     known = data.vocabulary.decode([data.test.target_tokens[row] for row in arrays.decoded])
-    assert (texts.references, texts.outputs, texts.sources) == (known, recognised, ())
+    assert "se\ufffdond" in known
 
 
 def test_an_influence_is_what_an_utterance_more_changes(trial):

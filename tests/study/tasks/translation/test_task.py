@@ -18,7 +18,7 @@ from labelsmooth.study import load_study, run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
-from labelsmooth.study.tasks.sequences.decoded import decoded_fields
+from labelsmooth.study.tasks.sequences.decoded import decoded_fields, packed
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.translation import TASK, Recipe
@@ -86,9 +86,6 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
     arrays = trial.arrays
     assert len(arrays.decoded) == 6
     references = [data.test.targets[row] for row in arrays.decoded]
-    assert arrays.source_tokens.tolist() == [
-        token for row in arrays.decoded for token in data.test.source_tokens[row]
-    ]
     parts = ("beams_1", "beams_2", "rectified_beams_1", "rectified_beams_2")
     searches = [part for part in trial.metrics if re.fullmatch("test_(rectified_)?beams_[0-9]+", part)]
     assert searches == [f"test_{part}" for part in parts]
@@ -249,10 +246,9 @@ def test_the_best_of_several_and_the_order_of_sentences_are_measured(trial, data
     ("change", "says"),
     [
         (lambda a: {"decoded": a.decoded + 100}, "decoded must hold numbers of the 10 test sentences"),
-        (
-            lambda a: {"source_tokens": a.source_tokens[1:]},
-            "source_lengths must hold the lengths of 6 sentences",
-        ),
+        (lambda a: {"sources": packed(["one"])}, "sources must hold 6 texts"),
+        (lambda a: {"sources": a.sources[1:]}, "sources must hold texts, it is damaged"),
+        (lambda a: {"references": packed([1] * 6)}, "references must hold 6 texts"),
         (lambda a: {"hypotheses": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
         (lambda a: {"hypothesis_lengths": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
         (

@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from labelsmooth.study.tasks.base import Share
+from labelsmooth.study.tasks.sequences.decoded import packed
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics, signatures
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
@@ -61,11 +62,10 @@ class TranslationSession(SequenceSession[TranslationData]):
 
     def arrays(self, teacher: nn.Module | None) -> TranslationArrays:  # noqa: ARG002
         found = self.decoded_fields(TranslationArrays, sentence_statistics)
-        sources = [self.data.test.source_tokens[row] for row in found["decoded"]]
+        sources = self.data.test.select(found["decoded"].tolist()).sources
         words = signatures() if sources else {}
         return TranslationArrays(
             **found,
-            source_lengths=np.array([len(source) for source in sources], dtype=np.int32),
-            source_tokens=np.array([token for source in sources for token in source], dtype=np.int32),
+            sources=packed(sources),
             signatures={score: np.frombuffer(each.encode(), np.uint8) for score, each in words.items()},
         )
