@@ -220,6 +220,7 @@ def test_words_for_people(choices, prose):
     words = " ".join(TASK.data_words(choices.data))
     assert f"{choices.data.train_documents} training" in words
     assert f"{choices.data.test_options} options of test questions" in words
+    assert (TASK.unit_words(choices.data), TASK.unit_words(prose.data)) == ("questions", "documents")
     found = TASK.methods(choices.recipe, choices.data)
     assert found["Rows"][0] == "tokens of answers, with the end of each"
     assert found["Vocabulary"][0] == "400 tokens"

@@ -120,6 +120,7 @@ def test_words_for_people(data):
     words = " ".join(TASK.data_words(data.summary))
     assert "30 training, 10 validation and 8 test utterances" in words
     assert f"{data.summary.test_rows} tokens" in words
+    assert TASK.unit_words(data.summary) == "utterances"
     found = TASK.methods(RECIPE, data.summary)
     assert found["Vocabulary"][0].endswith("tokens for the characters of the texts to train on")
     assert "at 8,000 Hz" in found["Features"][1]

@@ -68,6 +68,9 @@ class LanguageModelTask(TokenTask):
     def data_words(self, summary: LanguageSummary) -> list[str]:
         return data_words(summary)
 
+    def unit_words(self, summary: LanguageSummary) -> str:
+        return summary.documents
+
     def methods(self, recipe: Recipe, summary: LanguageSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 

@@ -70,6 +70,9 @@ class SpeechTask(SequenceTask):
     def data_words(self, summary: SpeechSummary) -> list[str]:
         return data_words(summary)
 
+    def unit_words(self, summary: SpeechSummary) -> str:  # noqa: ARG002
+        return "utterances"
+
     def methods(self, recipe: Recipe, summary: SpeechSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 

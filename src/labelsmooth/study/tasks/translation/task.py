@@ -53,6 +53,9 @@ class TranslationTask(SequenceTask):
     def data_words(self, summary: TranslationSummary) -> list[str]:
         return data_words(summary)
 
+    def unit_words(self, summary: TranslationSummary) -> str:  # noqa: ARG002
+        return "sentences"
+
     def methods(self, recipe: Recipe, summary: TranslationSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
