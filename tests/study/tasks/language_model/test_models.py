@@ -54,7 +54,7 @@ def test_padding_and_neighbours_change_nothing_but_rounding(data):
 
 def test_the_likelihood_of_an_option_is_that_of_transformers_logits(data):
     network = build_language_model("small", data.summary, 0, 0.1).eval()
-    options = data.choices.options
+    options = data.choices["test"].options
     ours = option_log_probs(network, options)
     for row in range(len(options)):
         prompt, target = options.prompt_tokens[row], options.target_tokens[row]

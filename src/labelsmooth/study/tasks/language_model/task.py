@@ -80,7 +80,8 @@ class LanguageModelTask(TokenTask):
         """
         tested = summary.test_rows * (1 + summary.test_options / summary.test_documents)
         tested *= 2 if is_saved(config.model) else 1
-        return round((config.settings.epochs + 1) * summary.validation_rows + tested)
+        validated = config.settings.epochs + 1 + summary.validation_options / summary.validation_documents
+        return round(validated * summary.validation_rows + tested)
 
     def measure(self, config: TrialConfig, arrays: LanguageArrays) -> Metrics:  # noqa: ARG002
         return measure_language(arrays)
