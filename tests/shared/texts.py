@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-TINY = (16, 1, 2)  # width, layers, heads
 VERSES = [
     line.split("\t")[1]
     for line in (Path(__file__).parents[1] / "fixtures" / "verses.tsv").read_text("utf-8").splitlines()

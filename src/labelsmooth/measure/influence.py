@@ -87,7 +87,7 @@ class AurcInfluence:
 
 
 def log_temperature_influence(
-    logits: npt.NDArray[np.floating[Any]],  # (N, K), finite, that it was fitted on
+    logits: npt.NDArray[np.floating[Any]],  # (N, K) that it was fitted on; −inf is a class that a row lacks
     labels: npt.NDArray[np.int64],  # (N,)
     temperature: float,
 ) -> Floats:
@@ -101,9 +101,11 @@ def log_temperature_influence(
         shifted = z - z.max(-1, keepdims=True)
         p = np.exp(shifted / temperature)
         p /= p.sum(-1, keepdims=True)
+        of_label = np.take_along_axis(shifted, y[:, None], -1)[:, 0]
+        shifted[p == 0] = 0
         mean = (p * shifted).sum(-1)
         variance = (p * np.square(shifted)).sum(-1) - np.square(mean)
-        columns.append((np.take_along_axis(shifted, y[:, None], -1)[:, 0] - mean, variance))
+        columns.append((of_label - mean, variance))
     excess, variance = np.concatenate(columns, axis=-1)
     influence: Floats = -temperature * (excess - excess.mean()) / variance.mean()
     return influence

@@ -103,7 +103,8 @@ class BaseRecipe(Settings):
         """Whether students train without a teacher too."""
         return False
 
-    def model_sha256(self, model: str) -> str:
+    @staticmethod
+    def model_sha256(model: str) -> str:
         """Hash the file that a network of the user's own comes from; "" for a network of ours."""
         raise NotImplementedError
 

@@ -28,7 +28,7 @@ from labelsmooth.study.store import (
 from labelsmooth.study.stored import Study, load_study
 from labelsmooth.study.tasks import Data, find_task, load_data
 from labelsmooth.study.tracking import check_tracker, track_trials
-from labelsmooth.study.training import run_trial
+from labelsmooth.study.training import new_network, run_trial
 from labelsmooth.study.trial import DivergedTrial, Outcome, TrainedNetwork, TrialConfig
 
 
@@ -117,7 +117,7 @@ def _context(
     models = {config.model: config for config in configs}
     for config in models.values():
         # one that cannot take these rows, or batches of them, says so before all else
-        task.begin(config, data, task.new_network(config, data.summary), placement)
+        task.begin(config, data, new_network(config, data.summary), placement)
     return Context(
         run_trial=run_trial,
         load=partial(load_data, recipe),

@@ -10,8 +10,7 @@ from itertools import chain, repeat
 from typing import Any
 
 from labelsmooth.study.engines.placement import Placement
-from labelsmooth.study.tasks import find_task
-from labelsmooth.study.training import Training
+from labelsmooth.study.training import Training, new_network
 from labelsmooth.study.trial import TrialConfig
 
 _TIMED_STEPS = 20  # at most
@@ -44,7 +43,7 @@ def time_training(
     with placement.deterministic(), placement.chance():
         training = Training(config, data, None, placement)
         if teacher is not None:
-            network = find_task(config.task).new_network(teacher, data.summary)
+            network = new_network(teacher, data.summary)
             training.teacher = network.to(placement.device).eval()
         batches = chain.from_iterable(training.session.batches() for _ in repeat(None))
 

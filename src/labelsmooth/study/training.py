@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -142,6 +143,22 @@ def undefined(numbers: Mapping[str, Any]) -> list[str]:
     return names
 
 
+def new_network(config: TrialConfig, summary: Any) -> nn.Module:
+    """Make the network of a trial as its training begins, of the files that the trial was planned with.
+
+    Args:
+        config: of the trial.
+        summary: of its data.
+
+    Raises:
+        InputError: the model cannot take this data, or its files are others here, or missing.
+    """
+    task = find_task(config.task)
+    if task.recipe.model_sha256(config.model) != config.model_sha256:
+        raise InputError(f"the files of the model {config.model} are others on {platform.node()}")
+    return task.new_network(config, summary)
+
+
 def load_network(trained: TrainedNetwork, summary: Any) -> nn.Module:
     """Make the network of a finished trial, on the CPU and in evaluation mode.
 
@@ -150,10 +167,10 @@ def load_network(trained: TrainedNetwork, summary: Any) -> nn.Module:
         summary: of the data that the trial was trained on.
 
     Raises:
-        InputError: the weights are not those of this model.
+        InputError: the weights are not those of this model, or its files are others here, or missing.
     """
     config = trained.config
-    network = find_task(config.task).new_network(config, summary)
+    network = new_network(config, summary)
     try:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in trained.weights.items()})
     except RuntimeError as error:
@@ -182,10 +199,9 @@ class Training:
     ) -> None:
         self._config = config
         self._placement = placement
-        task = find_task(config.task)
-        self.network = task.new_network(config, data.summary)
+        self.network = new_network(config, data.summary)
         self.teacher = None if teacher is None else load_network(teacher, data.summary).to(placement.device)
-        self.session = task.begin(config, data, self.network, placement)
+        self.session = find_task(config.task).begin(config, data, self.network, placement)
         self.steps = config.settings.epochs * self.session.steps
         optimizer = make_optimizer(self.network, config.settings)
         self._schedule = make_schedule(optimizer, config.settings, self.steps)

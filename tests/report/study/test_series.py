@@ -8,16 +8,17 @@ import pytest
 from browser import CHROMIUM, Browser
 from markupsafe import escape
 from pages import complaints, fitting_figures
-from translations import FILE, TINY
+from tiny_studies import tiny_models
+from translations import FILE
 
 from labelsmooth.report import write_report
 from labelsmooth.report.study.estimate import estimate, show
+from labelsmooth.report.study.methods import facts, paragraph
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.report.study.series import Line, _best_temperatures
 from labelsmooth.study import load_study, run_study
 from labelsmooth.study.tasks.base import Series
 from labelsmooth.study.tasks.translation import TASK, Recipe
-from labelsmooth.study.tasks.translation.models import MODELS
 
 MARKUP = '<img src="x" onerror="alert(1)"> & {{ 7*7 }} </script>'
 FIGURES = {"temperatures", "beams", "coverage", "positions", "frequencies"}
@@ -33,8 +34,7 @@ def study(tmp_path_factory):
         data=f"tsv:{folder / 'pairs.tsv'}", vocabulary=400, max_tokens=60, eps=(0.0, 0.1), seeds=2, epochs=1,
         batch_size=300, learning_rate=0.02, decode=5, beams=(1, 2), decode_temperatures=(0.8, 1.2),
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
+    with tiny_models():
         run_study(recipe, folder / "study", jobs=1)
     return load_study(folder / "study")
 
@@ -93,6 +93,21 @@ def test_differences_are_paired(study, page):
     table = html.partition("Decoded sentences, minus those of hard labels")[2].partition("</table>")[0]
     assert show(apart, "chrf", unit=False) in table
     assert table.count("<tr") == 1 + 3 * (1 + 2)  # a head, and of three scores a title and two widths
+
+
+def test_what_was_done_is_said_in_words_of_sentences_and_tokens(study):
+    told = paragraph(study)
+    for words in (
+        f"{study.data.num_classes} tokens in the vocabulary; SHA-256",
+        "ε/K over all K tokens in the vocabulary.",
+        "Temperatures were fitted on the validation sentences; all scores are of the test sentences.",
+        "variance of seeds and test sentences",
+        "paired by seeds and sentences.",
+    ):
+        assert words in told, words
+    for word in ("classes", "test rows", "validation rows"):
+        assert word not in told, word
+    assert facts(study)["Rows"].startswith("target tokens")
 
 
 def test_texts_are_side_by_side_and_text_only(study, page):

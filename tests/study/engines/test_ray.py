@@ -18,7 +18,7 @@ from threading import Thread
 
 import pytest
 import torch
-from translations import tiny_recipe
+from tiny_studies import TINY_STUDIES, stored_bytes
 
 from labelsmooth.cli import main
 from labelsmooth.progress import Progress
@@ -210,13 +210,16 @@ def test_a_cluster_of_this_machine_ends_with_the_study_and_another_goes_on(
     assert (out / "results.jsonl").read_bytes() == (tmp_path / "local/results.jsonl").read_bytes()
 
 
-def test_translation_gives_the_same_bytes(cluster, tmp_path):
+@pytest.mark.parametrize(
+    "task",
+    ["translation", *(pytest.param(task, marks=pytest.mark.long) for task in ("speech", "language-model"))],
+)
+def test_tasks_of_tokens_give_the_same_bytes(task, cluster, tmp_path):
     """Its time is that of a process of Ray which imports transformers."""
-    recipe = tiny_recipe(tmp_path)
-    run_study(recipe, tmp_path / "here", jobs=1)
-    run_study(recipe, tmp_path / "ray", engine="ray", address=cluster.address)
-    here, there = (tmp_path / name / "results.jsonl" for name in ("here", "ray"))
-    assert there.read_bytes() == here.read_bytes()
+    recipe = TINY_STUDIES[task](tmp_path)
+    here = run_study(recipe, tmp_path / "here", jobs=1)
+    there = run_study(recipe, tmp_path / "ray", engine="ray", address=cluster.address)
+    assert stored_bytes(there.folder) == stored_bytes(here.folder)
 
 
 def listening(pids):
@@ -272,7 +275,7 @@ def test_what_goes_wrong_on_a_machine_is_one_sentence(cluster, network, tmp_path
         assert broken.startswith(f"the training of {network} on hard, seed 0 broke down in epoch 1: ")
         assert sum(noted(tmp_path / "made").values()) == 1  # it was not tried again
         assert sentence(replace(config, model_sha256="0" * 64)) == (
-            f"the file of the model {network} is another one on {platform.node()}"
+            f"the files of the model {network} are others on {platform.node()}"
         )
         assert sentence(config, "mps") == (
             f"trials would train on the device cpu on {platform.node()}, and train on mps here"

@@ -44,7 +44,7 @@ def facts(study: Study) -> dict[str, str]:
     """Say what was done, by keyword."""
     recipe, data = study.recipe, study.data
     found = {
-        "Data": f"{recipe.data}: {_rows(study)}, {data.num_classes} classes",
+        "Data": f"{recipe.data}: {_rows(study)}, {_classes(study)}",
         "Model": recipe.model,
         **{name: words for name, (words, _) in _rows_prepared(study).items()},
         "Training": _training(study),
@@ -57,22 +57,24 @@ def facts(study: Study) -> dict[str, str]:
         "Seeds": f"{_seeds(study)}, which {_fix(study)} {_FIXED}",
         "Versions": f"labelsmooth {_versions(study)}",
         "Machine": _machine(study),
-        "Rows": f"SHA-256 {data.sha256}",
+        "SHA-256": f"{data.sha256} of the data",
     }
     return {name: words for name, words in found.items() if words}
 
 
 def paragraph(study: Study) -> str:
     """Say it as a paragraph of prose, ready to be pasted into a paper."""
-    recipe, data = study.recipe, study.data
+    recipe, data, task = study.recipe, study.data, find_task(study.recipe.task)
     arms = listed([objective.phrase for objective in recipe.objectives])
     uniform = any(objective.eps for objective in recipe.objectives)
     candidates = len(recipe.objectives) - 1
     taught = _students(study)
     sentences = [
-        f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {data.num_classes} classes; "
-        f"SHA-256 of the rows {data.sha256[:16]}…) with {arms}.",
-        "The target of label smoothing is (1−ε)·onehot + ε/K over all K classes." if uniform else "",
+        f"We trained {recipe.model} on {recipe.data} ({_rows(study)}; {_classes(study)}; "
+        f"SHA-256 of the data {data.sha256[:16]}…) with {arms}.",
+        f"The target of label smoothing is (1−ε)·onehot + ε/K over all K {task.class_words}."
+        if uniform
+        else "",
         *(sentence for _, sentence in _rows_prepared(study).values()),
         f"Training took {_training(study)}.",
         f"Students were {taught}." if taught else "",
@@ -81,8 +83,8 @@ def paragraph(study: Study) -> str:
         "paired by seed.",
         _scores(study),
         _intervals(study) if recipe.seeds > 1 else "",
-        "The arm that stands beside hard labels was chosen by its NLL on the validation rows, and the "
-        f"intervals of its differences are simultaneous over {candidates} candidates (Bonferroni)."
+        f"The arm that stands beside hard labels was chosen by its NLL on the validation {_units(study)}, "
+        f"and the intervals of its differences are simultaneous over {candidates} candidates (Bonferroni)."
         if candidates > 1
         else "",
         f"We used labelsmooth {_versions(study)}, on {_machine(study)}.",
@@ -99,26 +101,29 @@ def _scores(study: Study) -> str:
     networks = Networks(study.trials)
     fitted = [name for name, field in _FITTED.items() if field in networks]
     on_validation = (
-        f"{listed(fitted).capitalize()} were fitted on the validation rows; all" if fitted else "All"
+        f"{listed(fitted).capitalize()} were fitted on the validation {_units(study)}; all"
+        if fitted
+        else "All"
     )
     nll = "the negative log-likelihood (NLL) is of the unsmoothed labels, in nats."
     ece = "the expected calibration error (ECE) has 15 bins of equal width, and "
     words = f"{ece}{nll}" if "test.ece" in networks else nll
-    return f"{on_validation} scores are of the test rows. {words[0].upper()}{words[1:]}"
+    return f"{on_validation} scores are of the test {_units(study)}. {words[0].upper()}{words[1:]}"
 
 
 def _intervals(study: Study) -> str:
     if not counts_rows(study):
         return "Values are means over seeds with 95 % t-intervals over these; differences are paired by seed."
+    units = _units(study)
     fitted = (
-        ", to which the validation rows are added for what depends on a fitted temperature"
+        f", to which the validation {units} are added for what depends on a fitted temperature"
         if "fitted.temperature" in Networks(study.trials)
         else ""
     )
     return (
-        "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test rows "
-        f"(Satterthwaite's degrees of freedom, no fewer than those of the seeds){fitted}; differences are "
-        "paired by seed and row."
+        "Values are means over seeds with 95 % t-intervals from the two-way variance of seeds and test "
+        f"{units} (Satterthwaite's degrees of freedom, no fewer than those of the seeds){fitted}; "
+        f"differences are paired by seeds and {units}."
     )
 
 
@@ -143,6 +148,14 @@ def _student_name(config: TrialConfig) -> str:
 
 def _rows(study: Study) -> str:
     return find_task(study.recipe.task).data_words(study.data)[0]
+
+
+def _classes(study: Study) -> str:
+    return f"{study.data.num_classes:,} {find_task(study.recipe.task).class_words}"
+
+
+def _units(study: Study) -> str:
+    return find_task(study.recipe.task).unit_words(study.data)
 
 
 def _training(study: Study) -> str:

@@ -127,6 +127,7 @@ class Task(ABC):
         summary, curves, arrays: the frozen dataclasses that a study stores; `arrays.check()` refuses what no
             training leaves behind. A field of the arrays is an array, or a mapping of them by name.
         help, description: for the command line.
+        class_words: what the classes are, in the plural.
     """
 
     recipe: type[BaseRecipe]
@@ -136,9 +137,10 @@ class Task(ABC):
     arrays: type[Any]
     help: str
     description: str
+    class_words: str = "classes"
 
     @abstractmethod
-    def load(self, recipe: BaseRecipe) -> Data:
+    def load(self, recipe: Any) -> Data:
         """Read the data of a recipe, and split it by fixed chance.
 
         Raises:
@@ -153,12 +155,12 @@ class Task(ABC):
         A parameter group without weight decay is told by the network's method `is_decayed`, if it has one.
 
         Raises:
-            InputError: the model cannot take this data, or its file is not that of the config.
+            InputError: the model cannot take this data.
         """
 
     @abstractmethod
-    def begin(self, config: TrialConfig, data: Any, network: nn.Module, share: Share) -> Session:
-        """Begin the training of a network."""
+    def begin(self, config: TrialConfig, data: Any, network: Any, share: Share) -> Session:
+        """Begin the training of a network that `new_network` made."""
 
     @abstractmethod
     def data_words(self, summary: Any) -> list[str]:
@@ -185,6 +187,10 @@ class Task(ABC):
     @abstractmethod
     def result_words(self, metrics: Metrics) -> str:
         """Name the number of a finished trial that is shown while a study runs."""
+
+    def unit_words(self, summary: Any) -> str:
+        """Name what is split and drawn as a whole, in the plural; intervals are of the chance of these."""
+        return "rows"
 
     def own_modules(self, model: str) -> Sequence[str]:
         """Name the top-level modules, none of ours, that a model needs."""

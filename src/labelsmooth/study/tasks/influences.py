@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +36,6 @@ def classifier_influences(
     test = arrays.test_logits, arrays.test_labels
     validation = arrays.validation_logits, arrays.validation_labels
     plain = score_influences(*test, metrics["test"]["smece"])
-    scaled = score_influences(*test, scaled_smece, temperature)
     known: dict[str, Influence] = {f"test.{name}": {"test": moved} for name, moved in plain.items()}
     on_log = (
         log_temperature_influence(*validation, temperature)
@@ -44,12 +43,10 @@ def classifier_influences(
         else np.zeros(len(arrays.validation_labels))
     )
     known["fitted.temperature"] = {"validation": temperature * on_log}
-    # how the scores move with log T, over its standard error to each side
-    step = float(on_log.std() / np.sqrt(len(on_log)))
-    lower, upper = (score_influences(*test, scaled_smece, temperature * np.exp(way)) for way in (-step, step))
-    for name, moved in scaled.items():
-        slope = float((upper[name] - lower[name]).mean()) / (2 * step) if step else 0.0
-        known[f"test_with_temperature.{name}"] = {"test": moved, "validation": slope * on_log}
+    scaled = influences_with_temperature(
+        lambda at: score_influences(*test, scaled_smece, at), temperature, on_log
+    )
+    known |= {f"test_with_temperature.{name}": moved for name, moved in scaled.items()}
     pnorm = PNorm()
     pnorm.p = int(metrics["fitted"]["pnorm"]) or None
     known["test_with_pnorm.aurc"] = {
@@ -62,6 +59,38 @@ def classifier_influences(
     if temperature_of_distillation is not None:
         known |= _agreement(arrays, temperature_of_distillation)
     return known
+
+
+def influences_with_temperature(
+    of_test: Callable[[float], Mapping[str, Floats]], temperature: float, on_log: Floats
+) -> dict[str, Influence]:
+    """The influence of each row on numbers at a temperature that was fitted on the validation rows.
+
+    Args:
+        of_test: gives the influence of each test row on each number at a temperature.
+        temperature: that was fitted.
+        on_log: (N,) of each validation row on its logarithm.
+    """
+    step = float(on_log.std() / np.sqrt(len(on_log)))  # the standard error of the logarithm
+    below, at, above = (of_test(temperature * np.exp(way)) for way in (-step, 0.0, step))
+    return influences_beside(below, at, above, step, on_log)
+
+
+def influences_beside(
+    below: Mapping[str, Floats],
+    at: Mapping[str, Floats],
+    above: Mapping[str, Floats],
+    step: float,
+    on_log: Floats,
+) -> dict[str, Influence]:
+    """Give `influences_with_temperature` where those of the test rows are known at log T − step, log T and
+    log T + step.
+    """
+    found: dict[str, Influence] = {}
+    for name, moved in at.items():
+        slope = float(above[name].mean() - below[name].mean()) / (2 * step) if step else 0.0
+        found[name] = {"test": moved, "validation": slope * on_log}
+    return found
 
 
 def score_influences(

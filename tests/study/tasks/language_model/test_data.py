@@ -65,7 +65,7 @@ def test_prompts_and_padding_do_not_count(tmp_path):
     assert data.vocabulary.decode([data.test.prompt_tokens[0]])[0] + " " + data.test.targets[0] in {
         f"{number}. " + " ".join(verse.split()[:8]) for number, verse in enumerate(VERSES)
     }
-    assert data.choices is None
+    assert data.choices == {}
     assert data.train.sizes.tolist() == [
         len(prompt) + len(target)
         for prompt, target in zip(data.train.prompt_tokens, data.train.target_tokens, strict=True)
@@ -74,15 +74,17 @@ def test_prompts_and_padding_do_not_count(tmp_path):
 
 def test_the_right_option_is_what_is_trained_on(tmp_path):
     answers, data = load(write_questions(tmp_path, options=1)), load(write_questions(tmp_path))
-    choices = data.choices
     assert data.test.targets == answers.test.targets
-    assert len(choices.answers) == data.summary.test_documents
-    first = np.cumsum(choices.options.pieces) - choices.options.pieces
-    for number, right in enumerate(choices.answers):
-        row = first[number] + right
-        assert (*choices.options.target_tokens[row], data.vocabulary.end) == data.test.target_tokens[number]
-        assert choices.options.prompt_tokens[row] == data.test.prompt_tokens[number]
-    assert data.summary.test_options == len(choices.options)
+    assert list(data.choices) == ["validation", "test"]
+    for part, choices in data.choices.items():
+        asked = getattr(data, part)
+        assert len(choices.answers) == getattr(data.summary, f"{part}_documents")
+        first = np.cumsum(choices.options.pieces) - choices.options.pieces
+        for number, right in enumerate(choices.answers):
+            row = first[number] + right
+            assert (*choices.options.target_tokens[row], data.vocabulary.end) == asked.target_tokens[number]
+            assert choices.options.prompt_tokens[row] == asked.prompt_tokens[number]
+        assert getattr(data.summary, f"{part}_options") == len(choices.options)
 
 
 def test_long_questions_are_left_out_and_counted(tmp_path):

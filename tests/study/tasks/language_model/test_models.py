@@ -1,25 +1,26 @@
 """Causal language models: what they make of texts, and what is refused."""
 
 import json
-import sys
 import types
 from dataclasses import replace
 
 import pytest
 import torch
-from texts import TINY, write_prose, write_questions
+from texts import write_prose, write_questions
+from token_networks import logits_of, save_network
 from torch.nn import functional as F
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.language_model.choices import option_log_probs
 from labelsmooth.study.tasks.language_model.data import load_language
 from labelsmooth.study.tasks.language_model.models import (
-    MODELS,
     _gpt2,
     build_language_model,
     own_vocabulary,
 )
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
+
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +28,6 @@ def data(tmp_path_factory):
     return load_language(
         write_questions(tmp_path_factory.mktemp("questions")), vocabulary_size=400, max_tokens=200
     )
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(MODELS, "small", TINY)
-
-
-def logits_of(network, batch):
-    features, weight, bias = network(batch.inputs, batch.labels)
-    return F.linear(features, weight, bias)
 
 
 def test_the_nll_is_that_of_transformers_with_prompts_masked(data, tmp_path):
@@ -63,7 +54,7 @@ def test_padding_and_neighbours_change_nothing_but_rounding(data):
 
 def test_the_likelihood_of_an_option_is_that_of_transformers_logits(data):
     network = build_language_model("small", data.summary, 0, 0.1).eval()
-    options = data.choices.options
+    options = data.choices["test"].options
     ours = option_log_probs(network, options)
     for row in range(len(options)):
         prompt, target = options.prompt_tokens[row], options.target_tokens[row]
@@ -90,12 +81,6 @@ def test_the_base_network_is_that_of_the_paper():
     assert sum(parameter.numel() for parameter in body.parameters()) == 124_439_808
 
 
-def saved(network, data, folder):
-    network.body.save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
-    return f"hf:{folder}"
-
-
 def changed(folder, **values):
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -103,7 +88,7 @@ def changed(folder, **values):
 
 def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path):
     network = build_language_model("small", data.summary, 5, 0.1)
-    model = saved(network, data, tmp_path)
+    model = save_network(network, data.vocabulary, tmp_path)
     assert own_vocabulary(model) == (replace(data.vocabulary, reads_marks=True), 400)
     assert own_vocabulary("small") == (None, None)
     loaded = build_language_model(model, data.summary, 0, 0.1)
@@ -128,16 +113,9 @@ def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path):
 
 def test_a_saved_model_may_have_more_logits_than_tokens(data, tmp_path):
     module = types.SimpleNamespace(**vars(data.summary) | {"num_classes": 448})
-    model = saved(build_language_model("small", module, 5, 0.1), data, tmp_path)
+    model = save_network(build_language_model("small", module, 5, 0.1), data.vocabulary, tmp_path)
     vocabulary, size = own_vocabulary(model)
     assert (len(vocabulary), size) == (400, 448)
-
-
-@pytest.fixture
-def module(monkeypatch):
-    found = types.ModuleType("own_models")
-    monkeypatch.setitem(sys.modules, "own_models", found)
-    return found
 
 
 def small(name, sizes, config=None, **values):

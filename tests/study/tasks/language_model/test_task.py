@@ -1,17 +1,21 @@
 """Language models as a task of a study: training, and its numbers beside those of transformers."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from texts import TINY, write_prose, write_questions
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from texts import write_prose, write_questions
+from tiny_studies import stored_bytes
+from token_networks import losses_of_halves, save_network
 from trials import changed
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration
-from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.report import write_report
 from labelsmooth.study import run_study
 from labelsmooth.study.engines.placement import Placement
@@ -19,24 +23,18 @@ from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
 from labelsmooth.study.tasks.language_model import TASK, Recipe
 from labelsmooth.study.tasks.language_model.measuring import of_documents
-from labelsmooth.study.tasks.language_model.models import MODELS
 from labelsmooth.study.tasks.language_model.recipes import RECIPES
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.sequences.tokens import by_sentence
 from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 SETTINGS = {
     "vocabulary": 400, "max_tokens": 60, "eps": (0.0, 0.1), "seeds": 1, "epochs": 2, "batch_size": 500,
     "learning_rate": 0.02,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +56,8 @@ def choices(texts):
     data = load_data(recipe)
     first = recipe.trials(data.summary.sha256)[0]
     network = TASK.new_network(replace(first, seed=7), data.summary)
-    network.body.save_pretrained(texts / "model")
-    (texts / "model" / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
-    return run_study(replace(recipe, model=f"hf:{texts / 'model'}"), texts / "choices", jobs=1)
+    model = save_network(network, data.vocabulary, texts / "model")
+    return run_study(replace(recipe, model=model), texts / "choices", jobs=1)
 
 
 def bodies(study):
@@ -109,21 +106,25 @@ def test_arms_begin_alike_and_learn(prose):
 
 def test_choices_are_a_softmax_over_the_options(choices):
     trial, (before, after, data) = choices.trials[0], bodies(choices)
-    options = data.choices.options
-    for part, body in (("test", after), ("test_before", before)):
-        scored = []
+    for part, name, body in (
+        ("test", "log_probs", after),
+        ("test_before", "log_probs_before", before),
+        ("validation", "log_probs", after),
+    ):
+        rows, scored = part.partition("_")[0], []
+        options, answers = data.choices[rows].options, data.choices[rows].answers
         for row in range(len(options)):
             prompt, target = options.prompt_tokens[row], options.target_tokens[row]
             with torch.no_grad():
                 logits = body(torch.tensor([[*prompt, *target]])).logits[0, len(prompt) - 1 : -1].double()
             scored.append(logits.log_softmax(-1)[torch.arange(len(target)), list(target)])
         np.testing.assert_allclose(
-            trial.arrays.option_log_probs[part], [float(each.sum()) for each in scored], atol=1e-5
+            getattr(trial.arrays, f"{rows}_choices")[name], [float(each.sum()) for each in scored], atol=1e-5
         )
         for way, reduce in (("choice", torch.sum), ("choice_by_mean", torch.mean)):
             calibration, start = Calibration(), 0
             nll = []
-            for count, answer in zip(options.pieces.tolist(), data.choices.answers, strict=True):
+            for count, answer in zip(options.pieces.tolist(), answers, strict=True):
                 own = torch.stack([reduce(each) for each in scored[start : start + count]])
                 start += count
                 calibration.update(own[None], torch.tensor([answer]))
@@ -132,6 +133,67 @@ def test_choices_are_a_softmax_over_the_options(choices):
             assert metrics["accuracy"] == result.accuracy
             for name, expected in (("ece", result.ece), ("ece_l2", result.ece_l2), ("nll", np.mean(nll))):
                 assert metrics[name] == pytest.approx(expected, abs=1e-5)
+
+
+def ragged(state, way):
+    """The log-probabilities of the options of each question, and the number of the right one."""
+    values = state["log_probs"] / (state["lengths"] if way == "choice_by_mean" else 1)
+    return list(zip(np.split(values, np.cumsum(state["counts"])[:-1]), state["answers"], strict=True))
+
+
+def nll_at(questions, temperature):
+    return np.mean([logsumexp(z / temperature) - z[right] / temperature for z, right in questions])
+
+
+@pytest.mark.parametrize("way", ["choice", "choice_by_mean"])
+def test_the_temperature_of_choices_is_that_of_the_validation_questions(choices, way):
+    assert "temperature" in choices.trials[0].metrics["fitted_choice_by_mean"]
+    for trial in choices.trials:
+        asked, tested = (
+            ragged(getattr(trial.arrays, f"{part}_choices"), way) for part in ("validation", "test")
+        )
+        fitted, metrics = trial.metrics[f"fitted_{way}"], trial.metrics[f"test_{way}_with_temperature"]
+        assert fitted["rows"] == choices.data.validation_documents
+        temperature = fitted.get("temperature", 1.0)
+        if "temperature" in fitted:
+            lowest = minimize_scalar(partial(nll_at, asked), bounds=(1e-3, 1e3), method="bounded")
+            assert fitted["temperature"] == pytest.approx(lowest.x, rel=1e-3)
+        calibration = Calibration()
+        for z, right in tested:
+            calibration.update(torch.from_numpy(z / temperature)[None], torch.tensor([right]))
+        result = calibration.compute()
+        assert metrics["nll"] == pytest.approx(nll_at(tested, temperature), rel=1e-9)
+        assert (metrics["ece"], metrics["ece_l2"]) == pytest.approx((result.ece, result.ece_l2), rel=1e-9)
+        assert metrics["accuracy"] == trial.metrics[f"test_{way}"]["accuracy"]
+
+
+def test_validation_questions_move_what_depends_on_their_temperature(choices):
+    trial = choices.trials[0]
+    known = TASK.influences(trial.config, trial.arrays, trial.metrics)
+    temperature = trial.metrics["fitted_choice_by_mean"]["temperature"]
+    on_log = known["fitted_choice_by_mean.temperature"]["validation"] / temperature
+    assert on_log.mean() == pytest.approx(0, abs=1e-9)
+    tested, step = ragged(trial.arrays.test_choices, "choice_by_mean"), on_log.std() / np.sqrt(len(on_log))
+    above, below = (nll_at(tested, temperature * np.exp(way)) for way in (step, -step))
+    np.testing.assert_allclose(
+        known["test_choice_by_mean_with_temperature.nll"]["validation"],
+        (above - below) / (2 * step) * on_log,
+        rtol=1e-6,
+    )
+
+
+def test_questions_that_tell_no_temperature_leave_it_at_1(choices):
+    trial = choices.trials[0]
+    state = trial.arrays.validation_choices
+    starts = np.cumsum(state["counts"]) - state["counts"]
+    sure = np.full_like(state["log_probs"], -9.0)
+    sure[starts + state["answers"]] = -1.0  # all are right, so that no confidence is too high
+    arrays = replace(trial.arrays, validation_choices={**state, "log_probs": sure})
+    metrics = TASK.measure(trial.config, arrays)
+    assert metrics["fitted_choice"] == {"rows": len(state["counts"])}
+    assert metrics["test_choice_with_temperature"] == metrics["test_choice"]
+    known = TASK.influences(trial.config, arrays, metrics)
+    assert not known["test_choice_with_temperature.ece"]["validation"].any()
 
 
 @pytest.mark.parametrize("name", ["prose", "choices"])
@@ -162,11 +224,9 @@ def test_the_influence_of_a_document_is_that_of_its_tokens_together():
 
 
 def test_a_study_goes_on_with_the_same_bytes(prose, tmp_path):
-    first, _ = prose.recipe.trials(prose.data.sha256)
     run_study(replace(prose.recipe, eps=(0.0,)), tmp_path / "again", jobs=1)
     run_study(prose.recipe, tmp_path / "again", jobs=1)
-    for name in ("results.jsonl", f"trials/{first.id}/arrays.npz"):
-        assert (tmp_path / "again" / name).read_bytes() == (prose.folder / name).read_bytes()
+    assert stored_bytes(tmp_path / "again") == stored_bytes(prose.folder)
 
 
 def test_the_report_has_the_numbers_of_choices(choices, prose):
@@ -175,6 +235,8 @@ def test_the_report_has_the_numbers_of_choices(choices, prose):
         "accuracy (%), choice by log-likelihood",
         "ECE, L2 (%), choice by mean log-likelihood of a token before training",
         "NLL (nats), test rows before training",
+        "temperature, choice by mean log-likelihood of a token",
+        "ECE, L2 (%), choice by mean log-likelihood of a token, at this temperature",
         "perplexity, test rows",
     ):
         assert row in page
@@ -188,13 +250,17 @@ def test_the_report_has_the_numbers_of_choices(choices, prose):
     [
         (lambda a: {"test_pieces": a.test_pieces[1:]}, "test_pieces must hold how many of"),
         (
-            lambda a: {"choices": {**a.choices, "answers": a.choices["answers"] + 9}},
-            "choices must hold counts",
+            lambda a: {"test_choices": {**a.test_choices, "answers": a.test_choices["answers"] + 9}},
+            "test_choices must hold counts",
         ),
-        (lambda a: {"choices": {"counts": a.choices["counts"]}}, "choices must hold counts and answers"),
         (
-            lambda a: {"option_log_probs": {"test": a.option_log_probs["test"][1:]}},
-            "option_log_probs must hold finite test of",
+            lambda a: {"test_choices": {"counts": a.test_choices["counts"]}},
+            "test_choices must hold counts and answers",
+        ),
+        (lambda a: {"validation_choices": {}}, "validation_choices must hold counts and answers"),
+        (
+            lambda a: {"test_choices": {**a.test_choices, "log_probs": a.test_choices["log_probs"][1:]}},
+            "test_choices must hold finite log_probs of",
         ),
     ],
 )
@@ -215,32 +281,12 @@ def test_an_epoch_counts_every_training_token_once(choices):
     assert all(int(batch.inputs["attention_mask"].sum()) <= 500 for batch in batches)
 
 
-class Half(Placement):
-    """One of two processes that train together."""
-
-    processes = 2
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-
 @pytest.mark.parametrize("sentences", [10, 1])  # of a batch
 @pytest.mark.parametrize("objective", ["uniform:0.1", "confidence_penalty:0.1"])
 def test_the_mean_loss_of_two_processes_is_that_of_the_batch(choices, objective, sentences):
     data = load_data(choices.recipe)
     config = changed(choices.trials[0].config, objective=objective)
-    network = TASK.new_network(config, data.summary).eval()  # dropout differs between processes
-    losses = []
-    for placement in (Placement(), Half(0), Half(1)):
-        session = TASK.begin(config, data, network, placement)
-        criterion = Objective.parse(objective).criterion(
-            TrainingFacts(class_counts=session.class_counts, steps=session.steps)
-        )
-        batch = data.train.batch(range(sentences))
-        loss, rows = session.loss(network, batch, criterion, None)
-        assert rows == int((batch.labels != UNCOUNTED).sum())
-        loss.value.backward()
-        losses.append(float(loss.value.detach()))
+    losses = losses_of_halves(TASK, config, data, data.train.batch(range(sentences)))
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-5)
 
 
@@ -248,6 +294,7 @@ def test_words_for_people(choices, prose):
     words = " ".join(TASK.data_words(choices.data))
     assert f"{choices.data.train_documents} training" in words
     assert f"{choices.data.test_options} options of test questions" in words
+    assert (TASK.unit_words(choices.data), TASK.unit_words(prose.data)) == ("questions", "documents")
     found = TASK.methods(choices.recipe, choices.data)
     assert found["Rows"][0] == "tokens of answers, with the end of each"
     assert found["Vocabulary"][0] == "400 tokens"

@@ -1,15 +1,16 @@
 """Beam search beside `generate`, and what temperature and rectification do to it."""
 
 import copy
+from itertools import takewhile
 
 import pytest
 import torch
-from translations import FILE, TINY
+from translations import FILE
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.decoding import Decoding, decode
 from labelsmooth.study.tasks.translation.data import load_translation
-from labelsmooth.study.tasks.translation.models import MODELS, build_translator
+from labelsmooth.study.tasks.translation.models import build_translator
 
 ENDS = {"pad": 0, "end": 1, "max_tokens": 12}
 
@@ -20,10 +21,8 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def body(data):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        network = build_translator("small", data.summary, 0, 0.1).eval()
+def body(tiny, data):
+    network = build_translator("small", data.summary, 0, 0.1).eval()
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():  # so that sentences differ, and some end
         for parameter in network.body.parameters():
@@ -38,7 +37,7 @@ def generated(body, sentences, **settings):
     found = []
     for source in sentences.source_tokens:
         made = body.generate(torch.tensor([source]), max_new_tokens=12, do_sample=False, **settings)
-        found.append([[token for token in tokens if token not in (0, 1)] for tokens in made[:, 1:].tolist()])
+        found.append([[*takewhile(lambda token: token != 1, tokens)] for tokens in made[:, 1:].tolist()])
     return found
 
 
@@ -121,3 +120,10 @@ def test_padding_changes_no_translation(body, data):
         split(decode(body, data.test.select([row]), Decoding(beams=2), **ENDS))[0] for row in range(4)
     ] == together
     assert (sentences.inputs(range(4))["attention_mask"] == 0).any()
+
+
+def test_a_hypothesis_keeps_a_token_that_fills_up_before_its_end(body, data):
+    """Its probability and its length would else be those of another sentence."""
+    filling = copy.deepcopy(body)
+    filling.final_logits_bias[0, 0] = 100.0
+    assert decode(filling, data.test.select([0]), Decoding(beams=1), **ENDS).best() == [[0] * 12]

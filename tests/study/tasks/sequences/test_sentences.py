@@ -37,12 +37,12 @@ def test_a_batch_is_padded_behind_the_end_of_each_sentence():
     sentences = SentencePairs(
         sources=("a", "b", "c"),
         targets=("d", "e", "f"),
-        source_tokens=((5, 1), (6, 7, 1), (8, 1)),
+        source_tokens=((5, 1), (0, 7, 1), (8, 1)),
         target_tokens=((2, 3, 4, 1), (2, 1), (3, 1)),
         pad=0,
     )
     batch = sentences.batch([1, 0])
-    assert batch.inputs["input_ids"].tolist() == [[6, 7, 1], [5, 1, 0]]
+    assert batch.inputs["input_ids"].tolist() == [[0, 7, 1], [5, 1, 0]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch.labels.tolist() == [[2, 1, UNCOUNTED, UNCOUNTED], [2, 3, 4, 1]]
     assert batch.rows == 6

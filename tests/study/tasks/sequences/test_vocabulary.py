@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.pairs import read_pairs
 from labelsmooth.study.tasks.sequences.vocabulary import (
     END,
@@ -84,5 +85,20 @@ def test_a_mark_in_a_text_is_text_but_where_dialogues_have_theirs(vocabulary):
     assert tokens.count(vocabulary.end) == 1
     assert vocabulary.pad not in tokens
     assert vocabulary.decode([tokens]) == [text]
-    (marked,) = replace(vocabulary, reads_marks=True).encode([text])
-    assert (marked.count(vocabulary.end), marked.count(vocabulary.pad)) == (2, 1)
+    (marked,) = replace(vocabulary, reads_marks=True).encode_parts([text])
+    assert (marked.count(vocabulary.end), marked.count(vocabulary.pad)) == (1, 1)
+
+
+def test_a_saved_tokenizer_whose_end_is_not_behind_each_sentence_alone_is_refused(vocabulary):
+    """As those are whose marks are words like others, which is how SentencePiece has them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "a": 2, "?": 3}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    with pytest.raises(InputError, match=r"must put its end, 1, behind each sentence .* makes \[2\] of 'a'"):
+        Vocabulary(tokenizer.to_str()).encode(["a"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    saved = Vocabulary(tokenizer.to_str())
+    assert saved.encode(["a <pad> b"]) == [[2, 0, 3, 1]]
+    with pytest.raises(InputError, match=r"nowhere else, it makes \[2, 1, 3, 1\] of 'a </s> b'"):
+        saved.encode(["a <pad>", "a </s> b"])

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from recordings import FILE, TINY
+from recordings import FILE
+from token_networks import logits_of, save_network
 from torch.nn import functional as F
 
 from labelsmooth.errors import InputError
@@ -10,7 +11,9 @@ from labelsmooth.study.tasks.sequences.decoding import Decoding, decode
 from labelsmooth.study.tasks.sequences.network import own_vocabulary
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.speech.data import load_speech
-from labelsmooth.study.tasks.speech.models import MODELS, build_recogniser
+from labelsmooth.study.tasks.speech.models import build_recogniser
+
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -19,22 +22,15 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def network(data):
+def network(tiny, data):
     """One whose sentences differ, and some of which end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        made = build_recogniser("small", data.summary, 0, 0.1).eval()
+    made = build_recogniser("small", data.summary, 0, 0.1).eval()
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.body.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.3, generator=chance)
     return made
-
-
-def logits_of(network, batch):
-    features, weight, bias = network(batch.inputs, batch.labels)
-    return F.linear(features, weight, bias)
 
 
 def test_the_nll_is_that_of_transformers_itself(data, network):
@@ -73,8 +69,7 @@ def test_the_encoder_knows_places(data, network):
     assert not torch.allclose(plain, turned, atol=1e-3)
 
 
-def test_weights_follow_from_the_seed_alone(data, monkeypatch):
-    monkeypatch.setitem(MODELS, "small", TINY)
+def test_weights_follow_from_the_seed_alone(data):
     first, again, other = (build_recogniser("small", data.summary, seed, 0.1) for seed in (0, 0, 1))
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
@@ -82,10 +77,9 @@ def test_weights_follow_from_the_seed_alone(data, monkeypatch):
 
 
 def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, network, tmp_path):
-    network.body.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
-    assert own_vocabulary(f"hf:{tmp_path}") == data.vocabulary
-    loaded = build_recogniser(f"hf:{tmp_path}", data.summary, 0, 0.1).eval()
+    model = save_network(network, data.vocabulary, tmp_path)
+    assert own_vocabulary(model) == data.vocabulary
+    loaded = build_recogniser(model, data.summary, 0, 0.1).eval()
     batch = data.test.batch(range(2))
     with torch.no_grad():
         assert torch.equal(logits_of(loaded, batch), logits_of(network, batch))

@@ -1,12 +1,11 @@
 """Networks of translation: what they make of sentences, and what is refused."""
 
-import sys
-import types
-
 import pytest
 import torch
+from token_networks import logits_of, save_network
 from torch.nn import functional as F
-from translations import FILE, TINY
+from transformers.utils import logging
+from translations import FILE
 
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.sequences.network import (
@@ -19,20 +18,12 @@ from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.translation.data import load_translation
 from labelsmooth.study.tasks.translation.models import MODELS, _marian, build_translator
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 @pytest.fixture(scope="module")
 def data():
     return load_translation(f"tsv:{FILE}", vocabulary_size=400, max_tokens=200)
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(MODELS, "small", TINY)
-
-
-def logits_of(network, batch):
-    features, weight, bias = network(batch.inputs, batch.labels)
-    return F.linear(features, weight, bias)
 
 
 def test_the_nll_is_that_of_transformers_itself(data):
@@ -74,13 +65,15 @@ def test_the_base_network_is_that_of_the_paper(data):
     assert 62e6 < trained < 68e6
 
 
-def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path):
+def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path, capfd):
     network = build_translator("small", data.summary, 5, 0.1)
-    network.body.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
-    model = f"hf:{tmp_path}"
+    model = save_network(network, data.vocabulary, tmp_path)
     assert own_vocabulary(model) == data.vocabulary
+    capfd.readouterr()
+    assert logging.is_progress_bar_enabled()
     loaded = build_translator(model, data.summary, 0, 0.1)
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
     for name, value in network.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
     before = model_sha256(model)
@@ -98,13 +91,6 @@ def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path):
         build_translator(model, data.summary, 0, 0.1)
     with pytest.raises(InputError, match="must be a folder of .json and .safetensors files"):
         model_sha256(f"hf:{tmp_path / 'none'}")
-
-
-@pytest.fixture
-def module(monkeypatch):
-    found = types.ModuleType("own_translators")
-    monkeypatch.setitem(sys.modules, "own_translators", found)
-    return found
 
 
 def test_networks_of_the_users_own(data, module):
@@ -126,18 +112,18 @@ def test_networks_of_the_users_own(data, module):
         )
 
     module.small_bart = small_bart
-    network = build_translator("own_translators:small_bart", data.summary, 0, 0.1)
+    network = build_translator("own_models:small_bart", data.summary, 0, 0.1)
     assert network.body.config.d_model == 16
-    assert own_modules("own_translators:small_bart") == ["own_translators"]
+    assert own_modules("own_models:small_bart") == ["own_models"]
     module.list = lambda **_: []
     with pytest.raises(InputError, match="must be an encoder and decoder of transformers, got list"):
-        build_translator("own_translators:list", data.summary, 0, 0.1)
+        build_translator("own_models:list", data.summary, 0, 0.1)
     module.narrow = lambda **sizes: small_bart(**{**sizes, "vocab_size": 300})
     with pytest.raises(InputError, match="one logit for each of the 400 tokens of the vocabulary, got 300"):
-        build_translator("own_translators:narrow", data.summary, 0, 0.1)
+        build_translator("own_models:narrow", data.summary, 0, 0.1)
     module.broken = lambda: None
-    with pytest.raises(InputError, match="own_translators:broken raised TypeError"):
-        build_translator("own_translators:broken", data.summary, 0, 0.1)
+    with pytest.raises(InputError, match="own_models:broken raised TypeError"):
+        build_translator("own_models:broken", data.summary, 0, 0.1)
 
 
 @pytest.mark.parametrize("model", ["large", "hf", "a:b:c", ""])

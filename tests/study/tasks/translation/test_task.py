@@ -6,55 +6,33 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from translations import FILE, TINY
+from tiny_studies import stored_bytes
+from token_networks import losses_of_halves
+from translations import FILE
 from trials import changed
 
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration, PNorm
-from labelsmooth.objectives import Objective, TrainingFacts
 from labelsmooth.study import load_study, run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
 from labelsmooth.study.tasks import load_data
-from labelsmooth.study.tasks.sequences.decoded import decoded_fields
+from labelsmooth.study.tasks.sequences.decoded import decoded_fields, packed
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED
 from labelsmooth.study.tasks.translation import TASK, Recipe
 from labelsmooth.study.tasks.translation.arrays import TranslationArrays
-from labelsmooth.study.tasks.translation.models import MODELS
 from labelsmooth.study.training import load_network
 from labelsmooth.study.trial import TrainedNetwork
+
+pytestmark = pytest.mark.usefixtures("tiny")
 
 RECIPE = Recipe(
     decode=6, beams=(1, 2), rectify=0.1, decode_temperatures=(0.8, 1.0),
     data=f"tsv:{FILE}", vocabulary=400, max_tokens=200, eps=(0.0, 0.1), seeds=1, epochs=2, batch_size=500,
     learning_rate=0.02,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", TINY)
-        yield
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_data(RECIPE)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("translation") / "study"
-    run_study(RECIPE, out, jobs=1)
-    return out
-
-
-@pytest.fixture(scope="module")
-def trial(folder):
-    return load_study(folder).trials[0]
 
 
 def test_numbers_are_those_of_transformers_and_of_full_logits(folder, trial, data):
@@ -89,10 +67,7 @@ def test_arms_begin_alike_and_learn(folder):
 
 def test_the_same_study_gives_the_same_bytes(folder, tmp_path):
     run_study(RECIPE, tmp_path / "again", jobs=1)
-    assert (tmp_path / "again" / "results.jsonl").read_bytes() == (folder / "results.jsonl").read_bytes()
-    for trial in load_study(folder).trials:
-        again = tmp_path / "again" / "trials" / trial.config.id / "arrays.npz"
-        assert again.read_bytes() == (trial.folder / "arrays.npz").read_bytes()
+    assert stored_bytes(tmp_path / "again") == stored_bytes(folder)
 
 
 def test_the_stored_summary_brings_text_back(folder, trial):
@@ -111,9 +86,6 @@ def test_scores_are_those_of_sacrebleu_on_the_stored_translations(folder, trial,
     arrays = trial.arrays
     assert len(arrays.decoded) == 6
     references = [data.test.targets[row] for row in arrays.decoded]
-    assert arrays.source_tokens.tolist() == [
-        token for row in arrays.decoded for token in data.test.source_tokens[row]
-    ]
     parts = ("beams_1", "beams_2", "rectified_beams_1", "rectified_beams_2")
     searches = [part for part in trial.metrics if re.fullmatch("test_(rectified_)?beams_[0-9]+", part)]
     assert searches == [f"test_{part}" for part in parts]
@@ -274,10 +246,9 @@ def test_the_best_of_several_and_the_order_of_sentences_are_measured(trial, data
     ("change", "says"),
     [
         (lambda a: {"decoded": a.decoded + 100}, "decoded must hold numbers of the 10 test sentences"),
-        (
-            lambda a: {"source_tokens": a.source_tokens[1:]},
-            "source_lengths must hold the lengths of 6 sentences",
-        ),
+        (lambda a: {"sources": packed(["one"])}, "sources must hold 6 texts"),
+        (lambda a: {"sources": a.sources[1:]}, "sources must hold texts, it is damaged"),
+        (lambda a: {"references": packed([1] * 6)}, "references must hold 6 texts"),
         (lambda a: {"hypotheses": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
         (lambda a: {"hypothesis_lengths": {}}, "hypotheses must hold those of 6 sentences by beams_1"),
         (
@@ -313,34 +284,17 @@ def test_a_study_without_translations(tmp_path):
     assert TASK.texts(load_data(RECIPE).summary, trial.arrays) is None
 
 
-class Half(Placement):
-    """One of two processes that train together."""
-
-    processes = 2
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-
 @pytest.mark.parametrize("most", [500, 1])  # tokens of a batch; with 1 it has one sentence
 @pytest.mark.parametrize(
     "objective", ["hard", "uniform:0.1", "unigram:0.2", "temporal:0.1", "confidence_penalty:0.1"]
 )
 def test_the_mean_loss_of_two_processes_is_that_of_the_batch(data, objective, most):
     config = changed(RECIPE.trials(data.summary.sha256)[0], objective=objective, batch_size=most)
-    network = TASK.new_network(config, data.summary).eval()  # dropout differs between processes
-    losses = []
-    for placement in (Placement(), Half(0), Half(1)):
-        session = TASK.begin(config, data, network, placement)
-        criterion = Objective.parse(objective).criterion(
-            TrainingFacts(class_counts=session.class_counts, steps=session.steps)
-        )
-        batch = next(iter(session.batches()))
-        assert (len(batch.labels) > 1) == (most == 500)
-        loss, rows = session.loss(network, batch, criterion, None)
-        assert rows == int((batch.labels != UNCOUNTED).sum())
-        loss.value.backward()
-        losses.append(float(loss.value.detach()))
+    batch = next(
+        iter(TASK.begin(config, data, TASK.new_network(config, data.summary), Placement()).batches())
+    )
+    assert (len(batch.labels) > 1) == (most == 500)
+    losses = losses_of_halves(TASK, config, data, batch)
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-5)
 
 

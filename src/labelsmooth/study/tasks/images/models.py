@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import platform
 import re
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -264,16 +263,6 @@ def model_sha256(model: str) -> str:
         ValueError: there is no such module.
     """
     return "" if model in MODELS else module_sha256(model)
-
-
-def check_sha256(model: str, sha256: str) -> None:
-    """Check that the file of a network of the user's own is the one that a trial was planned with.
-
-    Raises:
-        InputError: it is another one, or missing.
-    """
-    if model_sha256(model) != sha256:
-        raise InputError(f"the file of the model {model} is another one on {platform.node()}")
 
 
 def own_modules(model: str) -> list[str]:

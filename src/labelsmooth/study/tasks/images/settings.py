@@ -158,5 +158,6 @@ class Recipe(ImageSettings, TeachingRecipe):
     def student_words(self) -> str:
         return ", on images that were not shifted or mirrored" if self.plain_student else ""
 
-    def model_sha256(self, model: str) -> str:
+    @staticmethod
+    def model_sha256(model: str) -> str:
         return model_sha256(model)

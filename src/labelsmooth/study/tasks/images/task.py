@@ -15,7 +15,6 @@ from labelsmooth.measure.projection import spans_plane
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss, Objective
 from labelsmooth.row_stats import row_stats
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import (
     Curves,
     Floats,
@@ -48,7 +47,6 @@ from labelsmooth.study.tasks.images.models import (
     PARTLY_DECAYED,
     Network,
     build_network,
-    check_sha256,
     own_modules,
 )
 from labelsmooth.study.tasks.images.noise import with_label_noise
@@ -78,17 +76,14 @@ class ImageTask(Task):
         "rows. Run the same command again to go on with a study that was interrupted."
     )
 
-    def load(self, recipe: BaseRecipe) -> Data:
-        assert isinstance(recipe, Recipe)
+    def load(self, recipe: Recipe) -> Data:
         return load_data(recipe.data, recipe.standardise, recipe.resize)
 
     def new_network(self, config: TrialConfig, summary: DataSummary) -> Network:
-        check_sha256(config.model, config.model_sha256)
         shape = seen_shape(image_settings(config), summary.shape)
         return build_network(config.model, shape, summary.num_classes, config.seed)
 
-    def begin(self, config: TrialConfig, data: Data, network: nn.Module, share: Share) -> ImageSession:
-        assert isinstance(network, Network)
+    def begin(self, config: TrialConfig, data: Data, network: Network, share: Share) -> ImageSession:
         return ImageSession(config, data, network, share)
 
     def data_words(self, summary: DataSummary) -> list[str]:
@@ -99,8 +94,7 @@ class ImageTask(Task):
             + (", whose channels lay first" if summary.channels_first else ""),
         ]
 
-    def methods(self, recipe: BaseRecipe, summary: DataSummary) -> dict[str, tuple[str, str]]:
-        assert isinstance(recipe, Recipe)
+    def methods(self, recipe: Recipe, summary: DataSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
     def rows_measured(self, config: TrialConfig, summary: DataSummary) -> int:

@@ -14,7 +14,14 @@ from torch import Tensor
 from labelsmooth.errors import InputError
 from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, read_texts
 from labelsmooth.study.tasks.sequences.pairs import PARTS
-from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, Batch, Inputs, Sentences, padded
+from labelsmooth.study.tasks.sequences.sentences import (
+    UNCOUNTED,
+    Batch,
+    Inputs,
+    Sentences,
+    padded,
+    token_inputs,
+)
 from labelsmooth.study.tasks.sequences.split import split_rows
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary, learn_vocabulary
 
@@ -29,10 +36,7 @@ class Continuations(Sentences):
 
     def inputs(self, numbers: Sequence[int]) -> Inputs:
         tokens = [(*self.prompt_tokens[number], *self.target_tokens[number]) for number in numbers]
-        return {
-            "input_ids": padded(tokens, self.pad),
-            "attention_mask": padded([[1] * len(each) for each in tokens], 0),
-        }
+        return token_inputs(tokens, self.pad)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """Make a batch in which prompts do not count."""
@@ -79,7 +83,8 @@ class LanguageSummary:
     train_rows: int  # tokens that are predicted
     validation_rows: int
     test_rows: int
-    test_options: int  # of all test questions; 0 where they have none
+    validation_options: int  # of all validation questions; 0 where they have none
+    test_options: int  # of all test questions, likewise
     repeated: int  # paragraphs or questions that were left out, as they are in a part that is not trained on
     too_long: int  # questions that were left out, as they have more tokens
 
@@ -91,7 +96,7 @@ class LanguageData:
     train: Continuations
     validation: Continuations
     test: Continuations
-    choices: Choices | None  # the test questions, where they have options
+    choices: Mapping[str, Choices]  # the validation and the test questions, where they have options
     vocabulary: Vocabulary
     summary: LanguageSummary
 
@@ -130,13 +135,16 @@ def load_language(
         learned = learn_vocabulary(_texts(parts.train), vocabulary_size)
         # some networks have no state for the token that fills up, so that nothing could stand behind it
         vocabulary = replace(learned, start=learned.end)
-    kept, choices = {}, None
+    kept: dict[str, Continuations] = {}
+    choices: dict[str, Choices] = {}
     for part in PARTS:
         texts = getattr(parts, part)
         if isinstance(texts, Prose):
             kept[part] = _pieces(texts, vocabulary, max_tokens)
         else:
-            kept[part], choices = _answers(texts, vocabulary, max_tokens)  # of the test, which is the last
+            kept[part], asked = _answers(texts, vocabulary, max_tokens)
+            if asked is not None and part != "train":
+                choices[part] = asked
     count = {part: len(continuations.pieces) for part, continuations in kept.items()}
     questions = sum(len(getattr(parts, part)) for part in PARTS) if rows == Questions.words else 0
     too_long = max(0, questions - sum(count.values()))
@@ -165,7 +173,8 @@ def load_language(
             train_rows=kept["train"].rows,
             validation_rows=kept["validation"].rows,
             test_rows=kept["test"].rows,
-            test_options=0 if choices is None else len(choices.options),
+            validation_options=len(choices["validation"].options) if choices else 0,
+            test_options=len(choices["test"].options) if choices else 0,
             repeated=parts.repeated,
             too_long=too_long,
         ),
@@ -231,8 +240,10 @@ def _continuations(
     )
 
 
-def _sha256(parts: dict[str, Continuations], choices: Choices | None, vocabulary: Vocabulary) -> str:
+def _sha256(
+    parts: Mapping[str, Continuations], choices: Mapping[str, Choices], vocabulary: Vocabulary
+) -> str:
     """Hash all tokens, and the vocabulary."""
     tokens = [(part.prompt_tokens, part.target_tokens, part.documents) for part in parts.values()]
-    options = None if choices is None else (choices.options.target_tokens, choices.answers)
+    options = [(asked.options.target_tokens, asked.answers) for asked in choices.values()]
     return hashlib.sha256(json.dumps([tokens, options, asdict(vocabulary)]).encode()).hexdigest()

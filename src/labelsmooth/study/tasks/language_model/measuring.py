@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.evaluation import Scores, statistics
+from labelsmooth.evaluation import Scores
 from labelsmooth.measure.arrays import State
-from labelsmooth.measure.influence import NUM_BINS, ece_l2_influence, influences
+from labelsmooth.measure.influence import NUM_BINS, ece_l2_influence, influences, log_temperature_influence
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series
 from labelsmooth.study.tasks.classifier import plain_values
-from labelsmooth.study.tasks.language_model.choices import WAYS, choice_logits, option_log_probs
+from labelsmooth.study.tasks.influences import influences_with_temperature
+from labelsmooth.study.tasks.language_model.choices import (
+    WAYS,
+    Chosen,
+    check_choices,
+    choice_state,
+    chosen_of,
+    option_log_probs,
+)
 from labelsmooth.study.tasks.language_model.data import LanguageData
 from labelsmooth.study.tasks.language_model.models import CausalModel
 from labelsmooth.study.tasks.sequences.forced import ForcedTokens, plain_state
@@ -34,6 +41,7 @@ from labelsmooth.study.tasks.sequences.tokens import (
 )
 
 BEFORE = "test_before"  # the part of the test tokens before training
+SCALED = "_with_temperature"  # what parts at a fitted temperature end in
 _NUMBERS = ("rows", "accuracy", "nll", "ece", "ece_l2")  # of choices, and of tokens before training
 
 
@@ -48,8 +56,9 @@ class LanguageArrays(TokenArrays):
     validation_pieces: NDArray[np.int32]
     # statistics of the test tokens, and predictions, before a network that was saved is trained further
     test_before: State = field(default_factory=dict)
-    choices: State = field(default_factory=dict)  # counts and answers (D,), lengths (O,) of options in tokens
-    option_log_probs: State = field(default_factory=dict)  # (O,): test, and likewise test_before
+    # `choice_state` of the questions; log_probs_before likewise before training, of a network that was saved
+    test_choices: State = field(default_factory=dict)
+    validation_choices: State = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse arrays that do not fit together."""
@@ -58,20 +67,8 @@ class LanguageArrays(TokenArrays):
             pieces, sentences = getattr(self, f"{part}_pieces"), len(getattr(self, f"{part}_lengths"))
             if pieces.dtype.kind != "i" or not len(pieces) or pieces.min() < 1 or pieces.sum() != sentences:
                 raise InputError(f"{part}_pieces must hold how many of {sentences:,} each document has")
-        if self.choices:
-            counts, answers, lengths = (self.choices.get(name) for name in ("counts", "answers", "lengths"))
-            if (
-                counts is None
-                or answers is None
-                or lengths is None
-                or not len(counts) == len(answers) == len(self.test_pieces)
-                or not ((answers >= 0) & (answers < counts)).all()
-                or len(lengths) != counts.sum()
-            ):
-                raise InputError("choices must hold counts and answers of questions, and lengths of options")
-            for name, values in self.option_log_probs.items():
-                if values.shape != lengths.shape or not np.isfinite(values).all():
-                    raise InputError(f"option_log_probs must hold finite {name} of {len(lengths):,} options")
+            if self.test_choices:
+                check_choices(f"{part}_choices", getattr(self, f"{part}_choices"), len(pieces))
 
     def statistics(self, part: str) -> RowStats:
         """Give the row statistics of the tokens of a part of these arrays."""
@@ -82,16 +79,20 @@ class LanguageArrays(TokenArrays):
         labels = torch.from_numpy(self.test_labels).long()
         return assembled(labels, predictions, {name: column.double() for name, column in columns.items()})
 
-    def chosen(self) -> Iterator[tuple[str, RowStats]]:
-        """Give the statistics of the questions, whose classes are their options, by part of the metrics."""
-        for part, log_probs in self.option_log_probs.items():
-            found = choice_logits(log_probs, self.choices["lengths"], self.choices["counts"])
-            for way, logits in found.items():
-                yield f"{part}_{way}", statistics(logits, self._answers)
-
     @property
-    def _answers(self) -> Tensor:
-        return torch.from_numpy(self.choices["answers"]).long()
+    def chosen(self) -> dict[str, Chosen]:
+        """The choices among options, by part of the metrics; empty where questions have none."""
+        kept = {
+            "test": (self.test_choices, "log_probs"),
+            BEFORE: (self.test_choices, "log_probs_before"),
+            "validation": (self.validation_choices, "log_probs"),
+        }
+        return {
+            f"{part}_{way}": chosen
+            for part, (state, name) in kept.items()
+            if name in state
+            for way, chosen in chosen_of(state, name).items()
+        }
 
 
 @torch.no_grad()
@@ -100,8 +101,8 @@ def before_training(network: CausalModel, data: LanguageData) -> dict[str, State
     network.eval()
     test = ForcedTokens(network.predict(data.test), data.test.labels, "the test tokens")
     found: dict[str, State] = {"test_before": plain_state(test)}
-    if data.choices is not None:
-        found["option_log_probs"] = {BEFORE: option_log_probs(network, data.choices.options)}
+    if data.choices:
+        found["choices"] = {"log_probs_before": option_log_probs(network, data.choices["test"].options)}
     network.train()
     return found
 
@@ -117,23 +118,14 @@ def language_arrays(
         data: that it was trained on.
         before: of `before_training`; empty of a network that knew nothing.
     """
-    choices: State = {}
-    log_probs: State = {}
-    if data.choices is not None:
-        options = data.choices.options
-        choices = {
-            "counts": options.pieces,
-            "answers": np.array(data.choices.answers, dtype=np.int32),
-            "lengths": options.lengths.numpy().astype(np.int32),
-        }
-        log_probs = {"test": option_log_probs(network, options), **before.get("option_log_probs", {})}
+    choices = {part: choice_state(network, asked) for part, asked in data.choices.items()}
     return LanguageArrays(
         **vars(tokens),
         test_pieces=data.test.pieces,
         validation_pieces=data.validation.pieces,
         test_before=before.get("test_before", {}),
-        choices=choices,
-        option_log_probs=log_probs,
+        test_choices={**choices.get("test", {}), **before.get("choices", {})},
+        validation_choices=choices.get("validation", {}),
     )
 
 
@@ -144,14 +136,25 @@ def measure_language(arrays: LanguageArrays) -> Metrics:
         The numbers of `measure_tokens`, and accuracy, NLL, ECE and RMS calibration error (ece_l2) of
 
         - test_before: the test tokens before training, of a network that was saved
-        - test_choice, test_choice_by_mean: the choices of multiple choice, by `WAYS`
+        - test_choice, test_choice_by_mean: the choices of multiple choice, by `WAYS`; and validation_choice
+          and so on
         - test_before_choice, test_before_choice_by_mean: the same before training
+        - fitted_choice, fitted_choice_by_mean: the number of validation questions, and the temperature that
+          was fitted on their choices, which is missing where they could not tell one
+        - test_choice_with_temperature, test_choice_by_mean_with_temperature: the choices at that temperature,
+          which is 1 where it is missing
     """
     found = dict(measure_tokens(arrays))
     if arrays.test_before:
         found[BEFORE] = _measured(arrays.statistics(BEFORE), len(arrays.class_counts))
-    for part, stats in arrays.chosen():
-        found[part] = _measured(stats, int(arrays.choices["counts"].max()))
+    chosen = arrays.chosen
+    for part, each in chosen.items():
+        found[part] = _measured(each.statistics(), each.logits.shape[1])
+    for way in WAYS if chosen else ():
+        temperature, test = chosen[f"validation_{way}"].fit_temperature(), chosen[f"test_{way}"]
+        told = {} if temperature is None else {"temperature": temperature}
+        found[f"fitted_{way}"] = {"rows": len(chosen[f"validation_{way}"].answers), **told}
+        found[f"test_{way}{SCALED}"] = _measured(test.statistics(temperature or 1.0), test.logits.shape[1])
     return found
 
 
@@ -173,9 +176,30 @@ def language_influences(arrays: LanguageArrays, metrics: Metrics) -> dict[str, I
         field: {rows: of_documents(moved, pieces[rows]) for rows, moved in influence.items()}
         for field, influence in known.items()
     }
-    for part, stats in arrays.chosen():
-        by_document |= {f"{part}.{name}": {"test": moved} for name, moved in _moved(stats).items()}
+    chosen = arrays.chosen
+    for part, each in chosen.items():
+        rows = part.partition("_")[0]
+        by_document |= {f"{part}.{name}": {rows: moved} for name, moved in _moved(each.statistics()).items()}
+    for way in WAYS if chosen else ():
+        by_document |= _with_temperature(way, chosen, metrics)
     return by_document
+
+
+def _with_temperature(way: str, chosen: Mapping[str, Chosen], metrics: Metrics) -> dict[str, Influence]:
+    """The influence of each question on the temperature of choices, and on their numbers at it."""
+    validation, test = chosen[f"validation_{way}"], chosen[f"test_{way}"]
+    told = metrics[f"fitted_{way}"].get("temperature")
+    temperature = told or 1.0
+    on_log = (
+        np.zeros(len(validation.answers))
+        if told is None
+        else log_temperature_influence(validation.logits.numpy(), validation.answers.numpy(), temperature)
+    )
+    scaled = influences_with_temperature(lambda at: _moved(test.statistics(at)), temperature, on_log)
+    return {
+        f"fitted_{way}.temperature": {"validation": temperature * on_log},
+        **{f"test_{way}{SCALED}.{name}": moved for name, moved in scaled.items()},
+    }
 
 
 def _moved(stats: RowStats) -> dict[str, Floats]:
@@ -219,5 +243,10 @@ def part_words(metrics: Metrics) -> dict[str, str]:
     """Name the parts of `measure_language` that no other network has, in words behind each number."""
     words = {BEFORE: "test rows before training"}
     for way, chosen in WAYS.items():
-        words |= {f"test_{way}": chosen, f"{BEFORE}_{way}": f"{chosen} before training"}
+        words |= {
+            f"test_{way}": chosen,
+            f"{BEFORE}_{way}": f"{chosen} before training",
+            f"fitted_{way}": chosen,
+            f"test_{way}{SCALED}": f"{chosen}, at this temperature",
+        }
     return {part: shown for part, shown in words.items() if part in metrics}

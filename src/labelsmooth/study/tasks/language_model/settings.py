@@ -82,5 +82,6 @@ class Recipe(LanguageModelSettings, BaseRecipe):
         check_whole("max_tokens", self.max_tokens, at_least=2)
         check_model(self.model, MODELS)
 
-    def model_sha256(self, model: str) -> str:
+    @staticmethod
+    def model_sha256(model: str) -> str:
         return model_sha256(model)

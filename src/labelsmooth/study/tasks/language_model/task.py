@@ -8,7 +8,6 @@ from torch import nn
 
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.protocol import Table
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Share
 from labelsmooth.study.tasks.language_model.data import LanguageData, LanguageSummary, load_language
 from labelsmooth.study.tasks.language_model.measuring import (
@@ -25,7 +24,7 @@ from labelsmooth.study.tasks.language_model.methods import data_words, methods
 from labelsmooth.study.tasks.language_model.models import CausalModel, build_language_model, own_vocabulary
 from labelsmooth.study.tasks.language_model.recipes import RECIPES
 from labelsmooth.study.tasks.language_model.settings import LanguageModelSettings, Recipe
-from labelsmooth.study.tasks.sequences.network import check_sha256, is_saved
+from labelsmooth.study.tasks.sequences.network import is_saved
 from labelsmooth.study.tasks.sequences.sentences import Batch
 from labelsmooth.study.tasks.sequences.task import TokenSession, TokenTask
 from labelsmooth.study.tasks.sequences.tokens import token_tables
@@ -36,7 +35,7 @@ class LanguageModelTask(TokenTask):
     """Causal models that predict documents, or answers, token by token."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = RECIPES
+    recipes = RECIPES
     summary = LanguageSummary
     arrays = LanguageArrays
     help = "train language models with and without label smoothing, and measure their tokens and choices"
@@ -47,8 +46,7 @@ class LanguageModelTask(TokenTask):
         "again to go on with a study that was interrupted."
     )
 
-    def load(self, recipe: BaseRecipe) -> LanguageData:
-        assert isinstance(recipe, Recipe)
+    def load(self, recipe: Recipe) -> LanguageData:
         vocabulary, num_classes = own_vocabulary(recipe.model)
         return load_language(
             recipe.data,
@@ -59,21 +57,21 @@ class LanguageModelTask(TokenTask):
         )
 
     def new_network(self, config: TrialConfig, summary: LanguageSummary) -> CausalModel:
-        check_sha256(config.model, config.model_sha256)
         assert isinstance(config.settings, LanguageModelSettings)
         return build_language_model(config.model, summary, config.seed, config.settings.dropout)
 
     def begin(
-        self, config: TrialConfig, data: LanguageData, network: nn.Module, share: Share
+        self, config: TrialConfig, data: LanguageData, network: CausalModel, share: Share
     ) -> LanguageModelSession:
-        assert isinstance(network, CausalModel)
         return LanguageModelSession(config, data, network, share)
 
     def data_words(self, summary: LanguageSummary) -> list[str]:
         return data_words(summary)
 
-    def methods(self, recipe: BaseRecipe, summary: LanguageSummary) -> dict[str, tuple[str, str]]:
-        assert isinstance(recipe, Recipe)
+    def unit_words(self, summary: LanguageSummary) -> str:
+        return summary.documents
+
+    def methods(self, recipe: Recipe, summary: LanguageSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
     def rows_measured(self, config: TrialConfig, summary: LanguageSummary) -> int:
@@ -82,7 +80,8 @@ class LanguageModelTask(TokenTask):
         """
         tested = summary.test_rows * (1 + summary.test_options / summary.test_documents)
         tested *= 2 if is_saved(config.model) else 1
-        return round((config.settings.epochs + 1) * summary.validation_rows + tested)
+        validated = config.settings.epochs + 1 + summary.validation_options / summary.validation_documents
+        return round(validated * summary.validation_rows + tested)
 
     def measure(self, config: TrialConfig, arrays: LanguageArrays) -> Metrics:  # noqa: ARG002
         return measure_language(arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
@@ -50,6 +51,7 @@ class DecodedArrays(TokenArrays):
     shown: ClassVar[tuple[str, ...]]
 
     decoded: NDArray[np.int32]  # (D,) the numbers of these test sentences
+    references: NDArray[np.uint8]  # of these as they are written, by `packed`
     pnorm: NDArray[np.int64]  # () fitted on the validation tokens; 0: the largest probability is as good
     hypotheses: State = field(default_factory=dict)  # tokens of all hypotheses
     hypothesis_lengths: State = field(default_factory=dict)  # (D, beams)
@@ -61,6 +63,7 @@ class DecodedArrays(TokenArrays):
         super().check()
         if not np.isin(self.decoded, np.arange(len(self.test_lengths))).all():
             raise InputError(f"decoded must hold numbers of the {len(self.test_lengths):,} test sentences")
+        check_texts("references", self.references, len(self.decoded))
         if self.pnorm.shape != () or not 0 <= self.pnorm <= 10:
             raise InputError("pnorm must be a whole number in 0..10")
         for name in dict.fromkeys([*self.hypotheses, *self.hypothesis_lengths]):
@@ -107,8 +110,9 @@ class DecodedArrays(TokenArrays):
         """Give what the scores of one decoding are made of."""
         return {score: getattr(self, score)[name] for score in self.widths}
 
-    def source_texts(self, vocabulary: Vocabulary) -> Sequence[str]:  # noqa: ARG002
-        """Give what the sentences were decoded of; nothing where that is no text."""
+    @property
+    def source_texts(self) -> Sequence[str]:
+        """What the sentences were decoded of; nothing where that is no text."""
         return ()
 
     def hypotheses_of(self, name: str) -> Hypotheses:
@@ -131,6 +135,31 @@ class DecodedArrays(TokenArrays):
         """The decodings at several temperatures, by these in ascending order."""
         at = {float(name.removeprefix(AT)): name for name in self.hypotheses if name.startswith(AT)}
         return dict(sorted(at.items()))
+
+
+def packed(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Write texts as one array."""
+    return np.frombuffer(json.dumps(texts).encode(), np.uint8)
+
+
+def unpacked(texts: NDArray[np.uint8]) -> list[str]:
+    """Read the texts that `packed` wrote."""
+    found: list[str] = json.loads(texts.tobytes())
+    return found
+
+
+def check_texts(name: str, texts: NDArray[np.uint8], number: int) -> None:
+    """Refuse what are not so many texts.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        found = unpacked(texts)
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise InputError(f"{name} must hold texts, it is damaged") from error
+    if not isinstance(found, list) or len(found) != number or not all(isinstance(one, str) for one in found):
+        raise InputError(f"{name} must hold {number:,} texts")
 
 
 def _check_counts(name: str, counts: NDArray[Any] | None, shape: tuple[int, ...], of: str) -> None:
@@ -224,7 +253,12 @@ def decoded_fields(
             found["nbest"] = {
                 score: counts.reshape(*made.lengths.shape, -1) for score, counts in nbest.items()
             }
-    return {"decoded": chosen, "pnorm": np.array(pnorm.p or 0), **found}
+    return {
+        "decoded": chosen,
+        "references": packed(sentences.targets),
+        "pnorm": np.array(pnorm.p or 0),
+        **found,
+    }
 
 
 def drawn_sentences(sentences: int, number: int) -> NDArray[np.int32]:

@@ -120,7 +120,7 @@ def decode(
     for rows in torch.split(sentences.lengths.argsort(stable=True), _TOGETHER):
         inputs = {name: value.to(device) for name, value in sentences.inputs(rows.tolist()).items()}
         made = body.generate(**inputs, generation_config=config, logits_processor=processors)
-        best = [_without_marks(tokens, pad, end) for tokens in made[:, 1:].tolist()]
+        best = [_until(end, tokens) for tokens in made[:, 1:].tolist()]
         for place, row in enumerate(rows.tolist()):
             found[row] = best[place * decoding.beams : (place + 1) * decoding.beams]
     ordered = [found[row] for row in range(len(sentences))]
@@ -130,8 +130,6 @@ def decode(
     )
 
 
-def _without_marks(tokens: list[int], pad: int, end: int) -> list[int]:
+def _until(end: int, tokens: list[int]) -> list[int]:
     """Leave out the end of a sentence, and what fills up its batch behind it."""
-    if end in tokens:
-        tokens = tokens[: tokens.index(end)]
-    return [token for token in tokens if token != pad]
+    return tokens[: tokens.index(end)] if end in tokens else tokens

@@ -12,7 +12,7 @@ from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Texts
 from labelsmooth.study.tasks.classifier import plain_values
-from labelsmooth.study.tasks.sequences.decoded import AT, RECTIFIED, DecodedArrays
+from labelsmooth.study.tasks.sequences.decoded import AT, RECTIFIED, DecodedArrays, unpacked
 from labelsmooth.study.tasks.sequences.quality import (
     best_of,
     quality,
@@ -165,12 +165,11 @@ def decoded_texts(arrays: DecodedArrays, vocabulary: Vocabulary) -> Texts | None
     """Give what the widest search found, with the score of each; None where nothing was decoded."""
     if not arrays.hypotheses:
         return None
-    references = np.split(arrays.test_labels, np.cumsum(arrays.test_lengths)[:-1])
     score, widest = arrays.of_sentence, arrays.widest
     return Texts(
         way=part_words(f"test_{widest}"),
-        sources=arrays.source_texts(vocabulary),
-        references=vocabulary.decode([references[row].tolist() for row in arrays.decoded]),
+        sources=arrays.source_texts,
+        references=unpacked(arrays.references),
         outputs=vocabulary.decode(arrays.hypotheses_of(widest).best()),
         scores=sentence_scores(score, arrays.statistics_of(widest)[score]),
         score=score,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -230,16 +229,6 @@ def model_sha256(model: str) -> str:
     return digest.hexdigest()
 
 
-def check_sha256(model: str, sha256: str) -> None:
-    """Check that the files of a network of the user's own are those that a trial was planned with.
-
-    Raises:
-        InputError: they are others, or missing.
-    """
-    if model_sha256(model) != sha256:
-        raise InputError(f"the files of the model {model} are others on {platform.node()}")
-
-
 def own_modules(model: str) -> list[str]:
     """Name the top-level module or package of a network of the user's own; none of any other."""
     return [top_module(model)] if ":" in model and not is_saved(model) else []
@@ -306,18 +295,26 @@ def build_network(
 
 
 def _saved(folder: Path, kind: Any) -> Any:
-    """Load a model from its folder: nothing is fetched, and no code or pickle of it runs."""
+    """Load a model from its folder: nothing is fetched, no code or pickle of it runs, no progress shown."""
     from safetensors import SafetensorError  # which transformers brings
+    from transformers import utils
 
     def refusal(error: BaseException) -> str:
         lines = str(error).splitlines() or [type(error).__name__]
         return f"{folder} cannot be read as a model of transformers: {lines[0]}"
 
     damage = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError)
-    with reading(folder, damage, refusal):
-        return kind.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
+    logging: Any = utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with reading(folder, damage, refusal):
+            return kind.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _check_logits(network: TokenNetwork, model: str, summary: TokenSummary, example: Inputs) -> None:

@@ -91,9 +91,11 @@ class Batch:
 
 
 def token_inputs(tokens: Sequence[Sequence[int]], pad: int) -> Inputs:
-    """Make what an encoder of tokens takes, (B, S) each."""
-    ids = padded(tokens, pad)
-    return {"input_ids": ids, "attention_mask": (ids != pad).long()}
+    """Make what a network that reads tokens takes, (B, S) each: all of them, whatever fills up a batch."""
+    return {
+        "input_ids": padded(tokens, pad),
+        "attention_mask": padded([[1] * len(each) for each in tokens], 0),
+    }
 
 
 def padded(tokens: Sequence[Sequence[int]], filler: int) -> Tensor:

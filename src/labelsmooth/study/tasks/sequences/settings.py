@@ -139,5 +139,6 @@ class SequenceRecipe(SequenceSettings, BaseRecipe):
         },
     )
 
-    def model_sha256(self, model: str) -> str:
+    @staticmethod
+    def model_sha256(model: str) -> str:
         return model_sha256(model)

@@ -71,6 +71,7 @@ class TokenTask(Task):
     """Networks that predict tokens."""
 
     curves = Curves
+    class_words = "tokens in the vocabulary"
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"

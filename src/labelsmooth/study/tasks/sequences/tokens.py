@@ -26,7 +26,7 @@ from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
 from labelsmooth.study.tasks.base import Floats, Influence, Metrics
 from labelsmooth.study.tasks.classifier import constant_guess, plain_values
-from labelsmooth.study.tasks.influences import influences_on_scores
+from labelsmooth.study.tasks.influences import influences_beside, influences_on_scores
 
 STATISTICS = ("log_sum", "label_logit", "log_sum_sq", "mean_logit")
 
@@ -182,11 +182,8 @@ def token_influences(arrays: TokenArrays, metrics: Metrics) -> dict[str, Influen
         _score_influences(arrays, part, metrics)
         for part in ("test_below", "test_with_temperature", "test_above")
     )
-    step = float(arrays.fitted["step"])  # of the logarithm of the temperature, to each side
-    for name, moved in at.items():
-        slope = float(above[name].mean() - below[name].mean()) / (2 * step) if step else 0.0
-        known[f"test_with_temperature.{name}"] = {"test": moved, "validation": slope * on_log}
-    return known
+    scaled = influences_beside(below, at, above, float(arrays.fitted["step"]), on_log)
+    return {**known, **{f"test_with_temperature.{name}": moved for name, moved in scaled.items()}}
 
 
 def _score_influences(arrays: TokenArrays, part: str, metrics: Metrics) -> dict[str, Floats]:

@@ -9,10 +9,9 @@ from typing import ClassVar
 from torch import nn
 
 from labelsmooth.measure.arrays import State
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Share
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays
-from labelsmooth.study.tasks.sequences.network import EncoderDecoder, check_sha256, own_vocabulary
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import RECOGNITION, edit_statistics
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
 from labelsmooth.study.tasks.speech.data import SpeechData, SpeechSummary, load_speech
@@ -40,7 +39,7 @@ class SpeechTask(SequenceTask):
     """Encoders and decoders that write down what was said."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = RECIPES
+    recipes = RECIPES
     summary = SpeechSummary
     arrays = SpeechArrays
     help = "train speech recognition with and without label smoothing, and measure its tokens and its words"
@@ -51,8 +50,7 @@ class SpeechTask(SequenceTask):
         "again to go on with a study that was interrupted."
     )
 
-    def load(self, recipe: BaseRecipe) -> SpeechData:
-        assert isinstance(recipe, Recipe)
+    def load(self, recipe: Recipe) -> SpeechData:
         return load_speech(
             recipe.data,
             sample_rate=recipe.sample_rate,
@@ -62,18 +60,20 @@ class SpeechTask(SequenceTask):
         )
 
     def new_network(self, config: TrialConfig, summary: SpeechSummary) -> EncoderDecoder:
-        check_sha256(config.model, config.model_sha256)
         return build_recogniser(config.model, summary, config.seed, sequence_settings(config).dropout)
 
-    def begin(self, config: TrialConfig, data: SpeechData, network: nn.Module, share: Share) -> SpeechSession:
-        assert isinstance(network, EncoderDecoder)
+    def begin(
+        self, config: TrialConfig, data: SpeechData, network: EncoderDecoder, share: Share
+    ) -> SpeechSession:
         return SpeechSession(config, data, network, share)
 
     def data_words(self, summary: SpeechSummary) -> list[str]:
         return data_words(summary)
 
-    def methods(self, recipe: BaseRecipe, summary: SpeechSummary) -> dict[str, tuple[str, str]]:
-        assert isinstance(recipe, Recipe)
+    def unit_words(self, summary: SpeechSummary) -> str:  # noqa: ARG002
+        return "utterances"
+
+    def methods(self, recipe: Recipe, summary: SpeechSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
 

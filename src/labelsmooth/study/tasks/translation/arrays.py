@@ -9,11 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labelsmooth.errors import InputError
 from labelsmooth.measure.arrays import State
-from labelsmooth.study.tasks.sequences.decoded import DecodedArrays
+from labelsmooth.study.tasks.sequences.decoded import DecodedArrays, check_texts, unpacked
 from labelsmooth.study.tasks.sequences.quality import TRANSLATION
-from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,8 +23,7 @@ class TranslationArrays(DecodedArrays):
     of_sentence: ClassVar[str] = "chrf"
     shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "length_ratio")
 
-    source_lengths: NDArray[np.int32]  # (D,)
-    source_tokens: NDArray[np.int32]  # of all of them
+    sources: NDArray[np.uint8]  # of the sentences that are decoded, by `packed`
     bleu: State = field(default_factory=dict)
     chrf: State = field(default_factory=dict)
     ter: State = field(default_factory=dict)
@@ -35,10 +32,8 @@ class TranslationArrays(DecodedArrays):
     def check(self) -> None:
         """Refuse arrays that do not fit together."""
         super().check()
-        number = len(self.decoded)
-        if len(self.source_lengths) != number or len(self.source_tokens) != self.source_lengths.sum():
-            raise InputError(f"source_lengths must hold the lengths of {number:,} sentences of source_tokens")
+        check_texts("sources", self.sources, len(self.decoded))
 
-    def source_texts(self, vocabulary: Vocabulary) -> Sequence[str]:
-        sources = np.split(self.source_tokens, np.cumsum(self.source_lengths)[:-1])
-        return vocabulary.decode([tokens.tolist() for tokens in sources])
+    @property
+    def source_texts(self) -> Sequence[str]:
+        return unpacked(self.sources)

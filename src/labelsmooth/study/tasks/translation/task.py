@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from torch import nn
 
-from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.tasks.base import Share
-from labelsmooth.study.tasks.sequences.network import EncoderDecoder, check_sha256, own_vocabulary
+from labelsmooth.study.tasks.sequences.decoded import packed
+from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import sentence_statistics, signatures
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
 from labelsmooth.study.tasks.translation.arrays import TranslationArrays
@@ -25,7 +23,7 @@ class TranslationTask(SequenceTask):
     """Encoders and decoders that translate sentences."""
 
     recipe = Recipe
-    recipes: Mapping[str, BaseRecipe] = RECIPES
+    recipes = RECIPES
     summary = TranslationSummary
     arrays = TranslationArrays
     help = "train translation with and without label smoothing, and measure its tokens and its sentences"
@@ -36,8 +34,7 @@ class TranslationTask(SequenceTask):
         "study that was interrupted."
     )
 
-    def load(self, recipe: BaseRecipe) -> TranslationData:
-        assert isinstance(recipe, Recipe)
+    def load(self, recipe: Recipe) -> TranslationData:
         return load_translation(
             recipe.data,
             vocabulary_size=recipe.vocabulary,
@@ -46,20 +43,20 @@ class TranslationTask(SequenceTask):
         )
 
     def new_network(self, config: TrialConfig, summary: TranslationSummary) -> EncoderDecoder:
-        check_sha256(config.model, config.model_sha256)
         return build_translator(config.model, summary, config.seed, sequence_settings(config).dropout)
 
     def begin(
-        self, config: TrialConfig, data: TranslationData, network: nn.Module, share: Share
+        self, config: TrialConfig, data: TranslationData, network: EncoderDecoder, share: Share
     ) -> TranslationSession:
-        assert isinstance(network, EncoderDecoder)
         return TranslationSession(config, data, network, share)
 
     def data_words(self, summary: TranslationSummary) -> list[str]:
         return data_words(summary)
 
-    def methods(self, recipe: BaseRecipe, summary: TranslationSummary) -> dict[str, tuple[str, str]]:
-        assert isinstance(recipe, Recipe)
+    def unit_words(self, summary: TranslationSummary) -> str:  # noqa: ARG002
+        return "sentences"
+
+    def methods(self, recipe: Recipe, summary: TranslationSummary) -> dict[str, tuple[str, str]]:
         return methods(recipe, summary)
 
 
@@ -68,11 +65,10 @@ class TranslationSession(SequenceSession[TranslationData]):
 
     def arrays(self, teacher: nn.Module | None) -> TranslationArrays:  # noqa: ARG002
         found = self.decoded_fields(TranslationArrays, sentence_statistics)
-        sources = [self.data.test.source_tokens[row] for row in found["decoded"]]
+        sources = self.data.test.select(found["decoded"].tolist()).sources
         words = signatures() if sources else {}
         return TranslationArrays(
             **found,
-            source_lengths=np.array([len(source) for source in sources], dtype=np.int32),
-            source_tokens=np.array([token for source in sources for token in source], dtype=np.int32),
+            sources=packed(sources),
             signatures={score: np.frombuffer(each.encode(), np.uint8) for score, each in words.items()},
         )

@@ -1,4 +1,4 @@
-"""A study of translation in several processes, killed, and with two processes a network: what one gives."""
+"""Studies of tokens, killed, in several processes, and with two processes a network: what one gives."""
 
 import os
 import signal
@@ -6,25 +6,18 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import tiny_translator
-from translations import tiny_recipe
+import tiny_networks
+from tiny_studies import TINY_STUDIES, stored_bytes
 
+from labelsmooth.cli.options import flag
 from labelsmooth.study import load_study, run_study
+from labelsmooth.study.settings import setting_words
 
-SHARED = str(Path(tiny_translator.__file__).parent)
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    return tiny_recipe(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def alone(recipe, tmp_path_factory):
-    return run_study(recipe, tmp_path_factory.mktemp("alone") / "study", jobs=1)
+SHARED = str(Path(tiny_networks.__file__).parent)
 
 
 @pytest.fixture
@@ -34,23 +27,18 @@ def environment():
 
 
 def command(recipe):
-    return [
-        "study", "translation", "--data", recipe.data, "--model", recipe.model, "--vocabulary", "300",
-        "--max-tokens", "40", "--eps", "0", "0.1", "--also", *recipe.also, "--seeds", "1", "--epochs", "2",
-        "--batch-size", "200", "--learning-rate", "0.02", "--decode", "2", "--beams", "2",
-    ]  # fmt: skip
-
-
-def contents(folder):
-    """The bytes of all that a study's numbers are in."""
-    arrays = {path.parent.name: path.read_bytes() for path in folder.glob("trials/*/arrays.npz")}
-    return (folder / "results.jsonl").read_bytes(), arrays
+    """The command line of a recipe."""
+    given = {f: getattr(recipe, f.name) for f in fields(recipe) if getattr(recipe, f.name) != f.default}
+    options = [word for f, value in given.items() for word in (flag(f), *setting_words(value).split())]
+    return ["study", recipe.task, *options]
 
 
 @pytest.mark.long
-def test_a_killed_study_goes_on_in_two_processes_to_the_same_bytes(recipe, alone, environment, tmp_path):
+@pytest.mark.parametrize("task", TINY_STUDIES)
+def test_a_killed_study_goes_on_in_two_processes_to_the_same_bytes(task, environment, tmp_path):
     """Its time is that of three processes which import transformers, one after another and two together."""
-    out = tmp_path / "study"
+    recipe, out = TINY_STUDIES[task](tmp_path), tmp_path / "study"
+    alone = run_study(recipe, tmp_path / "alone", jobs=1)
     words = [sys.executable, "-m", "labelsmooth", *command(recipe), "--jobs", "1", "--out", str(out)]
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while process.poll() is None and not list(out.glob("trials/hard-*")):
@@ -60,11 +48,13 @@ def test_a_killed_study_goes_on_in_two_processes_to_the_same_bytes(recipe, alone
     assert process.returncode == -signal.SIGKILL, said.decode()
     assert 1 <= len(list(out.glob("trials/[!.]*"))) < 3
     run_study(recipe, out, jobs=2)
-    assert contents(out) == contents(alone.folder)
+    assert stored_bytes(out) == stored_bytes(alone.folder)
 
 
-def test_two_processes_train_what_one_trains(recipe, alone, environment, tmp_path):
+def test_two_processes_train_what_one_trains(environment, tmp_path):
     """Its time is that of two processes which import transformers."""
+    recipe = TINY_STUDIES["translation"](tmp_path)
+    alone = run_study(recipe, tmp_path / "alone", jobs=1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [
