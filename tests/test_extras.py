@@ -87,5 +87,5 @@ def test_every_extra_that_is_named_exists():
     ]
     named = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
     studies = {"study", "hf", "accelerate", "ray", "translation", "speech", "verses"}
-    assert named == {*studies, "audit", "torchmetrics"}
+    assert named == {*studies, "audit", "torchmetrics", "transformers", "trl"}
     assert all(extras[name] for name in named)
