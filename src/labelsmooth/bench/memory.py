@@ -56,9 +56,9 @@ def _extra_peak(make: Callable[[], Call], warm_up: Callable[[], Call], threads: 
     call = make()
     call.prepare()
     gc.collect()
-    before = _fresh_high_water()
+    before = fresh_high_water()
     result = call.run()
-    peak = _high_water()
+    peak = high_water()
     return max(0, peak - before - sum(tensor.nbytes for tensor in _tensors(result)))
 
 
@@ -68,15 +68,15 @@ def _tensors(result: object) -> Iterable[Tensor]:
     return (value for value in values if isinstance(value, Tensor))
 
 
-def _fresh_high_water() -> int:
+def fresh_high_water() -> int:
     """Set the high-water mark back to what is resident now, where the system can do that, and return it."""
     # Elsewhere it stays that of the process so far: the inputs, as nothing before them was as large.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _high_water()
+    return high_water()
 
 
-def _high_water() -> int:
+def high_water() -> int:
     """Return the high-water mark of the resident set, in bytes."""
     if STATUS.exists():  # ru_maxrss would begin with the peak of the parent
         (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
