@@ -2,8 +2,8 @@
 
 A Llama of two layers learns the source of Python's standard library, in a process of its own each way:
 smoothed by `hf.smooth`, smoothed by `label_smoothing_factor`, and by transformers' own loss of hard labels.
-Prints time, peak memory above that before the training, and the losses. The ways take turns, so that what else
-the machine does falls on all.
+Prints time, peak memory above that before the training, and the losses. The ways take turns, so that what
+else the machine does falls on all.
 """
 
 from __future__ import annotations
