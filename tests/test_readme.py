@@ -8,10 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_library_example_runs():
-    first, layer, measures = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, layer, measures, _ = EXAMPLES
     assert len(first.splitlines()) <= 11
     imports = "import torch\nimport labelsmooth as ls\n"
     example = imports + layer.replace("4096", "16") + "\n" + first + 'print("---")\n' + measures
@@ -24,6 +25,23 @@ def test_the_library_example_runs():
     assert re.fullmatch(
         r"0\.\d+ Interval\(value=0\..* \d\.\d+\nInterval\(value=\d\.\d+, low=-?\d.*\)\n", of_measures
     )
+
+
+def test_the_example_of_a_trainer_runs(tmp_path):
+    *_, example = EXAMPLES
+    before = f"""
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+sizes = dict(vocab_size=50, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+model = LlamaForCausalLM(LlamaConfig(**sizes))
+arguments = TrainingArguments({str(tmp_path)!r}, report_to="none", use_cpu=True, save_strategy="no", logging_steps=1)
+rows = [dict(input_ids=row, labels=row) for row in torch.randint(3, 50, (8, 6))]
+"""
+    after = "trainer.train()\nprint(sorted(trainer.state.log_history[0]))"
+    done = subprocess.run(
+        [sys.executable, "-c", before + example + after], capture_output=True, text=True, check=True
+    )
+    assert {"accuracy", "ece", "loss", "nll"} <= set(eval(done.stdout.splitlines()[-1]))
 
 
 def test_links_lead_somewhere():

@@ -56,8 +56,13 @@ class _Smoothing:
     chunk_rows: int | None
     forward: Callable[..., Any]  # of the model as it was
     observers: list[Callable[[RowStats], None]] = field(default_factory=list)  # of the tokens trained on
-    cap_is_known: bool = False
-    has_warned: bool = False
+    checked: bool = False  # that the model makes its logits of the head's outputs as it should
+    unfused: str = ""  # why the loss is made of logits
+
+    def leave(self, why: str) -> None:
+        """Make the loss of logits from now on, and say why once."""
+        self.unfused = why
+        _log.warning("all logits are made, as %s", why)
 
 
 def smooth(
@@ -91,11 +96,10 @@ def smooth(
         TypeError: not a model of transformers.
         ValueError: the model has a loss of its own that this would change (regression, several labels,
             unshifted labels of a causal decoder), or is smoothed already; an ε out of range.
-        RuntimeError: from a call, where the model makes its logits in an unknown way; under
-            `nn.DataParallel`.
+        RuntimeError: under `nn.DataParallel`.
 
-    Cost: as `linear_cross_entropy`. Where the head is more than a linear layer (LoRA, quantised weights) its
-        logits are made, and a warning says so.
+    Cost: as `linear_cross_entropy`. Where the head is more than a linear layer (LoRA, quantised weights), or
+        the model does something to its logits that is not known, these are made, and a warning says so.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -244,8 +248,10 @@ def call_with_loss(
     smoothing: _Smoothing = model._label_smoothing
     target = _take_target(model, smoothing.kind, kwargs)
     call = functools.partial(smoothing.forward, model, **kwargs, return_dict=True)
-    if smoothing.kind != "classes" and _is_linear(model.get_output_embeddings(), smoothing):
-        return _through_head(model, smoothing, call, target, num_items_in_batch)
+    if smoothing.kind != "classes" and not smoothing.unfused:
+        fused = _through_head(model, smoothing, call, target, num_items_in_batch)
+        if fused is not None:
+            return fused
     output = call()
     return output, _loss(smoothing, output.logits, target, num_items_in_batch)
 
@@ -283,22 +289,19 @@ def _decoder_input_ids(model: Any, labels: Tensor) -> Tensor:
     return ids
 
 
-def _is_linear(head: Any, smoothing: _Smoothing) -> bool:
-    """Tell whether a head is one linear layer, and warn once where it is more."""
-    linear = type(head).forward is nn.Linear.forward and "forward" not in vars(head)
-    if not linear and not smoothing.has_warned:
-        smoothing.has_warned = True
-        _log.warning(
-            "the output embedding is more than a linear layer, a %s: all logits are made", type(head).__name__
-        )
-    return linear
-
-
 def _through_head(
     model: Any, smoothing: _Smoothing, call: Callable[[], Any], target: Tensor, denominator: Denominator
-) -> tuple[Any, Tensor]:
-    """Call a model whose output embedding computes the loss, and give its output and the loss."""
+) -> tuple[Any, Tensor] | None:
+    """Call a model whose output embedding computes the loss, and give its output and the loss.
+
+    None where that is not the loss of the model's own logits, which is found out in the first call, or where
+    the output embedding has become more than a linear layer.
+    """
     head, cap = model.get_output_embeddings(), _cap_of(model)
+    if type(head).forward is not nn.Linear.forward or "forward" in vars(head):
+        kind = f"{type(head).__module__}.{type(head).__name__}"
+        smoothing.leave(f"the output embedding is more than a linear layer, of {kind}")
+        return None
     bias = model._buffers.get("final_logits_bias")  # which is added to the logits, of which there are none
     left: list[Tensor] = []
 
@@ -322,12 +325,12 @@ def _through_head(
         del head.forward
         if bias is not None:
             model._buffers["final_logits_bias"] = bias
-    if len(left) != 1:
-        raise RuntimeError(f"{type(model).__name__} calls its output embedding {len(left)} times")
-    if not smoothing.cap_is_known:
-        _check_cap(model, output.logits, left[0], cap)
-        smoothing.cap_is_known = True
-    return output, left[0].flatten()[0].clone()
+    if not smoothing.checked:
+        smoothing.checked = True
+        if len(left) != 1 or not _is_capped(output.logits, left[0], cap):
+            smoothing.leave(f"{type(model).__name__} does more to its logits than is known")
+            return None
+    return output, left[-1].flatten()[0].clone()
 
 
 def _loss(
@@ -369,14 +372,12 @@ def _cap_of(model: Any) -> Cap:
     return Cap(scale, getattr(config, "final_logit_softcapping", None))
 
 
-def _check_cap(model: Any, logits: Tensor, outputs: Tensor, cap: Cap) -> None:
-    """Compare what the model made of the numbers that left its head with what it should make of logits."""
+def _is_capped(logits: Tensor, outputs: Tensor, cap: Cap) -> bool:
+    """Tell whether a model made of what left its head what it should make of logits."""
     expected = cap(outputs.detach().float())
-    if logits.shape != outputs.shape or not torch.allclose(logits.detach().float(), expected, rtol=1e-2):
-        raise RuntimeError(
-            f"{type(model).__name__} makes its logits in a way that is not known: {cap} of the last layer's "
-            "outputs was expected"
-        )
+    return logits.shape == outputs.shape and torch.allclose(
+        logits.detach().float(), expected, rtol=1e-2, equal_nan=True
+    )
 
 
 def _router_factor(model: Any) -> float:
