@@ -44,6 +44,7 @@ IGNORED = -100  # the label of tokens that do not count, in all of transformers
 _CLASSIFIERS = ("Sequence", "Token", "Image", "Video", "Audio")
 # the names by which configs call the factor on the logits, its inverse, and the factor on the loss of routers
 _FACTORS, _DIVISOR = ("logit_scale", "output_multiplier", "lm_head_multiplier"), "logits_scaling"
+_DECODER_INPUTS = ("decoder_input_ids", "decoder_inputs_embeds")
 _ROUTER_FACTORS = ("router_aux_loss_coef", "aux_loss_coef")
 
 
@@ -58,6 +59,11 @@ class _Smoothing:
     observers: list[Callable[[RowStats], None]] = field(default_factory=list)  # of the tokens trained on
     checked: bool = False  # that the model makes its logits of the head's outputs as it should
     unfused: str = ""  # why the loss is made of logits
+
+    def observe(self, stats: RowStats | None) -> None:
+        if stats is not None:
+            for observer in self.observers:
+                observer(stats)
 
     def leave(self, why: str) -> None:
         """Make the loss of logits from now on, and say why once."""
@@ -253,7 +259,9 @@ def call_with_loss(
         if fused is not None:
             return fused
     output = call()
-    return output, _loss(smoothing, output.logits, target, num_items_in_batch)
+    loss, stats = _loss(smoothing, output.logits, target, num_items_in_batch)
+    smoothing.observe(stats)
+    return output, loss
 
 
 def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
@@ -267,7 +275,7 @@ def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
         kept = kwargs.get("logits_to_keep", 0)
         if isinstance(kept, Tensor) or kept:
             target = target[:, kept if isinstance(kept, Tensor) else slice(-kept, None)]
-    elif kind == "seq2seq" and kwargs.get("decoder_input_ids", kwargs.get("decoder_inputs_embeds")) is None:
+    elif kind == "seq2seq" and all(kwargs.get(name) is None for name in _DECODER_INPUTS):
         kwargs["decoder_input_ids"] = _decoder_input_ids(model, labels)
     if target.is_floating_point():
         raise InputError(
@@ -303,7 +311,7 @@ def _through_head(
         smoothing.leave(f"the output embedding is more than a linear layer, of {kind}")
         return None
     bias = model._buffers.get("final_logits_bias")  # which is added to the logits, of which there are none
-    left: list[Tensor] = []
+    left: list[tuple[Tensor, RowStats | None]] = []
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled, it would make all logits
     def loss_of_states(states: Tensor) -> Tensor:  # (…, H)
@@ -311,10 +319,11 @@ def _through_head(
         if bias is not None:
             whole = bias.flatten() if whole is None else whole + bias.flatten()
         linear = {"linear_bias": whole, **cap._asdict(), "chunk_rows": smoothing.chunk_rows}
-        loss = _loss(smoothing, states, target, denominator, head.weight, linear)
+        loss, stats = _loss(smoothing, states, target, denominator, head.weight, linear)
         # as many dimensions as the logits, and no view, which trainers must not multiply in place
-        left.append(loss.expand(*states.shape[:-1], 1).clone())
-        return left[-1]
+        number = loss.expand(*states.shape[:-1], 1).clone()
+        left.append((number, stats))
+        return number
 
     head.forward = loss_of_states
     if bias is not None:
@@ -325,12 +334,14 @@ def _through_head(
         del head.forward
         if bias is not None:
             model._buffers["final_logits_bias"] = bias
+    number, stats = left[-1]
     if not smoothing.checked:
         smoothing.checked = True
-        if len(left) != 1 or not _is_capped(output.logits, left[0], cap):
+        if len(left) != 1 or not _is_capped(output.logits, number, cap):
             smoothing.leave(f"{type(model).__name__} does more to its logits than is known")
             return None
-    return output, left[-1].flatten()[0].clone()
+    smoothing.observe(stats)
+    return output, number.flatten()[0].clone()
 
 
 def _loss(
@@ -340,8 +351,8 @@ def _loss(
     denominator: Denominator,
     linear_weight: Tensor | None = None,
     linear: Mapping[str, Any] = MappingProxyType({}),  # what `linear_cross_entropy` takes beside
-) -> Tensor:
-    """Compute the loss of a step, and take the statistics of its tokens where they are wanted."""
+) -> tuple[Tensor, RowStats | None]:
+    """Compute the loss of a step, and the statistics of its tokens where somebody observes them."""
     target = target.to(input.device).reshape(input.shape[:-1])
     options = smoothing.options | {
         "ignore_index": IGNORED,
@@ -353,12 +364,7 @@ def _loss(
         result = cross_entropy(input, target, class_axis=-1, **options)
     else:
         result = linear_cross_entropy(input, linear_weight, target, **linear, **options)
-    if isinstance(result, Tensor):
-        return result
-    loss, stats = result
-    for observe in smoothing.observers:
-        observe(stats)
-    return loss
+    return (result, None) if isinstance(result, Tensor) else result
 
 
 def _cap_of(model: Any) -> Cap:
