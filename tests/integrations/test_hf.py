@@ -302,6 +302,17 @@ def test_adapters_below_the_head_leave_it_fused():
     assert output.logits is None
 
 
+def test_a_decoder_that_is_not_fed_from_labels_is_not_fed_from_them_here():
+    """FSMT feeds it from the source, unless it is told otherwise."""
+    torch.manual_seed(0)
+    sizes = {"langs": ["en", "de"], "src_vocab_size": K, "tgt_vocab_size": K}
+    config = transformers.FSMTConfig(**(SMALL | LAYERS | sizes))
+    model = transformers.FSMTForConditionalGeneration(config).train()
+    ids, labels = draw(3, 7), draw(3, 7)
+    own = model(input_ids=ids, labels=labels).loss
+    torch.testing.assert_close(smooth(model, 0.0)(input_ids=ids, labels=labels).loss, own)
+
+
 def regression():
     return transformers.BertForSequenceClassification(transformers.BertConfig(**COMMON, num_labels=1))
 

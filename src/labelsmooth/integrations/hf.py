@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ IGNORED = -100  # the label of tokens that do not count, in all of transformers
 _CLASSIFIERS = ("Sequence", "Token", "Image", "Video", "Audio")
 # the names by which configs call the factor on the logits, its inverse, and the factor on the loss of routers
 _FACTORS, _DIVISOR = ("logit_scale", "output_multiplier", "lm_head_multiplier"), "logits_scaling"
+# what a forward says that feeds its decoder from labels; FSMT does it from the source
+_SHIFTS_LABELS = re.compile(r"decoder_input_ids = [\w.]+\(\s*(labels=)?labels\b")
 _DECODER_INPUTS = ("decoder_input_ids", "decoder_inputs_embeds")
 _ROUTER_FACTORS = ("router_aux_loss_coef", "aux_loss_coef")
 
@@ -56,8 +59,9 @@ class _Smoothing:
     options: dict[str, Any]  # of the losses
     chunk_rows: int | None
     forward: Callable[..., Any]  # of the model as it was
-    observers: list[Callable[[RowStats], None]] = field(default_factory=list)  # of the tokens trained on
+    shifts_labels: bool  # whether the model feeds its decoder from labels
     checked: bool = False  # that the model makes its logits of the head's outputs as it should
+    observers: list[Callable[[RowStats], None]] = field(default_factory=list)  # of the tokens trained on
     unfused: str = ""  # why the loss is made of logits
 
     def observe(self, stats: RowStats | None) -> None:
@@ -140,7 +144,9 @@ def smooth(
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return _forward(self, *args, **kwargs)
 
-    smoothing = _Smoothing(_kind_of(inner), options, chunk_rows, kind.forward)
+    source = inspect.getsource(inspect.unwrap(kind.forward))
+    shifts = _SHIFTS_LABELS.search(source) is not None
+    smoothing = _Smoothing(_kind_of(inner, source), options, chunk_rows, kind.forward, shifts)
     inner._label_smoothing = smoothing  # type: ignore[assignment]
     methods = {"forward": forward, "_replicate_for_data_parallel": _refuse_data_parallel}
     inner.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
@@ -206,7 +212,7 @@ def base_of(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _kind_of(model: PreTrainedModel) -> Kind:
+def _kind_of(model: PreTrainedModel, source: str) -> Kind:
     """Tell which tokens a model's logits predict, or refuse one whose loss is something else."""
     name, config = type(model).__name__, model.config
     if name.endswith(tuple(f"For{what}Classification" for what in _CLASSIFIERS)):
@@ -222,7 +228,7 @@ def _kind_of(model: PreTrainedModel) -> Kind:
         return "masked"
     if config.is_encoder_decoder:
         return "seq2seq"
-    if "self.loss_function(" not in inspect.getsource(inspect.unwrap(type(model).forward)):
+    if "self.loss_function(" not in source:
         raise InputError(f"{name} has a loss of its own, beside which nothing is known of its labels")
     return "causal"
 
@@ -284,16 +290,16 @@ def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
     return target
 
 
-def _decoder_input_ids(model: Any, labels: Tensor) -> Tensor:
+def _decoder_input_ids(model: Any, labels: Tensor) -> Tensor | None:
     """Shift labels to the right, as the model does itself where it is given labels alone."""
-    config, module = model.config, sys.modules[type(model).__module__]
+    if not model._label_smoothing.shifts_labels:
+        return None
     ids: Tensor
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):
         ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
-    elif hasattr(module, "shift_tokens_right"):
-        ids = module.shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
     else:
-        raise InputError(f"{type(model).__name__} needs decoder_input_ids beside the labels")
+        shift = sys.modules[type(model).__module__].shift_tokens_right
+        ids = shift(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
     return ids
 
 
