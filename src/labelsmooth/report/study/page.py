@@ -86,6 +86,7 @@ class _Part:
     facts: Mapping[str, str]
     paragraph: str
     untold: int  # trials whose validation rows could not tell a temperature
+    rows: str  # what the rows are, and what is drawn as a whole; "" where these are the rows
 
 
 def write_report(folder: Path | str, *others: Path | str, out: Path | str | None = None) -> Report:
@@ -199,7 +200,14 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
         facts=facts(study),
         paragraph=paragraph(study),
         untold=sum(with_unit_temperature(trial.metrics) is not trial.metrics for trial in study.trials),
+        rows=_what_rows_are(study),
     )
+
+
+def _what_rows_are(study: Study) -> str:
+    task = find_task(study.recipe.task)
+    units = task.unit_words(study.data)
+    return "" if units == task.row_words else f"The rows are {task.row_words}, drawn by whole {units}."
 
 
 def _data(part: _Part) -> dict[str, Any]:
@@ -295,4 +303,5 @@ def _text(part: _Part, named: bool) -> str:
         [name + " *" if at in table.strong else name, *cells] for at, (name, *cells) in enumerate(table.rows)
     ]
     lines.append(replace(table, head=("", *table.head[1:]), rows=rows).text())
+    lines += [part.rows] if part.rows else []
     return "\n".join(lines) + "\n"

@@ -127,7 +127,7 @@ class Task(ABC):
         summary, curves, arrays: the frozen dataclasses that a study stores; `arrays.check()` refuses what no
             training leaves behind. A field of the arrays is an array, or a mapping of them by name.
         help, description: for the command line.
-        class_words: what the classes are, in the plural.
+        class_words, row_words: what the classes and the rows are, in the plural.
     """
 
     recipe: type[BaseRecipe]
@@ -138,6 +138,7 @@ class Task(ABC):
     help: str
     description: str
     class_words: str = "classes"
+    row_words: str = "rows"
 
     @abstractmethod
     def load(self, recipe: Any) -> Data:

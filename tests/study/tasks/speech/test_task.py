@@ -160,6 +160,7 @@ def test_the_command_line_trains_and_reports(tmp_path, capsys):
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
     page = (out / "report.html").read_text(encoding="utf-8")
+    assert "The rows are tokens, drawn by whole utterances." in page
     for row in ("WER, beam search of 2", "CER, beam search of 2", "NCE, test rows", "temporal ε = 0.1"):
         assert row in page
     assert main([*words, "--data", "manifest:none.tsv"]) == 2

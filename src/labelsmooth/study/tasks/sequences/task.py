@@ -72,6 +72,7 @@ class TokenTask(Task):
 
     curves = Curves
     class_words = "tokens in the vocabulary"
+    row_words = "tokens"
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"
