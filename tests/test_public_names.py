@@ -19,7 +19,7 @@ def test_the_public_names():
         "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
         "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
-        "measure", "mixup", "neighbourhood", "others", "plot", "prior", "row_stats", "theory", "uniform", "unigram",
+        "measure", "mixup", "neighbourhood", "others", "plot", "preference_loss", "prior", "row_stats", "theory", "uniform", "unigram",
         "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip
 
@@ -29,7 +29,7 @@ def test_the_names_of_the_losses():
         "Cap", "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
         "confidence_penalty", "cross_entropy", "distillation_loss", "linear_cross_entropy",
-        "margin_smoothing", "max_suppression",
+        "margin_smoothing", "max_suppression", "preference_loss",
         "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip
 

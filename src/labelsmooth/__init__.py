@@ -15,6 +15,7 @@ from labelsmooth.losses import (
     linear_cross_entropy,
     margin_smoothing,
     max_suppression,
+    preference_loss,
     vocab_parallel_cross_entropy,
     vocab_parallel_linear_cross_entropy,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "neighbourhood",
     "others",
     "plot",
+    "preference_loss",
     "prior",
     "row_stats",
     "theory",

@@ -8,9 +8,10 @@ import transformers
 from datasets import Dataset
 from tokenizers import Tokenizer, models
 from torch.nn import functional as F
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, SFTConfig, SFTTrainer
 
-from labelsmooth.integrations.trl import SmoothedSFTTrainer
+import labelsmooth as ls
+from labelsmooth.integrations.trl import SmoothedDPOTrainer, SmoothedSFTTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of TRL, for what it calls itself
 K, EPS = 61, 0.1
@@ -116,3 +117,51 @@ def test_the_loss_of_the_routers_is_trl_s_own(tmp_path):
 def test_two_losses_are_refused(tmp_path, settings):
     with pytest.raises(ValueError, match="a smoothed trainer has a loss of its own"):
         trainer(llama(), tmp_path, **settings)
+
+
+def preferences(folder, label_smoothing=0.2, **settings):
+    """A trainer of one batch, whose reference has other weights."""
+    torch.manual_seed(1)
+    reference = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, initializer_range=0.5))
+    arguments = DPOConfig(
+        output_dir=str(folder), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", bf16=False,
+        logging_steps=1, num_train_epochs=1, learning_rate=0.0, beta=0.5, per_device_train_batch_size=8,
+        gradient_checkpointing=False, **settings,
+    )  # fmt: skip
+    pairs = [
+        {"prompt": " 5 6", "chosen": f" {n + 10} {n + 11}", "rejected": f" {n + 20} {n + 3}"}
+        for n in range(8)
+    ]
+    torch.manual_seed(2)
+    policy = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, initializer_range=0.5))
+    trainer = SmoothedDPOTrainer(
+        policy, reference, args=arguments, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer(),
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+    return trainer, policy, reference
+
+
+def test_preferences_are_smoothed_conservatively(tmp_path):
+    training, *networks = preferences(tmp_path)
+    policy, reference = (copy.deepcopy(network).double().eval() for network in networks)
+    (batch,) = training.get_train_dataloader()  # the preferred answers, then the others
+    training.train()
+    (log,) = [log for log in training.state.log_history if "loss" in log]
+
+    def margin(network):
+        logits = network(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+        of_tokens = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+        preferred, other = (of_tokens * batch["completion_mask"][:, 1:]).sum(1).split(8)
+        return preferred - other
+
+    margins = margin(policy) - margin(reference)
+    expected = ls.preference_loss(margins, 0.5, 0.2)
+    assert log["loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert abs(margins).max() > 1  # where smoothing makes a difference
+
+
+def test_other_losses_of_preferences_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="got \\['ipo'\\] and 0"):
+        preferences(tmp_path, loss_type="ipo")
+    with pytest.raises(ValueError, match=r"in \[0, 0.5\), got 0.5"):
+        preferences(tmp_path, 0.5)

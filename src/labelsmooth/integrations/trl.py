@@ -1,4 +1,4 @@
-"""Label smoothing in the supervised fine-tuning of the library TRL, by its own fused head's place."""
+"""Label smoothing in the trainers of the library TRL: of supervised fine-tuning, and of preferences."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from labelsmooth.row_stats import RowStats
 from labelsmooth.smoothing import Smoothing
 
 with needs_extra("trl"):
+    from trl.trainer.dpo_trainer import DPOTrainer
     from trl.trainer.sft_trainer import SFTTrainer
     from trl.trainer.utils import FusedCausalLMOutput
 
@@ -73,3 +74,30 @@ def _as_of_fused_head(stats: RowStats, loss: Tensor, aux_loss: Tensor | None) ->
         label_mask=stats.counted,
         aux_loss=aux_loss,
     )
+
+
+class SmoothedDPOTrainer(DPOTrainer):
+    """`trl.DPOTrainer` whose sigmoid loss is `preference_loss(…, kind="conservative")`.
+
+    TRL's own `label_smoothing` leaves the sigmoid loss alone. Its robust loss at −ε/(1−2ε) is the
+    conservative one at ε, so all else of the trainer stays as it is.
+
+    Args:
+        args, kwargs: as of `trl.DPOTrainer`, with `loss_type="sigmoid"`, its default.
+        label_smoothing: ε, how probable it is that a label is the wrong way round, in [0, ½).
+
+    Raises:
+        ValueError: another loss, or an ε out of range.
+    """
+
+    def __init__(self, *args: Any, label_smoothing: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.loss_types != ["sigmoid"] or self.label_smoothing != 0:
+            raise InputError(
+                'a smoothed trainer has the loss "sigmoid" and the label_smoothing that it is given itself, '
+                f"got {self.loss_types} and {self.label_smoothing}"
+            )
+        if not 0 <= label_smoothing < 0.5:
+            raise InputError(f"label_smoothing must be in [0, 0.5), got {label_smoothing}")
+        self.loss_types = ["robust"]
+        self.label_smoothing = -label_smoothing / (1 - 2 * label_smoothing)

@@ -11,6 +11,7 @@ from labelsmooth.losses.penalty_modules import (
     MarginSmoothingLoss,
     MaxSuppressionLoss,
 )
+from labelsmooth.losses.preference import preference_loss
 from labelsmooth.losses.targets import Denominator, ReductionName
 from labelsmooth.losses.vocab_parallel import vocab_parallel_cross_entropy
 from labelsmooth.losses.vocab_parallel_linear import vocab_parallel_linear_cross_entropy
@@ -31,6 +32,7 @@ __all__ = [
     "linear_cross_entropy",
     "margin_smoothing",
     "max_suppression",
+    "preference_loss",
     "vocab_parallel_cross_entropy",
     "vocab_parallel_linear_cross_entropy",
 ]
