@@ -109,12 +109,18 @@ class EncoderDecoder(TokenNetwork):
     ahead = 0
 
     def states(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        states: Tensor = self.outputs(inputs, labels).last_hidden_state
+        return states
+
+    def outputs(self, inputs: Inputs, labels: Tensor, **options: Any) -> Any:
+        """Give what the body below its last layer puts out."""
+        return self.body.base_model(**inputs, decoder_input_ids=self.seen(labels), use_cache=False, **options)
+
+    def seen(self, labels: Tensor) -> Tensor:
+        """Give the token (B, T) before each label."""
         seen = labels.masked_fill(labels == UNCOUNTED, self._pad).roll(1, dims=1)
         seen[:, 0] = self._start
-        states: Tensor = self.body.base_model(
-            **inputs, decoder_input_ids=seen, use_cache=False
-        ).last_hidden_state
-        return states
+        return seen
 
     def own_logits(self, inputs: Inputs, labels: Tensor) -> Tensor:
         logits: Tensor = self.body(**inputs, labels=labels).logits
