@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,22 +157,28 @@ def test_padding_changes_the_alignment_loss_by_rounding_alone(data, network):
 
 @pytest.mark.parametrize("objective", ["hard", "uniform:0.1"])
 @pytest.mark.parametrize("processes", [1, 2, 5])  # the fifth has no utterance
-def test_every_arm_has_it_beside_its_objective_a_token(data, network, objective, processes):
-    """And the mean over the processes of their losses is that of the batch."""
+def test_every_arm_has_its_gradient_beside_the_objective(data, network, objective, processes):
+    """A token; the loss that is told is the objective's, and means over processes are those of the batch."""
     criterion = Objective.parse(objective).criterion(TrainingFacts(class_counts=torch.ones(41), steps=1))
     config = RECIPE.trials(data.summary.sha256)[0]
     batch = data.train.batch(range(4))
-    total = 0.0
+    told = 0.0
+    network.train().zero_grad()
     share = Placement()
     share.processes = processes
     for share.rank in range(processes):
-        session = TASK.begin(config, data, network.train(), share)
+        session = TASK.begin(config, data, network, share)
         loss, rows = session.loss(network, batch, criterion, None)
         assert rows == batch.rows
-        total += loss.value.item() / processes
+        (loss.value / processes).backward()
+        told += loss.value.item() / processes
+    found = [parameter.grad for parameter in network.parameters()]
     output = network(batch.inputs, batch.labels)
-    alone, _ = criterion(output, batch.labels[batch.labels != UNCOUNTED], denominator=rows, target=None)
-    assert total == pytest.approx(alone.item() + network.alignment_loss.item() / rows, rel=1e-5)
+    alone, _ = criterion(output, batch.labels[batch.labels != UNCOUNTED], denominator=rows)
+    assert told == pytest.approx(alone.item(), rel=1e-5)
+    expected = torch.autograd.grad(alone + network.alignment_loss / rows, network.parameters())
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_noise_replaces_its_part_of_the_tokens_that_are_seen_in_training_alone(data, network, monkeypatch):
@@ -191,4 +198,8 @@ def test_a_network_of_the_users_own_is_trained_on_the_objective_alone(data, netw
     (tmp_path / "tokenizer.json").write_text(data.vocabulary.json, encoding="utf-8")
     assert not isinstance(build_recogniser(f"hf:{tmp_path}", data.summary, 0, 0.1), Recogniser)
     assert isinstance(network, Recogniser)
-    assert "Alignment" in TASK.methods(RECIPE, data.summary)
+    assert "Alignment" not in TASK.methods(replace(RECIPE, model=f"hf:{tmp_path}"), data.summary)
+    (words,) = {part[1] for name, part in TASK.methods(RECIPE, data.summary).items() if name == "Alignment"}
+    assert words.startswith(
+        "Every arm was trained with 1 · CTC of the encoder and 0.5 · the cross-entropy of"
+    )

@@ -98,9 +98,9 @@ class SpeechSession(SequenceSession[SpeechData]):
     ) -> tuple[Loss, int]:
         loss, rows = super().loss(network, batch, criterion, teacher)
         if isinstance(self.network, Recogniser):
-            loss = loss._replace(
-                value=loss.value + self.network.alignment_loss * self._share.processes / rows
-            )
+            alignment = self.network.alignment_loss * self._share.processes / rows
+            # its gradient alone: curves show the objective
+            loss = loss._replace(value=loss.value + (alignment - alignment.detach()))
         return loss, rows
 
     def arrays(self, teacher: nn.Module | None) -> SpeechArrays:  # noqa: ARG002
