@@ -44,7 +44,7 @@ def network(data):
         made = build_recogniser("small", data.summary, 0, 0.0)
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        made.ctc.normal_(0, 0.3, generator=chance)
+        made.ctc.weight.normal_(0, 0.3, generator=chance)
     return made
 
 

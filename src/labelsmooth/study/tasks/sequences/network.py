@@ -303,10 +303,10 @@ def build_network(
                 body = factory(**sizes)
             except Exception as error:  # whatever the user's own code raises
                 raise InputError(f"{model} raised {told(error)}") from error
-    decodes = issubclass(kind, EncoderDecoder)
-    if not isinstance(body, transformers.PreTrainedModel) or body.config.is_encoder_decoder != decodes:
-        raise InputError(f"{model} must be {kind.words} of transformers, got {type(body).__name__}")
-    network = kind(body, start=summary.start, pad=summary.pad).float()
+        decodes = issubclass(kind, EncoderDecoder)
+        if not isinstance(body, transformers.PreTrainedModel) or body.config.is_encoder_decoder != decodes:
+            raise InputError(f"{model} must be {kind.words} of transformers, got {type(body).__name__}")
+        network = kind(body, start=summary.start, pad=summary.pad).float()
     _check_logits(network, model, summary, example)
     return network.train()
 

@@ -26,7 +26,7 @@ class Recogniser(EncoderDecoder):
     While it is trained, chance replaces a tenth of the tokens that the decoder sees, so that it listens.
 
     Attributes:
-        ctc: (K, H) of the linear layer that makes the logits of CTC of the states of the encoder.
+        ctc: the layer that makes the logits of CTC of the states of the encoder.
         alignment_loss: `CTC_WEIGHT` times `ctc_loss` and `GUIDED_WEIGHT` times `guided_alignment_loss`, 0-d,
             in nats, summed over the tokens of the batch that went through last in training mode.
     """
@@ -35,7 +35,7 @@ class Recogniser(EncoderDecoder):
 
     def __init__(self, body: Any, *, start: int, pad: int) -> None:
         super().__init__(body, start=start, pad=pad)
-        self.ctc = nn.Parameter(torch.zeros(body.config.vocab_size, body.config.d_model))
+        self.ctc = nn.Linear(body.config.d_model, body.config.vocab_size)
 
     def seen(self, labels: Tensor) -> Tensor:
         seen = super().seen(labels)
@@ -50,7 +50,7 @@ class Recogniser(EncoderDecoder):
             return super().states(inputs, labels)
         output = self.outputs(inputs, labels, output_attentions=True)
         heard = self.body._get_feat_extract_output_lengths(inputs["attention_mask"].sum(1))
-        log_probs = F.linear(output.encoder_last_hidden_state, self.ctc).float().log_softmax(-1)
+        log_probs = self.ctc(output.encoder_last_hidden_state).float().log_softmax(-1)
         alignment = ctc_alignment(log_probs.detach(), heard, labels, blank=self._pad)
         guided = [guided_alignment_loss(each, alignment) for each in output.cross_attentions]
         self.alignment_loss = (
