@@ -131,9 +131,7 @@ def test_the_alignment_loss_is_that_of_what_transformers_gives(data, network):
     for row, labels in enumerate(batch.labels):
         tokens = int((labels != UNCOUNTED).sum())
         states = math.ceil(math.ceil(int(batch.inputs["attention_mask"][row].sum()) / 2) / 2)
-        log_probs = F.linear(output.encoder_last_hidden_state[row, None, :states], network.ctc).log_softmax(
-            -1
-        )
+        log_probs = network.ctc(output.encoder_last_hidden_state[row, None, :states]).log_softmax(-1)
         text, length = labels[None, :tokens], torch.tensor([states])
         ctc = F.ctc_loss(
             log_probs.transpose(0, 1), text, [states], [tokens - 1], blank=BLANK, reduction="sum"
