@@ -108,12 +108,18 @@ class EncoderDecoder(TokenNetwork):
     ahead = 0
 
     def states(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        states: Tensor = self.outputs(inputs, labels).last_hidden_state
+        return states
+
+    def outputs(self, inputs: Inputs, labels: Tensor, **options: Any) -> Any:
+        """Give what the body below its last layer puts out."""
+        return self.body.base_model(**inputs, decoder_input_ids=self.seen(labels), use_cache=False, **options)
+
+    def seen(self, labels: Tensor) -> Tensor:
+        """Give the token (B, T) before each label."""
         seen = labels.masked_fill(labels == UNCOUNTED, self._pad).roll(1, dims=1)
         seen[:, 0] = self._start
-        states: Tensor = self.body.base_model(
-            **inputs, decoder_input_ids=seen, use_cache=False
-        ).last_hidden_state
-        return states
+        return seen
 
     def own_logits(self, inputs: Inputs, labels: Tensor) -> Tensor:
         logits: Tensor = self.body(**inputs, labels=labels).logits
@@ -286,10 +292,10 @@ def build_network(
                 body = factory(**sizes)
             except Exception as error:  # whatever the user's own code raises
                 raise InputError(f"{model} raised {told(error)}") from error
-    decodes = issubclass(kind, EncoderDecoder)
-    if not isinstance(body, transformers.PreTrainedModel) or body.config.is_encoder_decoder != decodes:
-        raise InputError(f"{model} must be {kind.words} of transformers, got {type(body).__name__}")
-    network = kind(body, start=summary.start, pad=summary.pad).float()
+        decodes = issubclass(kind, EncoderDecoder)
+        if not isinstance(body, transformers.PreTrainedModel) or body.config.is_encoder_decoder != decodes:
+            raise InputError(f"{model} must be {kind.words} of transformers, got {type(body).__name__}")
+        network = kind(body, start=summary.start, pad=summary.pad).float()
     _check_logits(network, model, summary, example)
     return network.train()
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from labelsmooth.study.tasks.sequences.network import is_saved
 from labelsmooth.study.tasks.sequences.pairs import PARTS
+from labelsmooth.study.tasks.speech.alignment import CTC_WEIGHT, GUIDED_WEIGHT, NOISE
+from labelsmooth.study.tasks.speech.augment import BANDS, FRAMES, PACE
 from labelsmooth.study.tasks.speech.data import SpeechSummary
+from labelsmooth.study.tasks.speech.models import MODELS
 from labelsmooth.study.tasks.speech.settings import Recipe
+
+_AUGMENTATION = (
+    f"paces that differ by up to {PACE:.0%}, up to {BANDS} bands and {FRAMES} frames hidden in each utterance"
+)
+_ALIGNMENT = (
+    f"{CTC_WEIGHT:g} · CTC of the encoder and {GUIDED_WEIGHT:g} · the cross-entropy of attention to what CTC "
+    f"aligns beside the objective, {NOISE:.0%} of the tokens that the decoder sees replaced by chance"
+)
 
 
 def data_words(summary: SpeechSummary) -> list[str]:
@@ -22,14 +34,14 @@ def data_words(summary: SpeechSummary) -> list[str]:
 def methods(recipe: Recipe, summary: SpeechSummary) -> dict[str, tuple[str, str]]:
     """Say what was done to the rows: by keyword, words for a list and a sentence for a paragraph."""
     vocabulary = f"{summary.num_classes:,} tokens"
-    if not recipe.model.startswith("hf:"):
+    if not is_saved(recipe.model):
         kind = "of byte-pair encoding, learned from" if recipe.vocabulary else "for the characters of"
         vocabulary += f" {kind} the texts to train on"
     features = (
         "80 log-mel bands of windows of 25 ms every 10 ms, normalised by utterance, of audio at "
         f"{summary.sample_rate:,} Hz"
     )
-    left_out = _left_out(summary)
+    left_out, ours = _left_out(summary), recipe.model in MODELS
     return {
         "Rows": (
             "tokens of the text, the end of each utterance among them",
@@ -39,6 +51,8 @@ def methods(recipe: Recipe, summary: SpeechSummary) -> dict[str, tuple[str, str]
         "Features": (features, f"The features are {features}."),
         "Vocabulary": (vocabulary, f"The vocabulary has {vocabulary}."),
         "Utterances": (f"left out: {left_out}", f"Of the utterances we left out {left_out}."),
+        "Augmentation": (_AUGMENTATION, f"We trained with {_AUGMENTATION}."),
+        **({"Alignment": (_ALIGNMENT, f"Every arm was trained with {_ALIGNMENT}.")} if ours else {}),
     }
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, build_network, check_model
+from labelsmooth.study.tasks.speech.alignment import Recogniser
 from labelsmooth.study.tasks.speech.audio import MELS
+from labelsmooth.study.tasks.speech.augment import PACE
 from labelsmooth.study.tasks.speech.data import SHRUNK, SpeechSummary, speech_inputs
 
 # Speech2Text of transformers: width, layers of encoder and decoder, heads, inner width, channels between the
@@ -36,12 +38,12 @@ def build_recogniser(model: str, summary: SpeechSummary, seed: int, dropout: flo
         model,
         summary,
         seed,
-        kind=EncoderDecoder,
+        kind=Recogniser if model in MODELS else EncoderDecoder,
         ours=lambda sizes: _speech2text(model, sizes, dropout),
         saved="AutoModelForSpeechSeq2Seq",
         sizes={
             "input_feat_per_channel": MELS,
-            "max_source_positions": summary.max_frames // SHRUNK + 8,
+            "max_source_positions": round((1 + PACE) * summary.max_frames) // SHRUNK + 8,
             "max_target_positions": summary.max_tokens + 1,
         },
         example=speech_inputs([np.zeros((40, MELS), dtype=np.float32)] * 2),
@@ -65,4 +67,6 @@ def _speech2text(model: str, sizes: dict[str, Any], dropout: float) -> Any:
         conv_channels=channels,
         dropout=dropout,
     )
-    return transformers.Speech2TextForConditionalGeneration(config)
+    body = transformers.Speech2TextForConditionalGeneration(config)
+    body.set_attn_implementation("eager")  # which alone gives the weights of attention
+    return body

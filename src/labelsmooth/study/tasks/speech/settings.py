@@ -56,10 +56,12 @@ class Recipe(SequenceRecipe):
     model: str = field(
         default="small",
         metadata={
-            "help": "Speech2Text: small (width 144, 4 + 2 layers), base (256, 12 + 6 layers), hf:FOLDER (one "
-            "that transformers saved, with its weights and a tokenizer.json), or your own as module:factory, "
-            "made by factory(vocab_size=..., pad_token_id=..., eos_token_id=..., decoder_start_token_id=..., "
-            "input_feat_per_channel=..., max_source_positions=..., max_target_positions=...)",
+            "help": "Speech2Text: small (width 144, 4 + 2 layers) or base (256, 12 + 6 layers), trained with "
+            "CTC and guided alignment beside the objective; or, trained on the objective alone, hf:FOLDER "
+            "(one that transformers saved, with its weights and a tokenizer.json) or your own as "
+            "module:factory, made by factory(vocab_size=..., pad_token_id=..., eos_token_id=..., "
+            "decoder_start_token_id=..., input_feat_per_channel=..., max_source_positions=..., "
+            "max_target_positions=...)",
             "metavar": "MODEL",
         },
     )

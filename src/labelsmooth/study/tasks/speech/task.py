@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
 from torch import nn
 
 from labelsmooth.measure.arrays import State
+from labelsmooth.objectives import Criterion, Loss
 from labelsmooth.study.tasks.base import Share
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays
 from labelsmooth.study.tasks.sequences.network import EncoderDecoder, own_vocabulary
 from labelsmooth.study.tasks.sequences.quality import RECOGNITION, edit_statistics
+from labelsmooth.study.tasks.sequences.sentences import Batch
 from labelsmooth.study.tasks.sequences.task import SequenceSession, SequenceTask, sequence_settings
+from labelsmooth.study.tasks.speech.alignment import Recogniser
+from labelsmooth.study.tasks.speech.augment import augmented
 from labelsmooth.study.tasks.speech.data import SpeechData, SpeechSummary, load_speech
 from labelsmooth.study.tasks.speech.methods import data_words, methods
 from labelsmooth.study.tasks.speech.models import build_recogniser
@@ -79,6 +84,24 @@ class SpeechTask(SequenceTask):
 
 class SpeechSession(SequenceSession[SpeechData]):
     """One training of a network that recognises speech."""
+
+    def __init__(self, config: TrialConfig, data: SpeechData, network: EncoderDecoder, share: Share) -> None:
+        super().__init__(config, data, network, share)
+        self._augmentation = np.random.default_rng(config.seed)
+
+    def batches(self) -> Iterator[Batch]:
+        for batch in super().batches():
+            yield replace(batch, inputs=augmented(batch.inputs, self._augmentation))
+
+    def loss(
+        self, network: nn.Module, batch: Batch, criterion: Criterion, teacher: nn.Module | None
+    ) -> tuple[Loss, int]:
+        loss, rows = super().loss(network, batch, criterion, teacher)
+        if isinstance(self.network, Recogniser):
+            alignment = self.network.alignment_loss * self._share.processes / rows
+            # its gradient alone: curves show the objective
+            loss = loss._replace(value=loss.value + (alignment - alignment.detach()))
+        return loss, rows
 
     def arrays(self, teacher: nn.Module | None) -> SpeechArrays:  # noqa: ARG002
         return SpeechArrays(**self.decoded_fields(SpeechArrays, edit_statistics))
