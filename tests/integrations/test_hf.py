@@ -2,10 +2,13 @@
 
 import copy
 import logging
+import types
 
+import accelerate
 import pytest
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from torch.nn import functional as F
 
 import labelsmooth as ls
@@ -370,6 +373,25 @@ def test_logits_made_in_an_unknown_way_are_made(caplog):
         for _ in range(2):
             torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, exact, rtol=1e-10, atol=0)
     assert caplog.messages == ["all logits are made, as Odd does more to its logits than is known"]
+
+
+@pytest.fixture
+def alone_in_accelerate():
+    """Whose state is one for a process, and would be that of a Trainer of another test."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("alone_in_accelerate")
+def test_a_forward_may_be_wrapped_and_not_replaced():
+    """Accelerate wraps it for mixed precision; Liger Kernel would replace it, and the smoothing with it."""
+    model, inputs, labels = made("Llama")
+    exact = definition(copy.deepcopy(model), inputs, labels)
+    prepared = accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare(smooth(model.float(), EPS))
+    torch.testing.assert_close(prepared(**inputs, labels=labels).loss.double(), exact, rtol=1e-2, atol=0)
+    with pytest.raises(RuntimeError, match="as Liger Kernel does"):
+        prepared.forward = types.MethodType(lambda _self, **_: None, prepared)
 
 
 def test_a_smoothed_model_is_copied_and_saved_as_it_was(tmp_path):

@@ -106,7 +106,7 @@ def smooth(
         TypeError: not a model of transformers.
         ValueError: the model has a loss of its own that this would change (regression, several labels,
             unshifted labels of a causal decoder), or is smoothed already; an ε out of range.
-        RuntimeError: under `nn.DataParallel`.
+        RuntimeError: under `nn.DataParallel`, or where something replaces the model's forward afterwards.
 
     Cost: as `linear_cross_entropy`. Where the head is more than a linear layer (LoRA, quantised weights), or
         the model does something to its logits that is not known, these are made, and a warning says so.
@@ -148,7 +148,11 @@ def smooth(
     shifts = _SHIFTS_LABELS.search(source) is not None
     smoothing = _Smoothing(_kind_of(inner, source), options, chunk_rows, kind.forward, shifts)
     inner._label_smoothing = smoothing  # type: ignore[assignment]
-    methods = {"forward": forward, "_replicate_for_data_parallel": _refuse_data_parallel}
+    methods = {
+        "forward": forward,
+        "__setattr__": _set_attribute,
+        "_replicate_for_data_parallel": _refuse_data_parallel,
+    }
     inner.__class__ = type(kind.__name__, (kind,), {"__module__": kind.__module__, **methods})
     return model
 
@@ -399,6 +403,20 @@ def _router_factor(model: Any) -> float:
             if hasattr(config, name):
                 return float(getattr(config, name))
     raise RuntimeError(f"{type(model).__name__} has a loss of its routers, and no known factor on it")
+
+
+def _set_attribute(self: Any, name: str, value: Any) -> None:
+    """Set an attribute, but no forward that leaves out ours: a wrapped one says what it wraps."""
+    if name == "forward":
+        function = getattr(value, "__func__", value)
+        while function is not type(self).forward:
+            if not hasattr(function, "__wrapped__"):
+                raise RuntimeError(
+                    "the forward of a smoothed model was to be replaced by another, as Liger Kernel does, "
+                    "and the smoothing with it"
+                )
+            function = function.__wrapped__
+    nn.Module.__setattr__(self, name, value)
 
 
 def _refuse_data_parallel(_: Any) -> Any:

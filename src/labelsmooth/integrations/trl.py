@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import MethodType
 from typing import Any
 
@@ -53,6 +54,7 @@ class SmoothedSFTTrainer(SFTTrainer):
         measured: list[RowStats] = []
         smoothing_of(model).observers.append(measured.append)
 
+        @functools.wraps(type(model).forward)
         def forward(model: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
             if not (model.training and fused_lm_head):
                 return with_fused_head(*args, fused_lm_head=fused_lm_head, **kwargs)
