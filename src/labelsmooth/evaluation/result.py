@@ -32,7 +32,8 @@ class Evaluation:
         chance: the highest accuracy that one answer for all rows has.
         numbers: by part and by the names of the catalogue.
         groups: the numbers of each group of rows, in alphabetical order.
-        recovered: what the logits say about the labels that the network was trained with.
+        recovered: what the logits say about the labels that the network was trained with; None where the
+            classes are not those that it was trained on.
         untold: a sentence on why no temperature could be told; None where one was.
         notes: sentences on what to mind in the numbers.
         figures: tables for pictures by part and name, empty where the evaluation was read from a document.
@@ -45,7 +46,7 @@ class Evaluation:
     chance: float
     numbers: Mapping[str, Numbers]
     groups: Mapping[str, Numbers]
-    recovered: RecoveredSmoothing
+    recovered: RecoveredSmoothing | None
     untold: str | None
     notes: tuple[str, ...]
     figures: Mapping[str, Mapping[str, Table]] = field(default_factory=dict)

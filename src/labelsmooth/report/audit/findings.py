@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labelsmooth.audit import Audit, Model, Pair
 from labelsmooth.evaluation import Evaluation
-from labelsmooth.measure import Interval
+from labelsmooth.measure import Interval, RecoveredSmoothing
 from labelsmooth.measure.format import show
 from labelsmooth.measure.recovery import FEWEST_ROWS, LARGEST_WRONG_SPREAD
 
@@ -29,13 +29,10 @@ class Finding:
 
 def findings(model: Evaluation) -> tuple[Finding, ...]:
     """The findings on one model."""
-    return (
-        _confidence(model),
-        _temperature(model),
-        _repair(model),
-        _smoothing(model),
-        _teacher(model),
-    )
+    found = [_confidence(model), _temperature(model), _repair(model)]
+    if model.recovered is not None:
+        found += [_smoothing(model, model.recovered), _teacher(model, model.recovered)]
+    return tuple(found)
 
 
 def remarks(model: Model) -> tuple[str, ...]:
@@ -166,9 +163,8 @@ def _repair(model: Evaluation) -> Finding:
     )
 
 
-def _smoothing(model: Evaluation) -> Finding:
+def _smoothing(model: Evaluation, found: RecoveredSmoothing) -> Finding:
     question = "Was it trained with label smoothing?"
-    found = model.recovered
     if found.uniform is not None and _at_chance(model):
         return Finding(question=question, answer=CANNOT_TELL, sentence=_learned_nothing(model))
     if found.uniform is None or found.others is None:
@@ -194,9 +190,8 @@ def _smoothing(model: Evaluation) -> Finding:
     )
 
 
-def _teacher(model: Evaluation) -> Finding:
+def _teacher(model: Evaluation, found: RecoveredSmoothing) -> Finding:
     question = "Would it be a poor teacher?"
-    found = model.recovered
     if model.num_classes == 2 or not math.isfinite(found.wrong_spread) or found.correct < FEWEST_ROWS:
         return Finding(
             question=question,
