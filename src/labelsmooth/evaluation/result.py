@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,8 @@ from labelsmooth.evaluation.numbers import Numbers
 from labelsmooth.measure import PlaneProjection, RecoveredSmoothing
 from labelsmooth.measure.influence import Influences
 from labelsmooth.measure.protocol import Table
+
+_OF_ALL_ROWS = ("all", "layer", "teacher", "smoothing")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +55,16 @@ class Evaluation:
     figures: Mapping[str, Mapping[str, Table]] = field(default_factory=dict)
     projection: PlaneProjection | None = None
     influences: Mapping[str, Influences] = field(default_factory=dict)
+
+    @property
+    def of_all_rows(self) -> Numbers:
+        """The numbers of all rows as given, of whatever part; those that could not be told are left out."""
+        return {
+            name: number
+            for part in _OF_ALL_ROWS
+            for name, number in self.numbers.get(part, {}).items()
+            if not math.isnan(number.value)
+        }
 
     @property
     def rows(self) -> int:
