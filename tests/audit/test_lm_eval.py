@@ -146,3 +146,19 @@ def test_what_is_refused_is_one_sentence(tmp_path, capsys, arguments, sentence):
     assert stderr.startswith("labelsmooth: error: ")
     assert stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_precision_leaves_to_answer(metrics, audited):
+    """The number of a threshold that holds, and of one that does not on other rows."""
+    page = (audited / "report.html").read_text()
+    assert page.count("How much can it answer with 95 % of the answers right?") == len(MODELS)
+    for model in MODELS:
+        numbers = metrics["models"][model]["numbers"]
+        threshold, above = numbers["fitted"]["threshold"]["value"], numbers["above_threshold"]
+        assert f"a confidence of {threshold:.6g} or more reaches it" in page
+        assert above["rows"]["value"] == round(
+            above["coverage"]["value"] * numbers["held_out"]["rows"]["value"]
+        )
+        share = round(100 * above["coverage"]["value"])
+        assert (f"about {share} % of its rows" in page) == (above["accuracy"]["high"] >= 0.95)
+    assert "nothing, as far as these rows can tell" in page

@@ -138,7 +138,7 @@ def _checked(
 
 def _measured(file: _File, settings: Settings, progress: Progress) -> Model:
     progress.begin(f"{file.name}: fitting", 0)
-    fitted = fit(file.split)
+    fitted = fit(file.split, settings.precision)
     progress.begin(f"{file.name}: measuring", file.scan.rows)
     evaluation = evaluate(
         file.split,

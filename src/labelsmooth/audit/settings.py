@@ -61,6 +61,14 @@ class Settings(Names):
             "metavar": "SHARE",
         },
     )
+    precision: float = field(
+        default=0.95,
+        metadata={
+            "help": "share of right answers, in (0, 1), for which a threshold of confidence is chosen on the "
+            "rows to fit on, and its coverage measured on the others",
+            "metavar": "SHARE",
+        },
+    )
     class_axis: int = field(
         default=-1,
         metadata={
@@ -100,6 +108,8 @@ class Settings(Names):
             raise InputError("per_character needs lm_eval, as other files hold no text of their classes")
         if not 0 < self.validation_share < 1:
             raise InputError(f"validation_share must lie in (0, 1), got {self.validation_share:g}")
+        if not 0 < self.precision < 1:
+            raise InputError(f"precision must lie in (0, 1), got {self.precision:g}")
         if self.bins < 1:
             raise InputError(f"bins must be at least 1, got {self.bins}")
         if self.bins > _MOST_BINS:

@@ -25,7 +25,9 @@ class Evaluation:
     - with_temperature: the same rows at the temperature
     - with_pnorm: the same rows with the p-norm for a confidence
     - change_by_temperature, change_by_pnorm: what these do to the NLL and to the AURC of the same rows
-    - fitted: the rows that were fitted on, the temperature and the p
+    - above_threshold: the same rows whose confidence is at least the threshold
+    - fitted: the rows that were fitted on, the temperature and the p, and a threshold of confidence where a
+      precision was wanted
     - layer: the penultimate features and the templates
     - teacher, smoothing: all rows, by their logits
 

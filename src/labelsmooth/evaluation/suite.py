@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.evaluation.answered import Answered
 from labelsmooth.evaluation.fit import Fitted, fit
 from labelsmooth.evaluation.layer import Layer
 from labelsmooth.evaluation.numbers import Numbers, exactly, find, numbers_of, ordered, standard_measures
@@ -86,6 +87,8 @@ class _Counted:
         self._are_probs, num_classes = split.source.are_probs, split.source.num_classes
         self.held_out, self.drawn, self._scaled = (Scores(num_classes, bins) for _ in range(3))
         self._pnorm = Selective()
+        threshold = fitted.threshold
+        self._answered = None if threshold is None else Answered(threshold, are_probs=self._are_probs)
         self._nll_change = Mean()  # by the temperature
         self._groups: defaultdict[str, Calibration] = defaultdict(lambda: Calibration(bins))
         self._layer: Layer | None = None
@@ -124,6 +127,8 @@ class _Counted:
             change = scaled.nll - statistics(logits, batch.labels).nll
             self._nll_change.update(change.numpy(), _weights(batch))
         self._pnorm.update_scores(self._fitted.pnorm.confidence(logits), right, batch.weights)
+        if self._answered is not None:
+            self._answered.update(batch)
 
     def _update_group(self, calibration: Calibration, batch: Batch) -> None:
         if self._are_probs:
@@ -177,6 +182,8 @@ class _Counted:
             change = self._nll_change.interval()
             parts["change_by_temperature"] = {"nll": change if intervals else exactly(change.value)}
         parts |= self._numbers_with_pnorm(parts["held_out"], intervals)
+        if self._answered is not None:
+            parts["above_threshold"] = self._answered.numbers(intervals=intervals)
         parts["fitted"] = self._fitted.numbers(intervals=intervals)
         if self._layer is not None and self._has_classes:
             parts["layer"] = self._layer.numbers()

@@ -29,7 +29,7 @@ class Finding:
 
 def findings(model: Evaluation) -> tuple[Finding, ...]:
     """The findings on one model."""
-    found = [_confidence(model), _temperature(model), _repair(model)]
+    found = [_confidence(model), _temperature(model), _repair(model), _threshold(model)]
     if model.recovered is not None:
         found += [_smoothing(model, model.recovered), _teacher(model, model.recovered)]
     return tuple(found)
@@ -89,6 +89,8 @@ def _confidence(model: Evaluation) -> Finding:
     question = "Is it as sure as it is right?"
     over, error = model.numbers["all"]["over_confidence"], model.numbers["all"]["ece"]
     ece = show("ece", error)
+    if (ratio := model.numbers["all"].get("ece_ratio")) is not None:
+        ece += f", {ratio.value:.1f} times what noise alone makes of it"
     if over.low > 0 or over.high < 0:
         above = over.low > 0
         amount = over if above else negated(over)
@@ -160,6 +162,29 @@ def _repair(model: Evaluation) -> Finding:
         answer="yes" if change.high < 0 else "no, it harms" if change.low > 0 else CANNOT_TELL,
         sentence=f"With p = {fitted['pnorm'].value:g} the AURC is {show('aurc', after)} "
         f"instead of {show('aurc', before)}, a change of {show('aurc', change)}.",
+    )
+
+
+def _threshold(model: Evaluation) -> Finding:
+    fitted = model.numbers["fitted"]
+    precision, threshold = fitted["precision"].value, fitted["threshold"].value
+    rows = f"the {fitted['rows'].value:,} rows that a threshold is chosen on"
+    if "above_threshold" not in model.numbers:
+        answer, sentence = "nothing", f"On {rows} no confidence reaches that precision."
+    else:
+        above = model.numbers["above_threshold"]
+        short = not above["accuracy"].high >= precision  # also where it answers nothing
+        share = round(100 * above["coverage"].value)
+        answer = "nothing, as far as these rows can tell" if short else f"about {share} % of its rows"
+        sentence = (
+            f"On {rows}, a confidence of {threshold:.6g} or more reaches it. Of the others it then answers "
+            f"{show('coverage', above['coverage'])}, and {show('accuracy', above['accuracy'])} of these "
+            "answers are right."
+        )
+    return Finding(
+        question=f"How much can it answer with {100 * precision:.3g} % of the answers right?",
+        answer=answer,
+        sentence=sentence,
     )
 
 
