@@ -130,6 +130,7 @@ def test_tasks_without_one_right_option(task, sentence):
         ({"filtered_resps": None}, "two options or more in filtered_resps, .* got null"),
         ({"filtered_resps": [["-1.5", "False"]]}, "two options or more"),
         ({"filtered_resps": [[-1.5, False], ["x", False]]}, "two options or more"),
+        ({"filtered_resps": [[-1.5, False], [-(10**400), False]]}, "two options or more"),
         ({"filtered_resps": [["nan", False], [-1.0, False]]}, "log-likelihoods in filtered_resps, got"),
         ({"filtered_resps": [["-inf", False], ["-inf", False]]}, "log-likelihoods in filtered_resps, got"),
         ({"target": "2"}, r"a target in 0\.\.1, got 2"),

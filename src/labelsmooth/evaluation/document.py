@@ -6,8 +6,8 @@
 
 The parts are those of `Evaluation`, the quantities those of the catalogue. Null stands for what JSON has no
 number for: a value that is infinite (an infinite NLL, of a part whose `infinite_nll_rows` are above 0) or
-that could not be told (then a note says why), an end of an interval that is infinite, or both ends where
-there is no interval.
+that could not be told (then a note says why; a threshold is one that no row reached), an end of an interval
+that is infinite, or both ends where there is no interval.
 """
 
 from __future__ import annotations

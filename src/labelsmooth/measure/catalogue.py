@@ -248,7 +248,7 @@ def quantities(*groups: Group) -> tuple[Quantity, ...]:
     """The quantities of these groups, in the order of the catalogue.
 
     Example:
-        >>> [quantity.name for quantity in quantities("repair")]
-        ['temperature', 'pnorm']
+        >>> [quantity.name for quantity in quantities("distillation")]
+        ['agreement', 'kl']
     """
     return tuple(quantity for quantity in _ALL if quantity.group in groups)

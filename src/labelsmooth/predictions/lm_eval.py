@@ -205,7 +205,7 @@ class _Line:
         responses = self._field("filtered_resps")
         try:
             values = np.array([float(value) for value, greedy in responses if greedy in _GREEDY])
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             values = np.zeros(0)
         if len(values) < 2 or len(values) != len(responses):
             raise self._refused(
