@@ -211,12 +211,12 @@ class _Line:
             raise self._refused(
                 "two options or more in filtered_resps, [log-likelihood, greedy] each, as multiple-choice "
                 "tasks do",
-                json.dumps(responses)[:60],
+                _short(responses),
             )
         if "acc_mutual_info" in self._fields:  # the same options without their question follow
             values = values[: len(values) // 2]
         if not (values < math.inf).all() or values.max() == -math.inf:
-            raise self._refused("log-likelihoods in filtered_resps", json.dumps(responses)[:60])
+            raise self._refused("log-likelihoods in filtered_resps", _short(responses))
         return values
 
     def _options(self, count: int) -> list[str]:
@@ -228,7 +228,7 @@ class _Line:
         except (TypeError, IndexError):
             texts = []
         if len(texts) != count or not all(isinstance(text, str) for text in texts):
-            raise self._refused("the text of each option in arguments", json.dumps(arguments)[:60])
+            raise self._refused("the text of each option in arguments", _short(arguments))
         return texts
 
     def _label(self, likelihoods: npt.NDArray[np.float64]) -> int:
@@ -253,3 +253,7 @@ class _Line:
 
     def _refused(self, expected: str, got: str) -> InputError:
         return InputError(f"{self._name} must hold {expected}, got {got}")
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:60]
