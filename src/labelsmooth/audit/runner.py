@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +62,8 @@ class _File:
 def run_audit(settings: Settings) -> Audit:
     """Measure the predictions of each file, and the differences to those of the first.
 
-    Every file is read and checked as a whole before anything is measured. Progress goes to stderr.
+    Every file is read and checked as a whole before anything is measured. With `settings.lm_eval` the logs in
+    one folder are the tasks of one model, and its groups. Progress goes to stderr.
 
     Args:
         settings: files, names and rows to fit on.
@@ -76,13 +77,12 @@ def run_audit(settings: Settings) -> Audit:
 
     Cost: a few passes over each file and some more over the rows that are fitted on, in blocks of 4 MB.
     """
-    logs = find_logs(settings.files) if settings.lm_eval else None
-    paths = settings.files if logs is None else tuple(logs)
-    with Progress("model", len(paths), unit="rows") as progress:
-        tables = None if logs is None else _open_logs(logs, per_character=settings.per_character)
+    sources = _sources(settings)
+    names = model_names(tuple(source if isinstance(source, Path) else source.path for source in sources))
+    with Progress("model", len(sources), unit="rows") as progress:
         files = [
-            _checked(settings, number, name, paths[number] if tables is None else tables[number], progress)
-            for number, name in enumerate(model_names(paths))
+            _checked(settings, number, name, source, progress)
+            for number, (name, source) in enumerate(zip(names, sources, strict=True))
         ]
         models = [_measured(file, settings, progress) for file in files]
         pairs: list[Pair] = []
@@ -96,9 +96,14 @@ def run_audit(settings: Settings) -> Audit:
     return Audit(settings=settings, models=tuple(models), pairs=tuple(pairs), notes=tuple(notes))
 
 
-def _open_logs(logs: Mapping[Path, list[Path]], *, per_character: bool) -> list[LmEvalTable]:
-    """Read the logs of each model, which must hold the same documents."""
-    tables = [LmEvalTable(folder, files, per_character=per_character) for folder, files in logs.items()]
+def _sources(settings: Settings) -> Sequence[Path | LmEvalTable]:
+    """The file of each model, or its logs, which must hold the same documents as those of the others."""
+    if not settings.lm_eval:
+        return settings.files
+    tables = [
+        LmEvalTable(folder, logs, per_character=settings.per_character)
+        for folder, logs in find_logs(settings.files).items()
+    ]
     for table in tables[1:]:
         require_same_documents(table, tables[0])
     return tables
