@@ -34,6 +34,7 @@ OPEN = {
     "measure.functional",
     "measure.influence",
     "measure.inputs",
+    "measure.interval",
     "measure.nce",
     "measure.peers",
     "measure.projection",

@@ -29,6 +29,7 @@ def test_names_of_models():
         ({"files": (Path("a.npz"), Path("a.npz"))}, "each file must be named once, got a.npz several times"),
         ({"validation": (Path("v.npz"),) * 2}, "a file for each of the 1 files, got 2"),
         ({"validation_share": 1.0}, r"validation_share must lie in \(0, 1\), got 1"),
+        ({"precision": 1.0}, r"precision must lie in \(0, 1\), got 1"),
         ({"files": ()}, "files must name at least one file, got none"),
         ({"bins": 0}, "bins must be at least 1, got 0"),
         ({"bins": 1001}, "bins must be at most 1000, got 1001"),

@@ -337,7 +337,7 @@ def test_weights_are_repeated_rows():
             getattr(calibration, way)(rows, target, weights)
             result = calibration.compute()
             assert result.rows == (weight > 0).sum()
-            knows_rows = ("rows", "infinite_nll_rows", "debiased_l2")
+            knows_rows = ("rows", "infinite_nll_rows", "debiased_l2", "ece_by_chance", "ece_ratio")
             for name, value in result.to_dict().items():
                 if name not in knows_rows:
                     assert value == pytest.approx(expected.to_dict()[name], rel=1e-9), name

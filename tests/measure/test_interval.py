@@ -18,7 +18,7 @@ from labelsmooth.measure.interval import (
 
 NAMES = {
     "accuracy", "nll", "brier", "mean_confidence", "over_confidence", "entropy",
-    "ece", "ece_l2", "mce", "debiased_l2", "ece_equal_mass", "smece",
+    "ece", "ece_ratio", "ece_l2", "mce", "debiased_l2", "ece_equal_mass", "smece",
 }  # fmt: skip
 
 

@@ -44,6 +44,9 @@ OTHER_OPTIONS = {
 }
 # what is no stream of labelled rows
 ELSEWHERE = (
+    "precision",
+    "threshold",
+    "coverage",
     "mutual_information",
     "nc2_triangle",
     "perplexity",

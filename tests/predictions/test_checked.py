@@ -377,7 +377,10 @@ def test_a_suffix_that_is_not_known(tmp_path):
     for suffix, recipe in (
         ("h5", r"np\.savez\('a\.npz', probs=probs, labels=labels\)"),
         ("pkl", r"a pickle can run code and is never read; .* np\.savez\('a\.npz'"),
-        ("jsonl", r"pd\.read_json\('a\.jsonl', lines=True\)\.to_parquet\('a\.parquet'\)"),
+        (
+            "jsonl",
+            r"pd\.read_json\('a\.jsonl', lines=True\)\.to_parquet\('a\.parquet'\) writes one, and --lm-eval reads logs",
+        ),
     ):
         path = tmp_path / f"a.{suffix}"
         path.write_bytes(pickle.dumps(Trap()))

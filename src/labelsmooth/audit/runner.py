@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.evaluation import Evaluation, Numbers, Split, evaluate, fit, paired_differences
-from labelsmooth.predictions import Names, Predictions, Scan
+from labelsmooth.predictions import (
+    LmEvalTable,
+    Names,
+    Predictions,
+    Scan,
+    find_logs,
+    require_same_documents,
+)
 from labelsmooth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
-    """The numbers of the predictions of one file."""
+    """The numbers of the predictions of one file, or of the logs in one folder."""
 
     name: str
     path: Path
@@ -55,7 +62,8 @@ class _File:
 def run_audit(settings: Settings) -> Audit:
     """Measure the predictions of each file, and the differences to those of the first.
 
-    Every file is read and checked as a whole before anything is measured. Progress goes to stderr.
+    Every file is read and checked as a whole before anything is measured. With `settings.lm_eval` the logs in
+    one folder are the tasks of one model, and its groups. Progress goes to stderr.
 
     Args:
         settings: files, names and rows to fit on.
@@ -69,10 +77,14 @@ def run_audit(settings: Settings) -> Audit:
 
     Cost: a few passes over each file and some more over the rows that are fitted on, in blocks of 4 MB.
     """
-    with Progress("model", len(settings.files), unit="rows") as progress:
-        names = model_names(settings.files)
-        files = [_checked(settings, number, name, progress) for number, name in enumerate(names)]
-        models = [_measured(file, settings.bins, progress) for file in files]
+    sources = _sources(settings)
+    names = model_names(tuple(source if isinstance(source, Path) else source.path for source in sources))
+    with Progress("model", len(sources), unit="rows") as progress:
+        files = [
+            _checked(settings, number, name, source, progress)
+            for number, (name, source) in enumerate(zip(names, sources, strict=True))
+        ]
+        models = [_measured(file, settings, progress) for file in files]
         pairs: list[Pair] = []
         notes: list[str] = []
         for model, file in zip(models[1:], files[1:], strict=True):
@@ -84,12 +96,27 @@ def run_audit(settings: Settings) -> Audit:
     return Audit(settings=settings, models=tuple(models), pairs=tuple(pairs), notes=tuple(notes))
 
 
-def _checked(settings: Settings, number: int, name: str, progress: Progress) -> _File:
+def _sources(settings: Settings) -> Sequence[Path | LmEvalTable]:
+    """The file of each model, or its logs, which must hold the same documents as those of the others."""
+    if not settings.lm_eval:
+        return settings.files
+    tables = [
+        LmEvalTable(folder, logs, per_character=settings.per_character)
+        for folder, logs in find_logs(settings.files).items()
+    ]
+    for table in tables[1:]:
+        require_same_documents(table, tables[0])
+    return tables
+
+
+def _checked(
+    settings: Settings, number: int, name: str, source: Path | LmEvalTable, progress: Progress
+) -> _File:
     """Open a file and its validation rows, and read every row of them."""
 
-    def opened(path: Path, *, for_fitting: bool) -> Predictions:
+    def opened(source: Path | LmEvalTable, *, for_fitting: bool) -> Predictions:
         return Predictions(
-            path,
+            source,
             Names(**{field: getattr(settings, field) for field in Names.__dataclass_fields__}),
             class_axis=settings.class_axis,
             ignore_label=settings.ignore_label,
@@ -100,23 +127,31 @@ def _checked(settings: Settings, number: int, name: str, progress: Progress) -> 
         progress.begin(f"{name}: checking{what}", rows.rows)
         return rows.scan(progress.advance)
 
-    predictions = opened(settings.files[number], for_fitting=False)
+    predictions = opened(source, for_fitting=False)
     if settings.validation is None:
         validation = predictions.own_validation()
     else:
         validation = opened(settings.validation[number], for_fitting=True)
     scan = scanned(predictions, "")
+    if isinstance(source, LmEvalTable):
+        scan = replace(scan, notes=(source.note, *scan.notes))
     split = Split(predictions, validation, settings.validation_share)
     if validation is not None:
         scanned(validation, " its validation rows")
     return _File(name=name, predictions=predictions, split=split, scan=scan)
 
 
-def _measured(file: _File, bins: int, progress: Progress) -> Model:
+def _measured(file: _File, settings: Settings, progress: Progress) -> Model:
     progress.begin(f"{file.name}: fitting", 0)
-    fitted = fit(file.split)
+    fitted = fit(file.split, settings.precision)
     progress.begin(f"{file.name}: measuring", file.scan.rows)
-    evaluation = evaluate(file.split, fitted, bins=bins, done=progress.advance)
+    evaluation = evaluate(
+        file.split,
+        fitted,
+        bins=settings.bins,
+        by_logits=not settings.lm_eval,  # smoothing is of words, and options are made of them
+        done=progress.advance,
+    )
     accuracy = evaluation.numbers["all"]["accuracy"].value
     progress.item_done(
         f"{file.name}, {file.scan.rows:,} rows, {evaluation.num_classes} classes, accuracy {accuracy:.2%}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from labelsmooth.checks import require_field_types
@@ -25,10 +25,25 @@ class Settings(Names):
 
     files: tuple[Path, ...] = field(
         metadata={
-            "help": f"predictions of one model each: {', '.join(FORMATS)}",
+            "help": f"predictions of one model each: {', '.join(FORMATS)}; or with --lm-eval logs or folders "
+            "of logs",
             "metavar": "FILE",
             "positional": True,
         }
+    )
+    lm_eval: bool = field(
+        default=False,
+        metadata={
+            "help": "each FILE is a log samples_TASK_TIME.jsonl that lm-evaluation-harness wrote with "
+            "--log_samples, of a multiple-choice task; those in one folder are the tasks of one model"
+        },
+    )
+    per_character: bool = field(
+        default=False,
+        metadata={
+            "help": "with --lm-eval, divide each log-likelihood by the characters of its option, as the "
+            "harness does for acc_norm"
+        },
     )
     validation: tuple[Path, ...] | None = field(
         default=None,
@@ -43,6 +58,14 @@ class Settings(Names):
         default=0.2,
         metadata={
             "help": "that share, in (0, 1), drawn with a fixed seed; the others are measured",
+            "metavar": "SHARE",
+        },
+    )
+    precision: float = field(
+        default=0.95,
+        metadata={
+            "help": "share of right answers, in (0, 1), for which a threshold of confidence is chosen on the "
+            "rows to fit on, and its coverage measured on the others",
             "metavar": "SHARE",
         },
     )
@@ -77,8 +100,16 @@ class Settings(Names):
                 raise InputError(
                     f"validation must name other rows than those measured, got {fitted} for both"
                 )
+        if self.lm_eval:
+            for other in (*fields(Names), *(known for known in fields(self) if known.name == "validation")):
+                if (given := getattr(self, other.name)) is not None:
+                    raise InputError(f"lm_eval knows its own format and takes no {other.name}, got {given!r}")
+        if self.per_character and not self.lm_eval:
+            raise InputError("per_character needs lm_eval, as other files hold no text of their classes")
         if not 0 < self.validation_share < 1:
             raise InputError(f"validation_share must lie in (0, 1), got {self.validation_share:g}")
+        if not 0 < self.precision < 1:
+            raise InputError(f"precision must lie in (0, 1), got {self.precision:g}")
         if self.bins < 1:
             raise InputError(f"bins must be at least 1, got {self.bins}")
         if self.bins > _MOST_BINS:
@@ -90,13 +121,15 @@ class Settings(Names):
 def model_names(files: tuple[Path, ...]) -> tuple[str, ...]:
     """A name for each file, all different: its stem, with as much of its path in front as it takes.
 
-    Files that differ in their suffix alone keep it. Bytes that are no UTF-8 become question marks.
+    Files that differ in their suffix alone keep it, and folders have none. Bytes that are no UTF-8 become
+    question marks.
     """
     for depth in range(max(len(path.parts) for path in files)):
         for whole in (False, True):
+            last = [path.name if whole or path.is_dir() else path.stem for path in files]
             names = tuple(
-                _printable("/".join((*path.parts[-1 - depth : -1], path.name if whole else path.stem)))
-                for path in files
+                _printable("/".join((*path.parts[-1 - depth : -1], name)))
+                for path, name in zip(files, last, strict=True)
             )
             if len(set(names)) == len(names):
                 return names

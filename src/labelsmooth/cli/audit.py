@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 
-from labelsmooth.audit import Settings, run_audit
+from labelsmooth.audit import Bound, Settings, exceeded, run_audit
 from labelsmooth.extras import needs_extra
 from labelsmooth.report import check_audit_folder, write_audit
 
@@ -16,8 +17,9 @@ DESCRIPTION = (
     "selective prediction and what the logits say of label smoothing, all with 95 % intervals, and the "
     "differences between models on the same rows. Files may be larger than memory. A table has a column for "
     "each class, such as prob_0, prob_1, ... or prob_cat, prob_dog, ..., and a column label. For example: "
-    "labelsmooth audit a.npz b.npz --validation va.npz vb.npz, labelsmooth audit rows.csv, or "
-    "labelsmooth audit probs.npy --labels labels.npy"
+    "labelsmooth audit a.npz b.npz --validation va.npz vb.npz, labelsmooth audit rows.csv --max ece=0.05, "
+    "labelsmooth audit probs.npy --labels labels.npy, or for language models labelsmooth audit --lm-eval "
+    "results/base results/tuned"
 )
 
 
@@ -33,17 +35,32 @@ class Options(Settings):
         default=Path("runs/audit"),
         metadata={"help": "folder for report.html and metrics.json", "metavar": "DIR"},
     )
+    max: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "exit 1 where this number of all rows of a model, named and in the units as in "
+            "metrics.json, is above VALUE, as with --max ece=0.05; may be given several times",
+            "metavar": "METRIC=VALUE",
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for bound in self.max:
+            Bound.parse(bound)
         check_audit_folder(self.out)
 
 
-def run(options: Options) -> None:
+def run(options: Options) -> int:
     settings = Settings(**{setting.name: getattr(options, setting.name) for setting in fields(Settings)})
     with needs_extra("audit"):  # now, and not after the measuring
         for package in ("jinja2", "tqdm"):
             import_module(package)
-    report = write_audit(run_audit(settings), options.out)
+    audit = run_audit(settings)
+    report = write_audit(audit, options.out)
     print(report.text)
     print(report.path)
+    above = exceeded(audit, map(Bound.parse, options.max))
+    for sentence in above:
+        print(f"labelsmooth: {sentence}", file=sys.stderr)
+    return int(bool(above))

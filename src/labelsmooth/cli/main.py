@@ -1,9 +1,9 @@
 """The command `labelsmooth`: its subcommands, and what it says when something is wrong.
 
 A subcommand is a module of this package with `HELP` (one line), `DESCRIPTION` (a paragraph), `Options` (a
-frozen dataclass, see `options`) and `run(options)`; one of several kinds has `KINDS`, their names, and
-`options_of(kind)`, which gives the dataclass and the paragraph, in place of the second and third. Only the
-module of the command in use is imported.
+frozen dataclass, see `options`) and `run(options)`, which may return an exit status; one of several kinds
+has `KINDS`, their names, and `options_of(kind)`, which gives the dataclass and the paragraph, in place of the
+second and third. Only the module of the command in use is imported.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         namespace = _parse(arguments)
-        namespace.module.run(from_namespace(namespace.options, namespace))
+        status = namespace.module.run(from_namespace(namespace.options, namespace))
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a closed pipe can still be told from an error
     except KeyboardInterrupt:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         # that a network of the user's own needs
         return _fail(f"this needs the package {package}, which is not installed")
-    return 0
+    return status or 0
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser, options: type[DataclassInstance
             unnamed = None if settings["choices"] else field.name.upper()
             settings["metavar"] = field.metadata.get("metavar", unnamed)
             if several:
-                settings["nargs"] = "+"
+                settings |= {"nargs": "+", "action": "extend"}
         if is_positional(field):
             assert default is MISSING, f"{field.name}: an argument given by its place is required"
             parser.add_argument(field.name, **settings)

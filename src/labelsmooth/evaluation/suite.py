@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelsmooth.evaluation.answered import Answered
 from labelsmooth.evaluation.fit import Fitted, fit
 from labelsmooth.evaluation.layer import Layer
 from labelsmooth.evaluation.numbers import Numbers, exactly, find, numbers_of, ordered, standard_measures
@@ -32,6 +33,7 @@ def evaluate(
     *,
     bins: int = 15,
     intervals: bool = True,
+    by_logits: bool = True,
     done: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Measure predictions, as given and with what is fitted.
@@ -44,6 +46,8 @@ def evaluate(
         fitted: of `fit`; None fits on the split.
         bins: of confidence, of equal width.
         intervals: whether to compute 95 % intervals.
+        by_logits: whether to take the numbers of logits too, which say something of a network where the
+            classes are those that it was trained on.
         done: called with a number of rows that were measured.
 
     Returns:
@@ -66,7 +70,7 @@ def evaluate(
         7.426
     """
     fitted = fit(split) if fitted is None else fitted
-    counted = _Counted(split, fitted, bins)
+    counted = _Counted(split, fitted, bins, by_logits)
     for batch, drawn in split.measured():
         counted.update(batch, drawn)
         done(len(batch.labels))
@@ -78,18 +82,21 @@ def evaluate(
 class _Counted:
     """The measures of one model while its rows are counted."""
 
-    def __init__(self, split: Split, fitted: Fitted, bins: int) -> None:
+    def __init__(self, split: Split, fitted: Fitted, bins: int, by_logits: bool) -> None:
         self._split, self._fitted = split, fitted
         self._are_probs, num_classes = split.source.are_probs, split.source.num_classes
         self.held_out, self.drawn, self._scaled = (Scores(num_classes, bins) for _ in range(3))
         self._pnorm = Selective()
+        threshold = fitted.threshold
+        self._answered = None if threshold is None else Answered(threshold, are_probs=self._are_probs)
         self._nll_change = Mean()  # by the temperature
         self._groups: defaultdict[str, Calibration] = defaultdict(lambda: Calibration(bins))
         self._layer: Layer | None = None
         self._label_weights = np.zeros(num_classes)
         self._weighted = False
         self._wrong = 0  # rows, whatever their weight
-        self._by_logits = standard_measures(OF_LOGITS, num_classes=num_classes, num_bins=bins)
+        places = OF_LOGITS if by_logits else ()
+        self._by_logits = standard_measures(places, num_classes=num_classes, num_bins=bins)
 
     def update(self, batch: Batch, drawn: npt.NDArray[np.bool_]) -> None:
         """Count rows, some of which were drawn to be fitted on."""
@@ -120,6 +127,8 @@ class _Counted:
             change = scaled.nll - statistics(logits, batch.labels).nll
             self._nll_change.update(change.numpy(), _weights(batch))
         self._pnorm.update_scores(self._fitted.pnorm.confidence(logits), right, batch.weights)
+        if self._answered is not None:
+            self._answered.update(batch)
 
     def _update_group(self, calibration: Calibration, batch: Batch) -> None:
         if self._are_probs:
@@ -150,7 +159,7 @@ class _Counted:
                 group: numbers_of([self._groups[group]], intervals=intervals)
                 for group in sorted(self._groups)
             },
-            recovered=find(self._by_logits, SmoothingRecovery).compute(),
+            recovered=find(self._by_logits, SmoothingRecovery).compute() if self._by_logits else None,
             untold=self._fitted.untold,
             notes=tuple(self._notes(curve, whole.calibration.compute().infinite_nll_rows)),
             figures=figures,
@@ -173,6 +182,8 @@ class _Counted:
             change = self._nll_change.interval()
             parts["change_by_temperature"] = {"nll": change if intervals else exactly(change.value)}
         parts |= self._numbers_with_pnorm(parts["held_out"], intervals)
+        if self._answered is not None:
+            parts["above_threshold"] = self._answered.numbers(intervals=intervals)
         parts["fitted"] = self._fitted.numbers(intervals=intervals)
         if self._layer is not None and self._has_classes:
             parts["layer"] = self._layer.numbers()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from labelsmooth.measure.arrays import Counts, Floats
 from labelsmooth.measure.table import WW, CellTable, ClassTable, W, joined
@@ -115,6 +116,36 @@ def debiased_l2(table: CellTable, bins: ReliabilityBins) -> float:
         noise = bins.accuracy * (1 - bins.accuracy) / (effective - 1)
         terms = bins.share * (np.square(bins.accuracy - bins.confidence) - noise)
     return math.sqrt(max(0.0, float(terms[effective >= 2].sum())))
+
+
+def ece_by_chance(table: CellTable, bins: ReliabilityBins) -> float:
+    """Σ_b E|Σ_i w_i·(o_i − c_i)|/Σ_i w_i over outcomes o_i that are right with the probability c_i.
+
+    The right rows of a bin are taken as binomial with their mean and variance, which is exact where their
+    confidences are equal, and within a percent where they are not. Rows of several weights are taken as fewer
+    rows of one weight.
+    """
+    weight, weight_sq, right, variance = (
+        joined(sums, table.layout.bin_of_cell, len(bins.count)).sum(0)
+        for sums in (table.sums[W], table.sums[WW], table.confidence, _variance(table))
+    )
+    random = variance > 0
+    unit = weight_sq[random] / weight[random]  # weight of one of the fewer rows
+    right, variance = right[random] / unit, variance[random] / unit**2
+    p = np.clip(1 - variance / right, 1e-9, None)
+    n, m = right / p, np.floor(right) + 1
+    ways = torch.lgamma(torch.from_numpy(np.stack([n + 1, m + 1, n - m + 1]))).numpy()
+    # de Moivre: E|X − np| = 2·m·C(n, m)·p^m·(1 − p)^(n−m+1) with m = ⌊np⌋ + 1
+    log = np.log(2 * m) + ways[0] - ways[1] - ways[2] + m * np.log(p) + (n - m + 1) * np.log1p(-p)
+    return float(unit @ np.exp(log)) / table.weight
+
+
+def _variance(table: CellTable) -> Floats:
+    """Σ w²·c·(1 − c) of each cell, (2, cells)."""
+    w = table.sums[W]
+    confidence = np.divide(table.confidence, w, out=np.zeros_like(w), where=w > 0)
+    variance: Floats = table.sums[WW] * np.clip(confidence * (1 - confidence), 0, None)
+    return variance
 
 
 def classwise_bins(table: CellTable, classes: ClassTable) -> ClasswiseBins:

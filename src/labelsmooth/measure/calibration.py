@@ -301,9 +301,9 @@ class Calibration(Summable):
 
         Returns:
             A dict with an `Interval` for accuracy, nll, brier, mean_confidence, over_confidence, entropy,
-            ece, ece_l2, mce, debiased_l2, ece_equal_mass, smece, and top_K_accuracy for each K of `top_k`.
-            That of debiased_l2 is that of ece_l2, as both estimate the same number. An infinite NLL has low
-            = high = inf.
+            ece, ece_ratio, ece_l2, mce, debiased_l2, ece_equal_mass, smece, and top_K_accuracy for each K of
+            `top_k`. That of debiased_l2 is that of ece_l2, as both estimate the same number. An infinite NLL
+            has low = high = inf.
 
         Raises:
             TypeError: `replicates` is not an int.

@@ -57,6 +57,9 @@ def intervals(
         return (np.abs(gap) / share).max(-1)
 
     intervals["ece"] = shrinking_interval(result.ece, gaps, noise, ece, level)
+    if result.ece_ratio is not None:
+        ends = {end: getattr(intervals["ece"], end) / result.ece_by_chance for end in ("low", "high")}
+        intervals["ece_ratio"] = Interval(value=result.ece_ratio, **ends)
     intervals["ece_l2"] = shrinking_interval(result.ece_l2, gaps, noise, l2, level)
     intervals["mce"] = shrinking_interval(result.mce, gaps, noise, largest, level)
     l2_interval, value = intervals["ece_l2"], result.debiased_l2

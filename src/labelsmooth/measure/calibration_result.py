@@ -11,6 +11,7 @@ from labelsmooth.measure.bins import (
     ReliabilityBins,
     classwise_bins,
     debiased_l2,
+    ece_by_chance,
     equal_mass,
     reliability_bins,
 )
@@ -79,6 +80,16 @@ class CalibrationResult(Result):
         return self.bins.ece
 
     @cached_property
+    def ece_by_chance(self) -> float:
+        """The mean ECE of calibrated classifiers with as many rows of these confidences."""
+        return ece_by_chance(self._table, self.bins)
+
+    @cached_property
+    def ece_ratio(self) -> float | None:
+        """The ECE over that by chance; None where every confidence is 1, which leaves nothing to chance."""
+        return self.ece / self.ece_by_chance if self.ece_by_chance > 0 else None
+
+    @cached_property
     def ece_l2(self) -> float:
         """Root-mean-square calibration error of `bins`."""
         return self.bins.ece_l2
@@ -132,4 +143,5 @@ class CalibrationResult(Result):
     def to_dict(self) -> dict[str, float]:
         """The plain numbers by name, with top_K_accuracy and classwise_ece where they were asked for."""
         numbers = super().to_dict() | {f"top_{k}_accuracy": share for k, share in self.top_k.items()}
-        return numbers if self.classwise_ece is None else numbers | {"classwise_ece": self.classwise_ece}
+        told = {"ece_ratio": self.ece_ratio, "classwise_ece": self.classwise_ece}
+        return numbers | {name: value for name, value in told.items() if value is not None}

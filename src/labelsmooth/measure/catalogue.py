@@ -111,6 +111,10 @@ _ALL = (
         "calibration",
         ("ece", "ECE", "share", "low", _SHARE,
          "Expected calibration error: mean distance of accuracy from confidence in bins of equal width."),
+        ("ece_by_chance", "ECE by chance", "share", None, _SHARE,
+         "Mean ECE of calibrated classifiers with as many rows of the same confidences."),
+        ("ece_ratio", "ECE over that by chance", "", "low", _POSITIVE,
+         "1 where the ECE is what noise alone makes of it."),
         ("ece_l2", "ECE, L2", "share", "low", _SHARE,
          "Root-mean-square distance of accuracy from confidence in bins of equal width."),
         ("debiased_l2", "ECE, L2, debiased", "share", "low", _SHARE,
@@ -144,6 +148,12 @@ _ALL = (
          "The T for which softmax(z/T) has the lowest NLL on the rows that it is fitted on."),
         ("pnorm", "p of the p-norm", "count", None, (0.0, 10.0),
          "The p of the p-norm confidence with the lowest AURC; 0 where the largest probability is as good."),
+        ("precision", "precision wanted", "share", None, _SHARE,
+         "Share of the answers to be right, which a threshold is chosen for."),
+        ("threshold", "threshold of confidence", "", None, _SHARE,
+         "The lowest confidence from which on the answers have the precision wanted."),
+        ("coverage", "coverage", "share", "high", _SHARE,
+         "Share of the rows whose confidence is at least the threshold."),
     ),
     *_group(
         "layer",
@@ -238,7 +248,7 @@ def quantities(*groups: Group) -> tuple[Quantity, ...]:
     """The quantities of these groups, in the order of the catalogue.
 
     Example:
-        >>> [quantity.name for quantity in quantities("repair")]
-        ['temperature', 'pnorm']
+        >>> [quantity.name for quantity in quantities("distillation")]
+        ['agreement', 'kl']
     """
     return tuple(quantity for quantity in _ALL if quantity.group in groups)

@@ -52,9 +52,17 @@ class SelectiveResult(Result):
         Raises:
             ValueError: `risk` is not in 0..1.
         """
-        num, den = ratio(risk, "risk")
-        within = np.flatnonzero(at_most(self.errors, den, self.accepted, num))
+        within = self._within(risk)
         return float(self.coverage[within[-1]]) if within.size else 0.0
+
+    def threshold_at(self, risk: float) -> float | None:
+        """The threshold of `coverage_at(risk)`; None where there is none.
+
+        Raises:
+            ValueError: `risk` is not in 0..1.
+        """
+        within = self._within(risk)
+        return float(self.threshold[within[-1]]) if within.size else None
 
     def risk_at(self, coverage: float) -> float:
         """The risk at the highest threshold that accepts at least this share of the rows.
@@ -114,6 +122,11 @@ class SelectiveResult(Result):
     def columns(self) -> dict[str, Floats]:
         """The curve as a table, one row for each threshold."""
         return {"coverage": self.coverage, "risk": self.risk, "threshold": self.threshold}
+
+    def _within(self, risk: float) -> Counts:
+        """The places of the thresholds with errors ≤ risk · accepted."""
+        num, den = ratio(risk, "risk")
+        return np.flatnonzero(at_most(self.errors, den, self.accepted, num))
 
     def _require_peer(self, peer: str, known: Sequence[str]) -> None:
         if peer not in known:

@@ -42,7 +42,7 @@ class Predictions:
     """Scores and labels of one model in a file: a `Source`.
 
     Args:
-        path: a file that `open_table` reads.
+        source: a file that `open_table` reads, or an open table.
         names: of its arrays.
         class_axis: of the classes, in scores of more than two axes; every other position is a row. With 0 the
             file is a single map, as (C, H, W) beside labels (H, W).
@@ -56,7 +56,7 @@ class Predictions:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Table,
         names: Names,
         *,
         class_axis: int = -1,
@@ -64,12 +64,13 @@ class Predictions:
         prefix: str = "",
         for_fitting: bool = False,
     ) -> None:
-        self.path, self.name = path, str(path)
+        table = open_table(source) if isinstance(source, Path) else source
+        path = self.path = table.path
+        self.name = str(path)
         self._layout = {"class_axis": class_axis, "ignore_label": ignore_label}
         if for_fitting:
             beside = {name: None for name in _BESIDE if _is_file(getattr(names, name))}
             names = replace(names, **beside)
-        table = open_table(path)
         found, self.are_probs = find_scores(table, names, prefix)
         self._table = _with_files_beside(table, names)
         others = {

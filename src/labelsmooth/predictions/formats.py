@@ -85,7 +85,7 @@ _JSON = "pd.read_json('{name}', lines={lines}).to_parquet('{stem}.parquet') writ
 _RECIPES = {
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
     ".json": _JSON.replace("{lines}", "False"),
-    ".jsonl": _JSON.replace("{lines}", "True"),
+    ".jsonl": _JSON.replace("{lines}", "True") + ", and --lm-eval reads logs of lm-evaluation-harness",
     ".xlsx": "pd.read_excel('{name}').to_csv('{stem}.csv', index=False) writes one",
     ".mat": "np.savez('{stem}.npz', **scipy.io.loadmat('{name}')) writes one",
     ".arrow": "datasets.Dataset.from_file('{name}').to_parquet('{stem}.parquet') writes one",

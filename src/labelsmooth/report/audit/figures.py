@@ -99,7 +99,7 @@ def _has_gaps(model: Model) -> bool:
 
 
 def _rows_with_gap(model: Model) -> int:
-    return int(_gaps(model)["rows"].sum())
+    return int(_gaps(model)["rows"].sum()) if "logit_gaps" in model.evaluation.figures["all"] else 0
 
 
 def _gaps(model: Model) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labelsmooth.audit import Audit, Model, Pair
 from labelsmooth.evaluation import Evaluation
-from labelsmooth.measure import Interval
+from labelsmooth.measure import Interval, RecoveredSmoothing
 from labelsmooth.measure.format import show
 from labelsmooth.measure.recovery import FEWEST_ROWS, LARGEST_WRONG_SPREAD
 
@@ -29,13 +29,10 @@ class Finding:
 
 def findings(model: Evaluation) -> tuple[Finding, ...]:
     """The findings on one model."""
-    return (
-        _confidence(model),
-        _temperature(model),
-        _repair(model),
-        _smoothing(model),
-        _teacher(model),
-    )
+    found = [_confidence(model), _temperature(model), _repair(model), _threshold(model)]
+    if model.recovered is not None:
+        found += [_smoothing(model, model.recovered), _teacher(model, model.recovered)]
+    return tuple(found)
 
 
 def remarks(model: Model) -> tuple[str, ...]:
@@ -92,6 +89,8 @@ def _confidence(model: Evaluation) -> Finding:
     question = "Is it as sure as it is right?"
     over, error = model.numbers["all"]["over_confidence"], model.numbers["all"]["ece"]
     ece = show("ece", error)
+    if (ratio := model.numbers["all"].get("ece_ratio")) is not None:
+        ece += f", {ratio.value:.1f} times what noise alone makes of it"
     if over.low > 0 or over.high < 0:
         above = over.low > 0
         amount = over if above else negated(over)
@@ -166,9 +165,31 @@ def _repair(model: Evaluation) -> Finding:
     )
 
 
-def _smoothing(model: Evaluation) -> Finding:
+def _threshold(model: Evaluation) -> Finding:
+    fitted = model.numbers["fitted"]
+    precision, threshold = fitted["precision"].value, fitted["threshold"].value
+    rows = f"the {fitted['rows'].value:,} rows that a threshold is chosen on"
+    if "above_threshold" not in model.numbers:
+        answer, sentence = "nothing", f"On {rows} no confidence reaches that precision."
+    else:
+        above = model.numbers["above_threshold"]
+        short = not above["accuracy"].high >= precision  # also where it answers nothing
+        share = round(100 * above["coverage"].value)
+        answer = "nothing, as far as these rows can tell" if short else f"about {share} % of its rows"
+        sentence = (
+            f"On {rows}, a confidence of {threshold:.6g} or more reaches it. Of the others it then answers "
+            f"{show('coverage', above['coverage'])}, and {show('accuracy', above['accuracy'])} of these "
+            "answers are right."
+        )
+    return Finding(
+        question=f"How much can it answer with {100 * precision:.3g} % of the answers right?",
+        answer=answer,
+        sentence=sentence,
+    )
+
+
+def _smoothing(model: Evaluation, found: RecoveredSmoothing) -> Finding:
     question = "Was it trained with label smoothing?"
-    found = model.recovered
     if found.uniform is not None and _at_chance(model):
         return Finding(question=question, answer=CANNOT_TELL, sentence=_learned_nothing(model))
     if found.uniform is None or found.others is None:
@@ -194,9 +215,8 @@ def _smoothing(model: Evaluation) -> Finding:
     )
 
 
-def _teacher(model: Evaluation) -> Finding:
+def _teacher(model: Evaluation, found: RecoveredSmoothing) -> Finding:
     question = "Would it be a poor teacher?"
-    found = model.recovered
     if model.num_classes == 2 or not math.isfinite(found.wrong_spread) or found.correct < FEWEST_ROWS:
         return Finding(
             question=question,

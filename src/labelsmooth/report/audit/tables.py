@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 from labelsmooth.audit import Audit, Model, Pair
@@ -15,14 +14,12 @@ from labelsmooth.tables import Table
 
 BRACKETS = "95 % intervals in brackets"
 
-# the parts of an evaluation in one column
-_WHOLE = ("all", "layer", "teacher", "smoothing")
 _OF_A_GROUP = ("rows", "accuracy", "nll", "over_confidence", "ece")  # of rows, so that they fit on a page
 
 
 def all_rows(audit: Audit) -> Table:
     """Every number of all rows as given, a column for each model."""
-    columns = _columns(audit)
+    columns = [model.evaluation.of_all_rows for model in audit.models]
     sections: dict[int, str] = {}
     rows: list[list[str]] = []
     group = None
@@ -36,7 +33,8 @@ def all_rows(audit: Audit) -> Table:
 
 def quantities_of(audit: Audit) -> list[Quantity]:
     """The quantities in the table of all rows."""
-    return [quantity for quantity in _present(_columns(audit)) if quantity.name != "rows"]
+    columns = [model.evaluation.of_all_rows for model in audit.models]
+    return [quantity for quantity in _present(columns) if quantity.name != "rows"]
 
 
 def with_and_without(model: Model) -> Table | None:
@@ -81,19 +79,6 @@ def groups(model: Model) -> Table | None:
             for group, numbers in model.evaluation.groups.items()
         ],
     )
-
-
-def _columns(audit: Audit) -> list[Numbers]:
-    """The numbers of all rows of each model, where there are any."""
-    return [
-        {
-            name: number
-            for part in _WHOLE
-            for name, number in model.evaluation.numbers.get(part, {}).items()
-            if not math.isnan(number.value)
-        }
-        for model in audit.models
-    ]
 
 
 def _present(columns: Collection[Numbers]) -> list[Quantity]:

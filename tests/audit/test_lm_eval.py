@@ -1,0 +1,164 @@
+"""`labelsmooth audit --lm-eval` on logs that the harness wrote: numbers against float64 arithmetic and its own."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from labelsmooth.cli import main
+from labelsmooth.measure.compare import Comparison
+
+LOGS = Path(__file__).parents[1] / "fixtures" / "lm_eval"
+RESULTS = json.loads((LOGS / "results.json").read_text())
+MODELS = ("base", "sft", "sft-smoothed")
+TASKS = ("cloze_english", "cloze_german")
+
+
+def read(model, per_character=False):
+    """Log-likelihoods and right options of each task, straight from the lines."""
+    found = {}
+    for task in TASKS:
+        (path,) = (LOGS / model).glob(f"samples_{task}_*.jsonl")
+        scores, labels = np.full((24, 5), -np.inf), np.zeros(24, int)
+        for row, line in enumerate(map(json.loads, path.read_text().splitlines())):
+            choices = line["doc"]["choices"]
+            for option, (value, _) in enumerate(line["filtered_resps"]):
+                scores[row, option] = float(value) / (len(choices[option]) if per_character else 1)
+            answer = line["doc"]["answer"]
+            labels[row] = answer if isinstance(answer, int) else choices.index(answer)
+        found[task] = scores, labels
+    return found
+
+
+def expected(scores, labels):
+    """By the definitions, in float64."""
+    probs = np.exp(scores - scores.max(-1, keepdims=True))
+    probs /= probs.sum(-1, keepdims=True)
+    confidence, right = probs.max(-1), probs.argmax(-1) == labels
+    bins = np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14)  # (lo, hi]
+    gap = np.bincount(bins, confidence - right, 15) / len(labels)
+    share = np.bincount(bins, minlength=15) / len(labels)
+    return {
+        "rows": len(labels),
+        "accuracy": right.mean(),
+        "nll": -np.log(probs[np.arange(len(labels)), labels]).mean(),
+        "ece": np.abs(gap).sum(),
+        "ece_l2": np.sqrt((gap[share > 0] ** 2 / share[share > 0]).sum()),
+    }
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    out = tmp_path_factory.mktemp("audit")
+    assert main(["audit", "--lm-eval", *(str(LOGS / model) for model in MODELS), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def metrics(audited):
+    return json.loads((audited / "metrics.json").read_text())
+
+
+def check(numbers, scores, labels):
+    for name, value in expected(scores, labels).items():
+        if name in numbers:
+            assert numbers[name]["value"] == pytest.approx(value, rel=1e-12, abs=1e-12), name
+            if name != "rows":
+                assert numbers[name]["low"] <= value <= numbers[name]["high"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_numbers_of_each_task_and_of_all(metrics, model):
+    rows = read(model)
+    found = metrics["models"][model]
+    check(found["numbers"]["all"], *(np.concatenate(parts) for parts in zip(*rows.values(), strict=True)))
+    assert tuple(found["groups"]) == TASKS
+    for task in TASKS:
+        check(found["groups"][task], *rows[task])
+        assert found["groups"][task]["accuracy"]["value"] == RESULTS[model][task]["acc,none"]
+
+
+def test_models_are_compared_document_by_document(metrics):
+    """As `measure.Comparison` has them, whose own tests hold them against others."""
+    assert [(pair["of"], pair["minus"]) for pair in metrics["differences"]] == [
+        ("sft", "base"),
+        ("sft-smoothed", "base"),
+    ]
+    for pair in metrics["differences"]:
+        (first, labels), (second, _) = (
+            map(np.concatenate, zip(*read(pair[model]).values(), strict=True)) for model in ("of", "minus")
+        )
+        comparison = Comparison()
+        comparison.update(*map(torch.from_numpy, (first, second, labels)))
+        held = comparison.compute()
+        for metric in ("accuracy", "nll", "ece"):
+            for end in ("value", "low", "high"):
+                found = pair["numbers"]["all"][metric][end]
+                assert found == pytest.approx(getattr(held[metric], end), rel=1e-9, abs=1e-12), (metric, end)
+
+
+def test_nothing_is_said_of_the_smoothing_of_options(audited, metrics):
+    """A language model is smoothed over its words."""
+    page = (audited / "report.html").read_text()
+    for model in MODELS:
+        assert metrics["models"][model]["recovered"] is None
+        assert not {"teacher", "smoothing"} & metrics["models"][model]["numbers"].keys()
+        assert metrics["models"][model]["notes"][0] == (
+            "Its probabilities are the softmax of the log-likelihoods of the 2 to 5 options of a question."
+        )
+    for question in ("Was it trained with label smoothing?", "Would it be a poor teacher?", "Logit gaps"):
+        assert question not in page
+    assert "groups of sft-smoothed" in page
+
+
+def test_likelihoods_per_character(tmp_path, capsys):
+    files = [str(path) for path in sorted((LOGS / "sft").glob("*.jsonl"))]
+    assert main(["audit", "--lm-eval", *files, "--per-character", "--out", str(tmp_path)]) == 0
+    assert "log-likelihoods per character" in " ".join(capsys.readouterr().out.split())
+    found = json.loads((tmp_path / "metrics.json").read_text())["models"]["sft"]
+    rows = read("sft", per_character=True)
+    check(found["numbers"]["all"], *(np.concatenate(parts) for parts in zip(*rows.values(), strict=True)))
+    for task in TASKS:
+        check(found["groups"][task], *rows[task])
+        assert found["groups"][task]["accuracy"]["value"] == RESULTS["sft"][task]["acc_norm,none"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--lm-eval", LOGS / "sft", "--labels", "y"], "lm_eval knows its own format and takes no labels, got 'y'"),
+        (["--lm-eval", LOGS / "sft", "--validation", LOGS / "base"], "lm_eval knows its own format and takes no validation"),
+        ([LOGS / "sft", "--per-character"], "per_character needs lm_eval"),
+        (["--lm-eval", LOGS / "other"], "samples_gen_english_.* must hold two options or more in filtered_resps"),
+        (["--lm-eval", LOGS / "sft", next((LOGS / "base").glob("*german*"))], "base must hold the documents of .*sft, got document 0 of cloze_english in .*sft alone"),
+        (["--lm-eval", LOGS / "results.json"], "results.json line 1 is no JSON"),
+        (["--lm-eval", LOGS], "must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness, got none"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_one_sentence(tmp_path, capsys, arguments, sentence):
+    assert main(["audit", *map(str, arguments), "--out", str(tmp_path / "out")]) == 2
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    assert re.search(sentence, stderr)
+    assert stderr.startswith("labelsmooth: error: ")
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_precision_leaves_to_answer(metrics, audited):
+    """The number of a threshold that holds, and of one that does not on other rows."""
+    page = (audited / "report.html").read_text()
+    assert page.count("How much can it answer with 95 % of the answers right?") == len(MODELS)
+    for model in MODELS:
+        numbers = metrics["models"][model]["numbers"]
+        threshold, above = numbers["fitted"]["threshold"]["value"], numbers["above_threshold"]
+        assert f"a confidence of {threshold:.6g} or more reaches it" in page
+        assert above["rows"]["value"] == round(
+            above["coverage"]["value"] * numbers["held_out"]["rows"]["value"]
+        )
+        share = round(100 * above["coverage"]["value"])
+        assert (f"about {share} % of its rows" in page) == (above["accuracy"]["high"] >= 0.95)
+    assert "nothing, as far as these rows can tell" in page
