@@ -56,6 +56,8 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*)
 	$(PIP_INSTALL) torch cmake ninja scikit-build-core
 	if tools/debian-packages; then export LABELSMOOTH_REQUIRE_CPU=1; fi; \
 	$(PIP_INSTALL) --no-build-isolation --config-settings=build-dir=build/editable --editable '.[dev]'
+	$(PIP_INSTALL) --no-deps fastai
+	$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/timm timm torchvision # see tests/shared/timm_apart.py
 	touch $@
 
 clean:

@@ -34,6 +34,10 @@ BINS = measure.Calibration()
 BINS.update(np.eye(3).repeat(4, axis=0), np.arange(12) % 3)
 
 
+def load_adapter(name):
+    importlib.reload(importlib.import_module(f"labelsmooth.integrations.{name}"))
+
+
 @pytest.mark.parametrize(
     ("draw", "package", "extra"),
     [
@@ -43,11 +47,7 @@ BINS.update(np.eye(3).repeat(4, axis=0), np.arange(12) % 3)
         (lambda: sentence_statistics(["a b"], ["a b"]), "sacrebleu", "translation"),
         (lambda: edit_statistics(["a b"], ["a b"]), "jiwer", "speech"),
         (lambda: read_audio(b"", "", rate=8000, most_seconds=1), "soundfile", "speech"),
-        (
-            lambda: importlib.reload(importlib.import_module("labelsmooth.integrations.torchmetrics")),
-            "torchmetrics",
-            "torchmetrics",
-        ),
+        (lambda: load_adapter("torchmetrics"), "torchmetrics", "torchmetrics"),
     ],
 )
 def test_the_library_says_what_is_missing(without, draw, package, extra):
@@ -58,6 +58,14 @@ def test_the_library_says_what_is_missing(without, draw, package, extra):
     with pytest.raises(MissingPackage, match=f"^{re.escape(sentence)}$") as raised:
         draw()
     assert raised.value.name == package
+
+
+@pytest.mark.parametrize("name", ["transformers", "trl", "timm", "fastai"])
+def test_an_adapter_says_with_what_it_was_tested(without, name):
+    without(name)
+    sentence = rf"'\.\[{name}\]' in a clone of labelsmooth brings; tested with {name} \d+\.\d+\.\d+$"
+    with pytest.raises(MissingPackage, match=sentence):
+        load_adapter({"transformers": "hf"}.get(name, name))
 
 
 def test_several_extras_may_bring_a_package(without):
@@ -85,7 +93,10 @@ def test_every_extra_that_is_named_exists():
         for path in (ROOT / "src").rglob("*.py")
         for call in re.findall(r"with needs_extra\(([^)]*)\)", path.read_text())
     ]
+    calls, tested = zip(*(call.partition(", tested=")[::2] for call in calls), strict=True)
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert {each.strip('"').replace(" ", "==") for each in tested if each} <= set(pins)
     named = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
     studies = {"study", "hf", "accelerate", "ray", "translation", "speech", "verses"}
-    assert named == {*studies, "audit", "torchmetrics", "transformers", "trl"}
+    assert named == {*studies, "audit", "torchmetrics", "transformers", "trl", "timm", "fastai"}
     assert all(extras[name] for name in named)

@@ -11,11 +11,12 @@ class MissingPackage(ModuleNotFoundError):
 
 
 @contextmanager
-def needs_extra(*extras: str) -> Iterator[None]:
+def needs_extra(*extras: str, tested: str | None = None) -> Iterator[None]:
     """Turn a failed import within the block into a sentence that says how to install what is missing.
 
     Args:
         extras: of pyproject.toml, any of which brings the packages that the block imports.
+        tested: the package that is adapted to, and the version that the tests run it in, as "trl 1.16.0".
 
     Raises:
         MissingPackage: one of them is not installed.
@@ -29,6 +30,7 @@ def needs_extra(*extras: str) -> Iterator[None]:
         commands = " or ".join(f"'.[{extra}]'" for extra in extras)
         raise MissingPackage(
             f"this needs the package {package}, "
-            f"which pip install {commands} in a clone of labelsmooth brings",
+            f"which pip install {commands} in a clone of labelsmooth brings"
+            + ("" if tested is None else f"; tested with {tested}"),
             name=package,
         ) from error

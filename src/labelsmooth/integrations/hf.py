@@ -34,7 +34,7 @@ from labelsmooth.measure import Calibration
 from labelsmooth.row_stats import RowStats
 from labelsmooth.smoothing import Smoothing
 
-with needs_extra("transformers"):
+with needs_extra("transformers", tested="transformers 5.24.0"):
     from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 _log = logging.getLogger(__name__)

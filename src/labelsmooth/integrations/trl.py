@@ -14,7 +14,7 @@ from labelsmooth.integrations.hf import base_of, call_with_loss, smooth, smoothi
 from labelsmooth.row_stats import RowStats
 from labelsmooth.smoothing import Smoothing
 
-with needs_extra("trl"):
+with needs_extra("trl", tested="trl 1.16.0"):
     from trl.trainer.dpo_trainer import DPOTrainer
     from trl.trainer.sft_trainer import SFTTrainer
     from trl.trainer.utils import FusedCausalLMOutput
