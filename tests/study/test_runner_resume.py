@@ -28,6 +28,7 @@ def undisturbed(kills, recipe, tmp_path_factory):
     return kills.run_undisturbed(recipe, tmp_path_factory.mktemp("undisturbed"))
 
 
+@pytest.mark.long
 def test_three_kills_change_nothing(kills, recipe, undisturbed, tmp_path):
     """`benchmarks/kills.py` does fifty."""
     found = kills.kill_repeatedly(
@@ -92,6 +93,7 @@ def test_an_interrupt_says_how_to_go_on(kills, recipe, undisturbed, tmp_path):
     assert (tmp_path / "results.jsonl").read_bytes() == undisturbed.results
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_processes_side_by_side_give_the_same_and_end_with_the_study(kills, recipe, undisturbed, tmp_path):
     process = kills.start([*recipe, "--jobs", "2"], tmp_path)
