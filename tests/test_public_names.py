@@ -28,7 +28,7 @@ def test_the_names_of_the_losses():
     assert set(losses.__all__) == {
         "Cap", "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
-        "confidence_penalty", "cross_entropy", "distillation_loss", "linear_cross_entropy",
+        "confidence_penalty", "cross_entropy", "distillation_loss", "eps_of_other_kind", "linear_cross_entropy",
         "margin_smoothing", "max_suppression", "preference_loss",
         "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip

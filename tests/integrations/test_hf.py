@@ -316,6 +316,37 @@ def test_a_decoder_that_is_not_fed_from_labels_is_not_fed_from_them_here():
     torch.testing.assert_close(smooth(model, 0.0)(input_ids=ids, labels=labels).loss, own)
 
 
+def test_a_forward_that_calls_that_of_its_base_feeds_the_decoder_as_that_does():
+    class Delegating(transformers.BartForConditionalGeneration):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    torch.manual_seed(0)
+    model = Delegating(transformers.BartConfig(**SMALL, **LAYERS)).train()
+    ids, labels = draw(3, 7), draw(3, 7)
+    own = model(input_ids=ids, labels=labels).loss
+    torch.testing.assert_close(smooth(model, 0.0)(input_ids=ids, labels=labels).loss, own)
+
+
+def test_softcaps_by_another_name_are_known():
+    torch.manual_seed(0)
+    sizes = COMMON | {"lru_width": 16, "attention_window_size": 8, "logits_soft_cap": 0.5}
+    config = transformers.RecurrentGemmaConfig(**sizes, block_types=["recurrent", "attention"])
+    model = transformers.RecurrentGemmaForCausalLM(config).double().train()
+    ids, labels = draw(2, 8), draw(2, 8)
+    exact = definition(model, {"input_ids": ids}, labels)
+    output = smooth(model, EPS)(input_ids=ids, labels=labels)
+    torch.testing.assert_close(output.loss, exact, rtol=1e-10, atol=0)
+    assert output.logits is None
+
+
+def routers():
+    sizes = {"d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "num_experts": 2, "expert_capacity": 4}
+    return transformers.SwitchTransformersForConditionalGeneration(
+        transformers.SwitchTransformersConfig(**SMALL, **sizes)
+    )
+
+
 def regression():
     return transformers.BertForSequenceClassification(transformers.BertConfig(**COMMON, num_labels=1))
 
@@ -331,6 +362,7 @@ def unshifted():
         (lambda: smooth(causal("Llama")[0], 0.1), 0.1, ValueError, "smoothed already"),
         (lambda: causal("Llama")[0], 1.5, ValueError, "got 1.5"),
         (regression, 0.1, ValueError, "one label among several, got regression with 1 outputs"),
+        (routers, 0.1, ValueError, "SwitchTransformersForConditionalGeneration adds something to its loss"),
         (unshifted, 0.1, ValueError, "BartForCausalLM has a loss of its own"),
         (
             lambda: transformers.LlamaModel(transformers.LlamaConfig(**COMMON)),
@@ -370,6 +402,7 @@ def test_logits_made_in_an_unknown_way_are_made(caplog):
     exact = F.cross_entropy(logits, labels[:, 1:].reshape(-1), label_smoothing=EPS)
     smooth(model, EPS)
     with caplog.at_level(logging.WARNING, logger="labelsmooth"):
+        assert model(input_ids=ids, labels=torch.full_like(labels, -100)).loss == 0  # which tells nothing
         for _ in range(2):
             torch.testing.assert_close(model(input_ids=ids, labels=labels).loss, exact, rtol=1e-10, atol=0)
     assert caplog.messages == ["all logits are made, as Odd does more to its logits than is known"]
@@ -459,6 +492,16 @@ def test_a_trainer_logs_the_smoothed_loss_and_the_plain_numbers(tmp_path):
     assert log["ece"] == pytest.approx(expected.ece, rel=1e-5)
     assert training.state.log_history[0]["ece"] == log["ece"]
     assert training.evaluate()["eval_loss"] == pytest.approx(nll, rel=1e-2)  # a mean of batches
+
+
+def test_a_log_of_no_token_has_no_numbers(tmp_path):
+    torch.manual_seed(0)
+    rows = [{"input_ids": draw(5), "labels": torch.full((5,), -100)} for _ in range(2)]
+    training, kept = trainer(smooth(causal("Llama")[0], EPS), rows, tmp_path)
+    log_training(training).train()
+    (log,) = [log for log in kept.logs if "loss" in log]
+    assert log["loss"] == 0
+    assert "nll" not in log
 
 
 def test_a_trainer_that_smooths_too_is_refused(tmp_path):

@@ -58,6 +58,9 @@ def test_half_the_width_gives_float32_and_no_pair_gives_0():
     exact = definition(MARGINS.bfloat16().double(), 1.0, 0.1, "conservative").mean()
     torch.testing.assert_close(loss.double(), exact, rtol=1e-6, atol=0)
     assert ls.preference_loss(torch.zeros(0)) == 0
+    assert ls.preference_loss(torch.zeros(2), label_smoothing=torch.zeros(2).double()).dtype == torch.float32
+    infinite = torch.tensor([torch.inf, -torch.inf])
+    assert ls.preference_loss(infinite, reduction="none").tolist() == [0, torch.inf]
 
 
 @pytest.mark.parametrize(

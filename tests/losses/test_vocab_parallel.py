@@ -186,6 +186,12 @@ def of_one_kind_each(group, rank):
     half = FINITE[..., own].bfloat16().requires_grad_()
     loss = ls.vocab_parallel_cross_entropy(half, LABELS, num_classes=K, group=group, label_smoothing=0.1)
     results["half"] = (loss.detach(), *torch.autograd.grad(loss, half))
+    for rows in (0, 1, 5):  # of which the last is a chunk of its own
+        x, y = HIDDEN.flatten(0, 1)[:rows].float().requires_grad_(), labels[1 : rows + 1]
+        loss, stats = ls.vocab_parallel_linear_cross_entropy(
+            x, WEIGHT[own].float(), y, num_classes=K, group=group, chunk_rows=4, return_stats=True
+        )
+        results[f"{rows} rows"] = loss.detach(), stats.lse, *torch.autograd.grad(loss, x)
     logits = FINITE[..., own].clone().requires_grad_()
     linear = torch.nn.Linear(WIDTH, own.stop - own.start, dtype=torch.float64)
     refused = {
@@ -202,6 +208,12 @@ def of_one_kind_each(group, rank):
         "too few": lambda: ls.vocab_parallel_cross_entropy(
             logits[..., :3], LABELS, num_classes=K, group=group
         ),
+        "out of order": lambda: ls.vocab_parallel_cross_entropy(
+            logits, LABELS, num_classes=K, group=group, first_class=0
+        ),
+        "transform": lambda: torch.func.grad(
+            lambda z: ls.vocab_parallel_cross_entropy(z, LABELS, num_classes=K, group=group)
+        )(logits.detach()),
         "dense": lambda: ls.vocab_parallel_cross_entropy(
             logits, TARGETS["dense"].clone().requires_grad_(), num_classes=K, group=group
         ),
@@ -272,6 +284,18 @@ def test_dtensors_are_taken_as_they_are(results, name):
         torch.testing.assert_close(stats.lse, of_whole.lse, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_few_rows_of_float32(results, rows):
+    x = HIDDEN.flatten(0, 1)[:rows].clone().requires_grad_()
+    exact, of_whole = ls.linear_cross_entropy(x, WEIGHT, LABELS.flatten()[1 : rows + 1], return_stats=True)
+    (gradient,) = torch.autograd.grad(exact, x)
+    for rank in range(3):
+        for mine, its in zip(
+            results[rank][f"{rows} rows"], (exact.detach(), of_whole.lse, gradient), strict=True
+        ):
+            torch.testing.assert_close(mine.double(), its, rtol=1e-5, atol=1e-6)
+
+
 def test_half_the_width_has_float32_losses_and_rounded_gradients(results):
     half = FINITE.bfloat16()
     exact = half.double().requires_grad_()
@@ -289,6 +313,14 @@ def test_half_the_width_has_float32_losses_and_rounded_gradients(results):
         ("second derivative", "RuntimeError: a loss of sharded classes has no second derivative"),
         ("second derivative, linear", "RuntimeError: a loss of sharded classes has no second derivative"),
         ("too few", "InputError: the processes must have 13 columns in all, got [3, 3, 3]"),
+        (
+            "out of order",
+            "InputError: blocks of [4, 4, 5] columns must begin at the classes [0, 4, 8], got [0, 0, 0]",
+        ),
+        (
+            "transform",
+            "InputError: a loss of sharded classes cannot be computed where it is inside a torch.func",
+        ),
         ("dense", "InputError: a loss of sharded classes has a gradient in its logits"),
         ("DTensor, rows too", "InputError: a DTensor of logits may be sharded on its classes over one"),
         ("DTensor, finite", "InputError: logits sharded on their classes go without support='finite'"),

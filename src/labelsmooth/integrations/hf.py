@@ -45,8 +45,12 @@ IGNORED = -100  # the label of tokens that do not count, in all of transformers
 _CLASSIFIERS = ("Sequence", "Token", "Image", "Video", "Audio")
 # the names by which configs call the factor on the logits, its inverse, and the factor on the loss of routers
 _FACTORS, _DIVISOR = ("logit_scale", "output_multiplier", "lm_head_multiplier"), "logits_scaling"
+_SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 # what a forward says that feeds its decoder from labels; FSMT does it from the source
 _SHIFTS_LABELS = re.compile(r"decoder_input_ids = [\w.]+\(\s*(labels=)?labels\b")
+# what a forward says where it adds to its loss, but for the loss of routers that is known
+_ADDS_TO_LOSS = re.compile(r"^ *\w*loss (\+=|= \w*loss \+) (?!.*aux_loss_coef \*)", re.MULTILINE)
+_PROBE = (50.0, -50.0, 5.0, -5.0, 0.5)  # what leaves a head in its first call in place of logits
 _DECODER_INPUTS = ("decoder_input_ids", "decoder_inputs_embeds")
 _ROUTER_FACTORS = ("router_aux_loss_coef", "aux_loss_coef")
 
@@ -69,7 +73,7 @@ class _Smoothing:
             for observer in self.observers:
                 observer(stats)
 
-    def leave(self, why: str) -> None:
+    def use_logits(self, why: str) -> None:
         """Make the loss of logits from now on, and say why once."""
         self.unfused = why
         _log.warning("all logits are made, as %s", why)
@@ -100,7 +104,8 @@ def smooth(
     Returns:
         The same model. In training mode its output for labels has `loss`, with the model's own loss of its
         routers where it has one, and of a language model no `logits`. `labels`, `shift_labels`,
-        `num_items_in_batch` and `logits_to_keep` mean what they mean to transformers.
+        `num_items_in_batch` and `logits_to_keep` mean what they mean to transformers. It can be copied, and
+        saved by `save_pretrained` or as its state, but not pickled whole.
 
     Raises:
         TypeError: not a model of transformers.
@@ -129,7 +134,8 @@ def smooth(
         raise InputError("this model is smoothed already")
     if "forward" in vars(inner):
         raise InputError(
-            "the forward of this model was replaced, as trainers do: smooth it before it goes there"
+            "the forward of this model was replaced, as trainers and device_map do; smooth it before a "
+            "trainer, and without device_map"
         )
     options: dict[str, Any] = {
         "label_smoothing": label_smoothing,
@@ -144,7 +150,7 @@ def smooth(
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return _forward(self, *args, **kwargs)
 
-    source = inspect.getsource(inspect.unwrap(kind.forward))
+    source = _source_of(kind)
     shifts = _SHIFTS_LABELS.search(source) is not None
     smoothing = _Smoothing(_kind_of(inner, source), options, chunk_rows, kind.forward, shifts)
     inner._label_smoothing = smoothing  # type: ignore[assignment]
@@ -196,6 +202,8 @@ class _LogTraining(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         self.measured.all_merge()
+        if not self.measured.state()["counts"].any():
+            return
         result = self.measured.compute()
         numbers = {"accuracy": result.accuracy, "nll": result.nll, "ece": result.ece}
         logs.update(numbers)
@@ -226,6 +234,8 @@ def _kind_of(model: PreTrainedModel, source: str) -> Kind:
                 f"{config.problem_type or 'regression'} with {config.num_labels} outputs"
             )
         return "classes"
+    if _ADDS_TO_LOSS.search(source):
+        raise InputError(f"{name} adds something to its loss of which nothing is known")
     if model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
         raise InputError(f"{name} has no output embedding, and is no classifier")
     if name.endswith("ForMaskedLM"):
@@ -235,6 +245,19 @@ def _kind_of(model: PreTrainedModel, source: str) -> Kind:
     if "self.loss_function(" not in source:
         raise InputError(f"{name} has a loss of its own, beside which nothing is known of its labels")
     return "causal"
+
+
+def _source_of(kind: type[PreTrainedModel]) -> str:
+    """Give the source of a model's forward, and of those of its bases, which it may call."""
+    forwards = [
+        vars(base)["forward"] for base in kind.__mro__ if "forward" in vars(base) and base is not nn.Module
+    ]
+    try:
+        return "\n".join(inspect.getsource(inspect.unwrap(forward)) for forward in forwards)
+    except OSError as error:
+        raise InputError(
+            f"the source of {kind.__name__} cannot be read, which tells what its loss is of"
+        ) from error
 
 
 def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -249,7 +272,7 @@ def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     return_dict = kwargs.pop("return_dict", None)
     output, loss = call_with_loss(self, **kwargs)
     if output.get("aux_loss") is not None:
-        loss = loss + _router_factor(self) * output.aux_loss
+        loss = loss + _router_factor(self) * output.aux_loss.to(loss.device)
     logits = output.logits if smoothing.kind == "classes" else None
     output = type(output)(**(dict(output) | {"loss": loss, "logits": logits}))
     if return_dict is None:
@@ -277,6 +300,8 @@ def call_with_loss(
 def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
     """Take the labels from the arguments of a call, and give the target of each place that predicts one."""
     labels, shift_labels = kwargs.pop("labels", None), kwargs.pop("shift_labels", None)
+    if labels is None and kind != "causal":
+        raise InputError("shift_labels go with causal language models")
     target: Tensor = labels
     if kind == "causal":
         target = shift_labels
@@ -285,8 +310,10 @@ def _take_target(model: Any, kind: Kind, kwargs: dict[str, Any]) -> Tensor:
         kept = kwargs.get("logits_to_keep", 0)
         if isinstance(kept, Tensor) or kept:
             target = target[:, kept if isinstance(kept, Tensor) else slice(-kept, None)]
-    elif kind == "seq2seq" and all(kwargs.get(name) is None for name in _DECODER_INPUTS):
-        kwargs["decoder_input_ids"] = _decoder_input_ids(model, labels)
+    elif kind == "seq2seq":
+        kwargs.setdefault("use_cache", False)
+        if all(kwargs.get(name) is None for name in _DECODER_INPUTS):
+            kwargs["decoder_input_ids"] = _decoder_input_ids(model, labels)
     if target.is_floating_point():
         raise InputError(
             "label smoothing is of one label among several, got labels that are no whole numbers"
@@ -318,10 +345,12 @@ def _through_head(
     head, cap = model.get_output_embeddings(), _cap_of(model)
     if type(head).forward is not nn.Linear.forward or "forward" in vars(head):
         kind = f"{type(head).__module__}.{type(head).__name__}"
-        smoothing.leave(f"the output embedding is more than a linear layer, of {kind}")
+        smoothing.use_logits(f"the output embedding is more than a linear layer, of {kind}")
         return None
     bias = model._buffers.get("final_logits_bias")  # which is added to the logits, of which there are none
-    left: list[tuple[Tensor, RowStats | None]] = []
+    calls: list[
+        tuple[Tensor, Tensor, RowStats | None]
+    ] = []  # what left the head, what to take off, statistics
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled, it would make all logits
     def loss_of_states(states: Tensor) -> Tensor:  # (…, H)
@@ -331,27 +360,36 @@ def _through_head(
         linear = {"linear_bias": whole, **cap._asdict(), "chunk_rows": smoothing.chunk_rows}
         loss, stats = _loss(smoothing, states, target, denominator, head.weight, linear)
         # as many dimensions as the logits, and no view, which trainers must not multiply in place
-        number = loss.expand(*states.shape[:-1], 1).clone()
-        left.append((number, stats))
-        return number
+        numbers = loss.expand(*states.shape[:-1], 1).clone()
+        if not smoothing.checked:  # other values, with the gradient of the loss
+            probe = numbers.new_tensor(_PROBE).repeat(numbers.numel() // len(_PROBE) + 1)
+            numbers = numbers + (probe[: numbers.numel()].view_as(numbers) - numbers.detach())
+        calls.append((numbers, loss.detach(), stats))
+        return numbers
 
     head.forward = loss_of_states
     if bias is not None:
         model._buffers["final_logits_bias"] = bias.new_zeros(1, 1)
     try:
         output = call()
+    except (IndexError, RuntimeError):
+        if smoothing.checked or not calls:
+            raise
+        output = None  # it took for logits what left its head
     finally:
         del head.forward
         if bias is not None:
             model._buffers["final_logits_bias"] = bias
-    number, stats = left[-1]
+    numbers, value, stats = calls[-1]
+    loss = numbers.flatten()[0].clone()
     if not smoothing.checked:
         smoothing.checked = True
-        if len(left) != 1 or not _is_capped(output.logits, number, cap):
-            smoothing.leave(f"{type(model).__name__} does more to its logits than is known")
+        if output is None or len(calls) != 1 or not _is_capped(output.logits, numbers, cap):
+            smoothing.use_logits(f"{type(model).__name__} does more to its logits than is known")
             return None
+        loss = loss - loss.detach() + value
     smoothing.observe(stats)
-    return output, number.flatten()[0].clone()
+    return output, loss
 
 
 def _loss(
@@ -364,9 +402,11 @@ def _loss(
 ) -> tuple[Tensor, RowStats | None]:
     """Compute the loss of a step, and the statistics of its tokens where somebody observes them."""
     target = target.to(input.device).reshape(input.shape[:-1])
+    weight = smoothing.options["weight"]
     options = smoothing.options | {
+        "weight": None if weight is None else weight.to(input.device),
         "ignore_index": IGNORED,
-        "denominator": denominator,
+        "denominator": denominator.to(input.device) if isinstance(denominator, Tensor) else denominator,
         "return_stats": bool(smoothing.observers),
     }
     result: Tensor | tuple[Tensor, RowStats]
@@ -385,15 +425,14 @@ def _cap_of(model: Any) -> Cap:
         scale *= getattr(config, name, None) or 1.0
     divisor = getattr(config, _DIVISOR, None) or 1.0
     scale = scale * divisor if config.model_type == "hyperclovax" else scale / divisor
-    return Cap(scale, getattr(config, "final_logit_softcapping", None))
+    softcaps = (getattr(config, name, None) for name in _SOFTCAPS)
+    return Cap(scale, next(filter(None, softcaps), None))
 
 
 def _is_capped(logits: Tensor, outputs: Tensor, cap: Cap) -> bool:
     """Tell whether a model made of what left its head what it should make of logits."""
     expected = cap(outputs.detach().float())
-    return logits.shape == outputs.shape and torch.allclose(
-        logits.detach().float(), expected, rtol=1e-2, equal_nan=True
-    )
+    return logits.shape == outputs.shape and torch.allclose(logits.detach().float(), expected, rtol=1e-2)
 
 
 def _router_factor(model: Any) -> float:
@@ -415,7 +454,7 @@ def _set_attribute(self: Any, name: str, value: Any) -> None:
                     "the forward of a smoothed model was to be replaced by another, as Liger Kernel does, "
                     "and the smoothing with it"
                 )
-            function = function.__wrapped__
+            function = getattr(function.__wrapped__, "__func__", function.__wrapped__)
     nn.Module.__setattr__(self, name, value)
 
 

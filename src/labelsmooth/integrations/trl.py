@@ -11,6 +11,7 @@ from torch import Tensor
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.integrations.hf import base_of, call_with_loss, smooth, smoothing_of
+from labelsmooth.losses import eps_of_other_kind
 from labelsmooth.row_stats import RowStats
 from labelsmooth.smoothing import Smoothing
 
@@ -58,18 +59,17 @@ class SmoothedSFTTrainer(SFTTrainer):
         def forward(model: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
             if not (model.training and fused_lm_head):
                 return with_fused_head(*args, fused_lm_head=fused_lm_head, **kwargs)
-            output, loss = call_with_loss(
-                model, *args, **kwargs | {"num_items_in_batch": 1, "use_cache": False}
-            )
-            return _as_of_fused_head(measured.pop(), loss, output.get("aux_loss"))
+            count = kwargs.pop("num_items_in_batch", None)
+            output, loss = call_with_loss(model, **kwargs | {"num_items_in_batch": 1, "use_cache": False})
+            return _as_of_fused_head(measured.pop(), loss, count, output.get("aux_loss"))
 
         model.forward = MethodType(forward, model)
 
 
-def _as_of_fused_head(stats: RowStats, loss: Tensor, aux_loss: Tensor | None) -> Any:
+def _as_of_fused_head(stats: RowStats, loss: Tensor, count: Any, aux_loss: Tensor | None) -> Any:
     """Give what TRL computes its loss and its logs from: of the log-probabilities it takes minus the sum."""
     return FusedCausalLMOutput(
-        loss=loss,
+        loss=loss / (stats.counted.sum().clamp(min=1) if count is None else count),
         log_probs=-loss,
         entropy=stats.entropy.where(stats.counted, 0),
         is_top1=stats.correct,
@@ -102,4 +102,4 @@ class SmoothedDPOTrainer(DPOTrainer):
         if not 0 <= label_smoothing < 0.5:
             raise InputError(f"label_smoothing must be in [0, 0.5), got {label_smoothing}")
         self.loss_types = ["robust"]
-        self.label_smoothing = -label_smoothing / (1 - 2 * label_smoothing)
+        self.label_smoothing = eps_of_other_kind(label_smoothing)

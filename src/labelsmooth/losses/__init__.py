@@ -11,7 +11,7 @@ from labelsmooth.losses.penalty_modules import (
     MarginSmoothingLoss,
     MaxSuppressionLoss,
 )
-from labelsmooth.losses.preference import preference_loss
+from labelsmooth.losses.preference import eps_of_other_kind, preference_loss
 from labelsmooth.losses.targets import Denominator, ReductionName
 from labelsmooth.losses.vocab_parallel import vocab_parallel_cross_entropy
 from labelsmooth.losses.vocab_parallel_linear import vocab_parallel_linear_cross_entropy
@@ -29,6 +29,7 @@ __all__ = [
     "confidence_penalty",
     "cross_entropy",
     "distillation_loss",
+    "eps_of_other_kind",
     "linear_cross_entropy",
     "margin_smoothing",
     "max_suppression",

@@ -21,6 +21,8 @@ def is_sharded_on_classes(input: Tensor, class_axis: int) -> TypeGuard[DTensor]:
     tensors = sys.modules.get("torch.distributed.tensor")  # which nobody has a DTensor without
     if tensors is None or not isinstance(input, tensors.DTensor):
         return False
+    if not -input.dim() <= class_axis < max(input.dim(), 2):
+        return False  # which is refused where other logits are checked
     return any(placement.is_shard(_axis(input, class_axis)) for placement in input.placements)
 
 
@@ -57,13 +59,16 @@ def cross_entropy_of_dtensor(
         target = target.full_tensor() if isinstance(target, DTensor) else target
         if target.is_floating_point():
             target = target.movedim(axis, -1)
+    whole_settings: dict[str, Any] = {
+        name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in settings.items()
+    }
     result = vocab_parallel_cross_entropy(
         logits,
         target,
         num_classes=input.shape[axis],
         first_class=min(columns * mesh.get_local_rank(over[0]), input.shape[axis]),
         group=mesh.get_group(over[0]),
-        **settings,
+        **whole_settings,
     )
     loss, *stats = result if isinstance(result, tuple) else (result,)
     whole = DTensor.from_local(loss, mesh, [Replicate()] * mesh.ndim, run_check=False)

@@ -248,7 +248,7 @@ def _logits(layer: Layer, cap: Cap, out: Tensor) -> Tensor:
     """Write the logits to `out`, without their softcap and divided by it."""
     x, weight, bias = layer
     scale = cap.scale / (cap.softcap or 1)
-    step = max(1, _CACHED // max(1, weight.shape[1])) if x.device.type == "cpu" else weight.shape[0]
+    step = max(1, _CACHED // max(1, weight.shape[1])) if x.device.type == "cpu" else max(1, weight.shape[0])
     for start in range(0, weight.shape[0], step):
         columns = slice(start, start + step)
         into, transposed = out[:, columns], weight[columns].t()

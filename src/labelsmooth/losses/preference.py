@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from labelsmooth.checks import plain, require, require_logits, require_positive
 from labelsmooth.errors import InputError
+from labelsmooth.losses.row_loss import times
 from labelsmooth.losses.targets import ReductionName, Settings
 from labelsmooth.smoothing import as_eps
 
@@ -64,12 +65,19 @@ def preference_loss(
         eps = plain(eps)
         if eps.dim() and eps.shape != margin.shape:
             raise InputError(f"label_smoothing must have shape {tuple(margin.shape)}, got {tuple(eps.shape)}")
+    if isinstance(eps, Tensor) and margin.dtype != torch.float64:
+        eps = eps.float()
     if kind == "robust":
         below = torch.as_tensor(eps) < 0.5
         require(below, lambda: f"label_smoothing of the robust loss must be below 0.5, got {eps}")
-        eps = -eps / (1 - 2 * eps)
+        eps = eps_of_other_kind(eps)
     scaled = beta * (margin if margin.dtype == torch.float64 else margin.float())
-    losses = eps * scaled - F.logsigmoid(scaled)  # since log σ(−x) = log σ(x) − x
+    losses = times(eps, scaled) - F.logsigmoid(scaled)  # since log σ(−x) = log σ(x) − x
     if reduction == "none":
         return losses
     return losses.sum() / max(losses.numel(), 1) if reduction == "mean" else losses.sum()
+
+
+def eps_of_other_kind(eps: Any) -> Any:
+    """Give −ε/(1−2ε): at this ε the conservative loss is the robust one at ε, and the other way round."""
+    return -eps / (1 - 2 * eps)

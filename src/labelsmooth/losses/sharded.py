@@ -8,13 +8,13 @@ then computed as ever, in every process alike, to the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from labelsmooth.backends import Backend, Request, Statistics
-from labelsmooth.checks import require_int
 from labelsmooth.errors import InputError
 from labelsmooth.row_stats import RowStats
 
@@ -41,29 +41,39 @@ def place_block(
         columns: of this process, padding included.
         num_classes: K.
         first_class: the class of the first column; None takes the sum of the columns of the processes before,
-            which they have to tell each other.
+            which they have to tell each other. On a CPU a given one is held against that sum.
         group: of the processes that share the classes.
         device: of the logits.
 
     Raises:
-        ValueError: there is no process group, or the columns of all are fewer than the classes.
+        ValueError: there is no process group, or, where that is looked at, the columns of all are fewer than
+            the classes, or blocks that are not in order.
     """
+    require_processes()
+    if first_class is None or device.type == "cpu":  # elsewhere to look would make the device wait
+        own = torch.tensor([-1 if first_class is None else first_class, columns], device=device)
+        gathered = own.new_empty(2 * dist.get_world_size(group))
+        dist.all_gather_into_tensor(gathered, own, group)
+        given, widths = gathered[::2].tolist(), gathered[1::2].tolist()
+        starts = list(accumulate(widths[:-1], initial=0))
+        if sum(widths) < num_classes:
+            raise InputError(f"the processes must have {num_classes} columns in all, got {widths}")
+        wanted = [min(start, num_classes) for start in starts]
+        if any(
+            first != -1 and min(first, num_classes) != start
+            for first, start in zip(given, wanted, strict=True)
+        ):
+            raise InputError(f"blocks of {widths} columns must begin at the classes {starts}, got {given}")
+        first_class = starts[dist.get_rank(group)]
+    return Block(first_class, max(0, min(columns, num_classes - first_class)), group)
+
+
+def require_processes() -> None:
+    """Raise `ValueError` where there is no process group."""
     if not dist.is_available() or not dist.is_initialized():
         raise InputError(
             "classes are sharded over the processes of torch.distributed, which is not initialised"
         )
-    if first_class is None:
-        mine = torch.tensor([columns], device=device)
-        everyone = mine.new_empty(dist.get_world_size(group))
-        dist.all_gather_into_tensor(everyone, mine, group)
-        widths = everyone.tolist()
-        if sum(widths) < num_classes:
-            raise InputError(f"the processes must have {num_classes} columns in all, got {widths}")
-        first_class = sum(widths[: dist.get_rank(group)])
-    require_int(first_class, "first_class")
-    if first_class < 0:
-        raise InputError(f"first_class must be at least 0, got {first_class}")
-    return Block(first_class, max(0, min(columns, num_classes - first_class)), group)
 
 
 def whole_rows(backend: Backend, block: Block) -> Backend:
@@ -149,10 +159,10 @@ def _gathered(stats: Statistics, group: dist.ProcessGroup | None) -> list[Statis
         name: part.expand(rows, *part.shape[1:]) for name, part in stats._asdict().items() if part is not None
     }
     packed = [_as_numbers(part, wide) for part in parts.values()]
-    mine = torch.cat(packed, dim=1)
+    own = torch.cat(packed, dim=1)
     size = dist.get_world_size(group)
-    everyone = mine.new_empty(size * rows, mine.shape[1])
-    dist.all_gather_into_tensor(everyone, mine, group)
+    gathered = own.new_empty(size * rows, own.shape[1])
+    dist.all_gather_into_tensor(gathered, own, group)
     widths = [part.shape[1] for part in packed]
     return [
         Statistics(
@@ -161,7 +171,7 @@ def _gathered(stats: Statistics, group: dist.ProcessGroup | None) -> list[Statis
                 for (name, part), numbers in zip(parts.items(), one.split(widths, dim=1), strict=True)
             }
         )
-        for one in everyone.view(size, rows, mine.shape[1])
+        for one in gathered.view(size, rows, own.shape[1])
     ]
 
 
@@ -176,5 +186,6 @@ def _as_numbers(part: Tensor, dtype: torch.dtype) -> Tensor:
 def _as_before(numbers: Tensor, like: Tensor) -> Tensor:
     """Undo `_as_numbers`."""
     if like.dtype == torch.int64:
-        numbers = numbers.contiguous().view(torch.int64)
+        # a copy: a part of few rows may be contiguous already, and not lie where whole numbers may
+        numbers = numbers.clone(memory_format=torch.contiguous_format).view(torch.int64)
     return numbers.reshape(like.shape).to(like.dtype)

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from labelsmooth.backends import BACKENDS, BackendName, select
+from labelsmooth.backends import BACKENDS, BackendName, hindrance, select
 from labelsmooth.checks import plain, require_logits
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits, row_stats_of
@@ -101,7 +101,8 @@ def vocab_parallel_cross_entropy(
             `cross_entropy`.
         num_classes: K, without padding.
         first_class: the class of this process's first column; None takes the sum of the columns of the
-            processes before, which they have to tell each other first (a GPU waits for that).
+            processes before, which they have to tell each other first (a GPU waits for that). A given one is
+            held against that sum on a CPU, and believed elsewhere.
         group: the processes that share the classes; None for all.
 
     Returns:
@@ -111,6 +112,8 @@ def vocab_parallel_cross_entropy(
         TypeError, ValueError: as `cross_entropy`; or torch.distributed is not initialised, the processes have
             fewer than K columns in all, or a target or a weight needs a gradient.
         RuntimeError: from the backward, for a second derivative.
+
+        What is refused in one process alone leaves the others waiting for it.
 
     Cost: as `cross_entropy` of the C columns. The forward gathers five to twelve numbers of each row from
         every process, in one call; the backward calls none.
@@ -153,7 +156,10 @@ def vocab_parallel_cross_entropy(
 def sharded_targets(
     target: Tensor | Mixture, settings: Settings, rows: torch.Size, num_classes: int, logits: Tensor
 ) -> Targets:
-    """Return the targets of whole rows, or refuse those that need a gradient."""
+    """Return the targets of whole rows, or refuse those that need a gradient, and calls under transforms."""
+    reason = hindrance(logits, None)
+    if reason is not None:
+        raise InputError(f"a loss of sharded classes cannot be computed where {reason}")
     targets = check_targets(
         target,
         settings,

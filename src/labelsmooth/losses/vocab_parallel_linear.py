@@ -9,8 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from labelsmooth.backends import BACKENDS, BackendName, select
+from labelsmooth.errors import InputError
 from labelsmooth.losses.linear import as_autocast, check_cap, check_chunk_rows, check_layer, in_chunks
-from labelsmooth.losses.sharded import place_block, whole_rows
+from labelsmooth.losses.sharded import place_block, require_processes, whole_rows
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings
 from labelsmooth.losses.vocab_parallel import Options, sharded_targets
 from labelsmooth.mixture import Mixture
@@ -109,7 +110,7 @@ def vocab_parallel_linear_cross_entropy(
 
     Cost: as `linear_cross_entropy` of C classes, and one gathering call for each chunk of rows. The backward
         sums the gradient of the input over the processes (scatters the sum, with `sequence_parallel`); that
-        of the weight stays where it is.
+        of the weight stays where it is. For "none" the backward gathers once more for each chunk.
 
     Example:
         With `head.weight` (C, H) of the process's shard of 32,000 classes:
@@ -118,22 +119,25 @@ def vocab_parallel_linear_cross_entropy(
                 hidden, head.weight, labels, label_smoothing=0.1, num_classes=32_000
             )
     """
-    layer = check_layer(input, linear_weight, linear_bias)
+    require_processes()
+    layer = as_autocast(check_layer(input, linear_weight, linear_bias))
     cap = check_cap(scale, softcap)
     check_chunk_rows(chunk_rows)
     settings = Settings(weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator)
     rows = layer.input.shape[:-1]
-    block = place_block(len(layer.weight), num_classes, first_class, group, layer.input.device)
     if sequence_parallel:
+        if not rows:
+            raise InputError(
+                "sequence_parallel needs an input of shape (…, H) with an axis of rows, got (H,)"
+            )
         rows = torch.Size((rows[0] * dist.get_world_size(group), *rows[1:]))
     targets = sharded_targets(target, settings, rows, num_classes, layer.input)
+    block = place_block(len(layer.weight), num_classes, first_class, group, layer.input.device)
     spread = _GatheredRows if sequence_parallel else _SharedInput
-    layer = as_autocast(
-        layer._replace(
-            input=spread.apply(layer.input, group),  # type: ignore[no-untyped-call]
-            weight=layer.weight[: block.columns],
-            bias=None if layer.bias is None else layer.bias[: block.columns],
-        )
+    layer = layer._replace(
+        input=spread.apply(layer.input, group),  # type: ignore[no-untyped-call]
+        weight=layer.weight[: block.columns],
+        bias=None if layer.bias is None else layer.bias[: block.columns],
     )
     chosen, _ = select(backend, layer.input.device)
     sharded = whole_rows(BACKENDS[chosen], block)
