@@ -380,13 +380,16 @@ def _through_head(
         del head.forward
         if bias is not None:
             model._buffers["final_logits_bias"] = bias
-    numbers, value, stats = calls[-1]
+    known = len(calls) == 1 and output is not None
+    if not smoothing.checked:
+        known = known and _is_capped(output.logits, calls[0][0], cap)
+    if not known:
+        smoothing.use_logits(f"{type(model).__name__} does more to its logits than is known")
+        return None
+    ((numbers, value, stats),) = calls
     loss = numbers.flatten()[0].clone()
     if not smoothing.checked:
         smoothing.checked = True
-        if output is None or len(calls) != 1 or not _is_capped(output.logits, numbers, cap):
-            smoothing.use_logits(f"{type(model).__name__} does more to its logits than is known")
-            return None
         loss = loss - loss.detach() + value
     smoothing.observe(stats)
     return output, loss
