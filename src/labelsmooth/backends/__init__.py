@@ -4,7 +4,15 @@ Other packages import from here only.
 """
 
 from labelsmooth.backends import gpu, op
-from labelsmooth.backends.contract import Backend, Combination, Empty, Request, Statistics, origin_of
+from labelsmooth.backends.contract import (
+    Backend,
+    Combination,
+    Empty,
+    Request,
+    Statistics,
+    origin_of,
+    statistics_dtype,
+)
 from labelsmooth.backends.registry import BACKENDS, BackendName
 from labelsmooth.backends.select import hindrance, require_backend, select
 
@@ -22,4 +30,5 @@ __all__ = [
     "origin_of",
     "require_backend",
     "select",
+    "statistics_dtype",
 ]

@@ -64,6 +64,11 @@ class Statistics(NamedTuple):
     mean_logit: Tensor | None = None  # (N,)
 
 
+def statistics_dtype(logits: Tensor) -> torch.dtype:
+    """Return the dtype of the statistics of logits, and of losses made of them."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
 def origin_of(top: Tensor) -> Tensor:
     """Return the logit that statistics are relative to: the maximum, or 0 where every logit is −inf."""
     return torch.where(top == -torch.inf, 0, top)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.backends import reference
-from labelsmooth.backends.contract import Backend, Request, Statistics
+from labelsmooth.backends.contract import Backend, Request, Statistics, statistics_dtype
 from labelsmooth.backends.registry import BACKENDS
 from labelsmooth.checks import is_batched, is_traced
 
@@ -129,7 +129,7 @@ def _row_stats(
 def _(logits: Tensor, *arguments: Any) -> list[Tensor]:
     request = _request(*arguments[:-1])
     rows = logits.shape[0]
-    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    wide = statistics_dtype(logits)
     index_shape = () if request.index is None else request.index.shape
     shapes = {
         "at_index": index_shape,

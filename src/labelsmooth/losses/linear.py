@@ -15,6 +15,7 @@ from labelsmooth.backends import (
     BackendName,
     hindrance,
     select,
+    statistics_dtype,
 )
 from labelsmooth.checks import is_traced, plain, require_logits, require_positive
 from labelsmooth.errors import InputError, InputTypeError
@@ -163,7 +164,7 @@ def linear_cross_entropy(
         num_classes=layer.weight.shape[0],
         class_axis=len(rows),
         device=layer.input.device,
-        dtype=torch.float64 if cast.input.dtype == torch.float64 else torch.float32,
+        dtype=statistics_dtype(cast.input),
         finite=None,
     ).flat()
     row_loss, reduce = targets.row_loss(), targets.reduction()

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from labelsmooth.backends import Backend, Request, Statistics
+from labelsmooth.backends import Backend, Request, Statistics, statistics_dtype
 from labelsmooth.errors import InputError
 from labelsmooth.row_stats import RowStats
 
@@ -119,7 +119,7 @@ def whole_rows(backend: Backend, block: Block) -> Backend:
 
 def _of_no_column(logits: Tensor, request: Request) -> Statistics:  # (N, 0)
     """Return what merges as nothing."""
-    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    wide = statistics_dtype(logits)
     rows = logits.shape[:1]
     zeros = torch.zeros(rows, dtype=wide, device=logits.device)
     nothing = torch.full_like(zeros, -torch.inf)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import Request
+from labelsmooth.backends import Request, statistics_dtype
 from labelsmooth.checks import (
     as_classes,
     can_look,
@@ -189,7 +189,7 @@ def check_logits(
         num_classes=logits.shape[-1],
         class_axis=class_axis % input.dim(),
         device=input.device,
-        dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32,
+        dtype=statistics_dtype(logits),
         finite=logits.detach() > -torch.inf if settings.support == "finite" else None,
     )
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from labelsmooth.backends import BACKENDS, BackendName, hindrance, select
+from labelsmooth.backends import BACKENDS, BackendName, hindrance, select, statistics_dtype
 from labelsmooth.checks import plain, require_logits
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits, row_stats_of
@@ -167,7 +167,7 @@ def sharded_targets(
         num_classes=num_classes,
         class_axis=len(rows),
         device=logits.device,
-        dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32,
+        dtype=statistics_dtype(logits),
         finite=None,
     )
     if targets.row_loss().needs_grad or targets.reduction().needs_grad:
