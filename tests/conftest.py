@@ -61,6 +61,15 @@ def _process_stays_as_it_was():
     assert not changed, changed
 
 
+@pytest.fixture(autouse=True)
+def _accelerate_starts_anew():
+    """Its state is one for a process: the precision and the device of the first test that trains would be all others'."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
+
+
 @pytest.fixture(scope="session")
 def kills() -> ModuleType:
     """`benchmarks/kills.py`, which runs studies in processes of their own."""

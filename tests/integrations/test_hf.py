@@ -8,7 +8,6 @@ import accelerate
 import pytest
 import torch
 import transformers
-from accelerate.state import AcceleratorState
 from torch.nn import functional as F
 
 import labelsmooth as ls
@@ -408,15 +407,6 @@ def test_logits_made_in_an_unknown_way_are_made(caplog):
     assert caplog.messages == ["all logits are made, as Odd does more to its logits than is known"]
 
 
-@pytest.fixture
-def alone_in_accelerate():
-    """Whose state is one for a process, and would be that of a Trainer of another test."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.mark.usefixtures("alone_in_accelerate")
 def test_a_forward_may_be_wrapped_and_not_replaced():
     """Accelerate wraps it for mixed precision; Liger Kernel would replace it, and the smoothing with it."""
     model, inputs, labels = made("Llama")
