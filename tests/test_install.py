@@ -74,6 +74,7 @@ def check(folder, package):
     run(folder / "bin/python", "-m", "pytest", *settings, *public, env=env, cwd=folder)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 def test_with_a_compiler(tmp_path):
     # the objects of the editable install, which take the compiler minutes
@@ -85,6 +86,7 @@ def test_with_a_compiler(tmp_path):
     check(tmp_path / "venv", package)
 
 
+@pytest.mark.long
 def test_without_a_compiler(tmp_path):
     wheel, output = build(tmp_path, "no-such-compiler", tmp_path / "objects", required=False)
     assert "labelsmooth goes WITHOUT its compiled CPU backend" in output

@@ -598,7 +598,7 @@ def test_validation_rows_of_another_kind(digits, digits_file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["audit"], "the following arguments are required: FILE"),
+        (["audit"], "FILE is missing; it goes before the options"),
         (["audit", "a.npz", "a.npz"], "each file must be named once, got a.npz several times"),
         (["audit", "a.npz", "--validation", "b.npz", "c.npz"], "validation must name a file for each of the 1 files, got 2"),
         (["audit", "a.npz", "--bins", "0"], "bins must be at least 1, got 0"),

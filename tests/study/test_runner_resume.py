@@ -70,6 +70,7 @@ def test_a_kill_at_every_step_of_a_first_trial_changes_nothing(kills, recipe, tm
     assert half_written == 2 * 6 + 2  # each file opened and synced, the folder synced and renamed
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_an_interrupt_says_how_to_go_on(kills, recipe, undisturbed, tmp_path):
     process = kills.start([*recipe, "--jobs", "2"], tmp_path)

@@ -109,6 +109,7 @@ def test_a_student_of_its_teachers_kind_on_plain_images_has_arms_of_its_own(tmp_
         assert accuracy.mean == pytest.approx(np.mean([t.metrics["test"]["accuracy"] for t in trials]))
 
 
+@pytest.mark.long
 def test_students_come_after_an_interruption_as_without_one(study, data, tmp_path):
     """A study without the students first, then with them, gives the same trials."""
     run_study(ALONE, tmp_path)

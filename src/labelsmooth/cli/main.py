@@ -79,7 +79,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         options, description = (
             module.options_of(kind) if hasattr(module, "KINDS") else (module.Options, module.DESCRIPTION)
         )
-        subparser = commands.add_parser(name, help=module.HELP, description=description, allow_abbrev=False)
+        called = " ".join(filter(None, (parser.prog, name, kind)))
+        subparser = commands.add_parser(
+            name, prog=called, help=module.HELP, description=description, allow_abbrev=False
+        )
         subparser.set_defaults(module=module, options=options)
         add_options(subparser, options)
         if name == command:
@@ -129,4 +132,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse, with its complaints in the one form that all others have."""
 
     def error(self, message: str) -> NoReturn:
+        said, _, names = message.partition("the following arguments are required: ")
+        if not said and not names.startswith("-"):  # an option before it may have taken it
+            message = f"{names} is missing; it goes before the options"
         raise InputError(message)

@@ -51,6 +51,7 @@ def test_a_killed_study_goes_on_in_two_processes_to_the_same_bytes(task, environ
     assert stored_bytes(out) == stored_bytes(alone.folder)
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_trains(environment, tmp_path):
     """Its time is that of two processes which import transformers."""
     recipe = TINY_STUDIES["translation"](tmp_path)
