@@ -15,8 +15,8 @@ from labelsmooth import losses
 
 def test_the_public_names():
     assert set(ls.__all__) == {
-        "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
-        "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing",
+        "BinaryConvention", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
+        "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing", "binary_conventions",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
         "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
         "measure", "mixup", "neighbourhood", "others", "plot", "preference_loss", "prior", "row_stats", "theory", "uniform", "unigram",

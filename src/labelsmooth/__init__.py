@@ -1,7 +1,7 @@
 """Label smoothing for PyTorch: exact, fast and accountable."""
 
 from labelsmooth import measure, plot, theory
-from labelsmooth.conventions import Convention, conventions
+from labelsmooth.conventions import BinaryConvention, Convention, binary_conventions, conventions
 from labelsmooth.losses import (
     ConfidencePenaltyLoss,
     CrossEntropyLoss,
@@ -37,6 +37,7 @@ from labelsmooth.smoothing import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BinaryConvention",
     "ConfidencePenaltyLoss",
     "Convention",
     "CrossEntropyLoss",
@@ -47,6 +48,7 @@ __all__ = [
     "Mixture",
     "RowStats",
     "Smoothing",
+    "binary_conventions",
     "class_conditional",
     "confidence_penalty",
     "convention",

@@ -1,7 +1,7 @@
-"""The published conventions of label smoothing, as one table of formulas.
+"""The published conventions of label smoothing, as two tables of formulas: of a softmax, and of sigmoids.
 
-A convention is a pair of functions of (ε, K): q_y, what the target has on the label's class, and q_k, what it
-has on each other class. All else is derived from this table: the targets (`smoothing`), the closed forms
+A convention is a pair of functions of (ε, K): what the target has on the label's class, and what it has on
+each other class. All else is derived from these tables: the targets (`smoothing`), the closed forms
 (`theory`) and the words. A new convention is one entry.
 """
 
@@ -82,6 +82,29 @@ class Convention:
         return eps if eps >= 0 else math.inf
 
 
+@dataclass(frozen=True, kw_only=True)
+class BinaryConvention:
+    """The targets that an implementation gives to sigmoids, one for each of K labels, as formulas.
+
+    Attributes:
+        name: the implementation.
+        same_as: the first name of those that smooth alike.
+        on_label: the target of a label that holds.
+        off_label: the target of one that does not.
+        half_eps: the ε of `half` with the same targets for every K; None where there is none.
+
+    Example:
+        >>> binary_conventions()["ultralytics"].on_label(0.1, 80)
+        0.95
+    """
+
+    name: str
+    same_as: str
+    on_label: Formula
+    off_label: Formula
+    half_eps: Formula | None
+
+
 def _entry(
     names: str,
     *,
@@ -153,7 +176,36 @@ _CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         ),
     }
 )
-# What this library calls two of them.
+
+
+def _binary_entry(
+    names: str, *, on_label: str, off_label: str, half_eps: str | None = None
+) -> dict[str, BinaryConvention]:
+    """Return the convention under each of its names."""
+    return {
+        name: BinaryConvention(
+            name=name,
+            same_as=names.split()[0],
+            on_label=Formula(on_label),
+            off_label=Formula(off_label),
+            half_eps=None if half_eps is None else Formula(half_eps, "ε"),
+        )
+        for name in names.split()
+    }
+
+
+_BINARY_CONVENTIONS: Mapping[str, BinaryConvention] = MappingProxyType(
+    {
+        **_binary_entry(
+            "half keras tensorflow yolov5 ultralytics", on_label="1-ε/2", off_label="ε/2", half_eps="ε"
+        ),
+        **_binary_entry(
+            "full mmpretrain segmentation_models_pytorch", on_label="1-ε", off_label="ε", half_eps="2*ε"
+        ),
+        **_binary_entry("timm", on_label="1-ε+ε/K", off_label="ε/K"),
+    }
+)
+# What this library calls two of the conventions of a softmax.
 OWN_NAMES = MappingProxyType({"uniform": "torch", "others": "fairseq"})
 
 
@@ -165,6 +217,16 @@ def conventions() -> Mapping[str, Convention]:
         'ε/(K-1)'
     """
     return _CONVENTIONS
+
+
+def binary_conventions() -> Mapping[str, BinaryConvention]:
+    """The published conventions of sigmoids by name, read-only.
+
+    Example:
+        >>> binary_conventions()["full"].off_label
+        'ε'
+    """
+    return _BINARY_CONVENTIONS
 
 
 def convention_of(name: str) -> Convention:
