@@ -15,7 +15,8 @@ from labelsmooth import losses
 
 def test_the_public_names():
     assert set(ls.__all__) == {
-        "BinaryConvention", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
+        "BCEWithLogitsLoss", "BinaryConvention", "BinarySmoothing", "binary_convention",
+        "binary_cross_entropy_with_logits", "PreferenceLoss", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing", "binary_conventions",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
         "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
@@ -26,6 +27,7 @@ def test_the_public_names():
 
 def test_the_names_of_the_losses():
     assert set(losses.__all__) == {
+        "BCEWithLogitsLoss", "PreferenceLoss", "binary_cross_entropy_with_logits",
         "Cap", "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
         "confidence_penalty", "cross_entropy", "distillation_loss", "eps_of_other_kind", "linear_cross_entropy",

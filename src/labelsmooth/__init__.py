@@ -3,12 +3,15 @@
 from labelsmooth import measure, plot, theory
 from labelsmooth.conventions import BinaryConvention, Convention, binary_conventions, conventions
 from labelsmooth.losses import (
+    BCEWithLogitsLoss,
     ConfidencePenaltyLoss,
     CrossEntropyLoss,
     DistillationLoss,
     LinearCrossEntropyLoss,
     MarginSmoothingLoss,
     MaxSuppressionLoss,
+    PreferenceLoss,
+    binary_cross_entropy_with_logits,
     confidence_penalty,
     cross_entropy,
     distillation_loss,
@@ -22,7 +25,9 @@ from labelsmooth.losses import (
 from labelsmooth.mixture import Mixture
 from labelsmooth.row_stats import RowStats, row_stats
 from labelsmooth.smoothing import (
+    BinarySmoothing,
     Smoothing,
+    binary_convention,
     class_conditional,
     convention,
     label_dropout,
@@ -37,7 +42,9 @@ from labelsmooth.smoothing import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BCEWithLogitsLoss",
     "BinaryConvention",
+    "BinarySmoothing",
     "ConfidencePenaltyLoss",
     "Convention",
     "CrossEntropyLoss",
@@ -46,9 +53,12 @@ __all__ = [
     "MarginSmoothingLoss",
     "MaxSuppressionLoss",
     "Mixture",
+    "PreferenceLoss",
     "RowStats",
     "Smoothing",
+    "binary_convention",
     "binary_conventions",
+    "binary_cross_entropy_with_logits",
     "class_conditional",
     "confidence_penalty",
     "convention",

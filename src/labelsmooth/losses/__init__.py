@@ -1,5 +1,7 @@
 """Smoothed cross-entropies, penalties of confidence and distillation, as functions and as modules."""
 
+from labelsmooth.losses.binary import binary_cross_entropy_with_logits
+from labelsmooth.losses.binary_modules import BCEWithLogitsLoss, PreferenceLoss
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.distillation import distillation_loss
 from labelsmooth.losses.linear import linear_cross_entropy
@@ -17,6 +19,7 @@ from labelsmooth.losses.vocab_parallel import vocab_parallel_cross_entropy
 from labelsmooth.losses.vocab_parallel_linear import vocab_parallel_linear_cross_entropy
 
 __all__ = [
+    "BCEWithLogitsLoss",
     "Cap",
     "ConfidencePenaltyLoss",
     "CrossEntropyLoss",
@@ -25,7 +28,9 @@ __all__ = [
     "LinearCrossEntropyLoss",
     "MarginSmoothingLoss",
     "MaxSuppressionLoss",
+    "PreferenceLoss",
     "ReductionName",
+    "binary_cross_entropy_with_logits",
     "confidence_penalty",
     "cross_entropy",
     "distillation_loss",

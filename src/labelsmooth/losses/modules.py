@@ -38,47 +38,56 @@ class LinearOptions(TypedDict, total=False):
     backend: BackendName
 
 
-# The keywords of the loss functions that a module's call takes, not its constructor.
-_GIVEN_IN_CALLS = {
-    "input",
-    "target",
-    "row_weight",
-    "linear_weight",
-    "linear_bias",
-    "student_logits",
-    "teacher_logits",
-    "inplace_backward",
-}
+# The settings that move with a module and are saved with it.
+_BUFFERS = ("weight", "pos_weight")
 
 
 class Loss(nn.Module):
     """A loss function with settings, which are attributes named as its keywords."""
 
     _function: ClassVar[Callable[..., Any]]
+    # the keywords of the function that a call takes, not the constructor
+    _of_calls: ClassVar[frozenset[str]] = frozenset(
+        {
+            "input",
+            "target",
+            "row_weight",
+            "linear_weight",
+            "linear_bias",
+            "student_logits",
+            "teacher_logits",
+            "inplace_backward",
+        }
+    )
 
     def __init__(self, **settings: Any) -> None:
         """Keep the settings, by default those of the function, and raise now what every step would raise."""
         super().__init__()
         keywords = inspect.signature(self._function).parameters
-        self._names = tuple(name for name in keywords if name not in _GIVEN_IN_CALLS)
+        self._names = tuple(name for name in keywords if name not in self._of_calls)
         for name in settings:
             if name not in self._names:
                 raise InputTypeError(f"{type(self).__name__} takes {', '.join(self._names)}, got {name}")
         settings = {name: keywords[name].default for name in self._names} | settings
+        self._check(settings)
+        for name, value in settings.items():
+            if name in _BUFFERS:
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        """Raise `TypeError` or `ValueError` for a setting that no call could make right."""
         Settings(**{name: settings[name] for name in Settings._fields if name in settings}).check()
         require_backend(settings["backend"])
         if "label_smoothing" in settings:
             as_smoothing(settings["label_smoothing"])
         if "class_axis" in settings:
             require_int(settings["class_axis"], "class_axis")
-        if "weight" in settings:
-            weight = settings.pop("weight")
-            if weight is not None:
-                require_tensor(weight, "weight")
-                check_weight("weight", weight, (weight.numel(),))
-            self.register_buffer("weight", weight)
-        for name, value in settings.items():
-            setattr(self, name, value)
+        weight = settings.get("weight")
+        if weight is not None:
+            require_tensor(weight, "weight")
+            check_weight("weight", weight, (weight.numel(),))
 
     def _settings(self, return_stats: bool | None) -> dict[str, Any]:
         """The keywords for a call of the function."""

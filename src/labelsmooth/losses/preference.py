@@ -56,26 +56,34 @@ def preference_loss(
     """
     margin = plain(margin)
     require_logits(margin, "margin")
-    require_positive(beta, "beta")
-    Settings(reduction=reduction).check()
-    if kind not in get_args(Kind):
-        raise InputError(f"kind must be 'conservative' or 'robust', got {kind!r}")
-    eps = as_eps(label_smoothing)
+    eps = plain(check_preference(beta, label_smoothing, kind, reduction))
     if isinstance(eps, Tensor):
-        eps = plain(eps)
         if eps.dim() and eps.shape != margin.shape:
             raise InputError(f"label_smoothing must have shape {tuple(margin.shape)}, got {tuple(eps.shape)}")
-    if isinstance(eps, Tensor) and margin.dtype != torch.float64:
-        eps = eps.float()
+        if margin.dtype != torch.float64:
+            eps = eps.float()
     if kind == "robust":
-        below = torch.as_tensor(eps) < 0.5
-        require(below, lambda: f"label_smoothing of the robust loss must be below 0.5, got {eps}")
         eps = eps_of_other_kind(eps)
     scaled = beta * (margin if margin.dtype == torch.float64 else margin.float())
     losses = times(eps, scaled) - F.logsigmoid(scaled)  # since log σ(−x) = log σ(x) − x
     if reduction == "none":
         return losses
     return losses.sum() / max(losses.numel(), 1) if reduction == "mean" else losses.sum()
+
+
+def check_preference(
+    beta: float, label_smoothing: float | Tensor, kind: Kind, reduction: ReductionName
+) -> float | Tensor:
+    """Return ε, or raise `TypeError` or `ValueError` for a setting that no margins could make right."""
+    require_positive(beta, "beta")
+    Settings(reduction=reduction).check()
+    if kind not in get_args(Kind):
+        raise InputError(f"kind must be 'conservative' or 'robust', got {kind!r}")
+    eps = as_eps(label_smoothing)
+    if kind == "robust":
+        below = torch.as_tensor(eps) < 0.5
+        require(below, lambda: f"label_smoothing of the robust loss must be below 0.5, got {eps}")
+    return eps
 
 
 def eps_of_other_kind(eps: Any) -> Any:

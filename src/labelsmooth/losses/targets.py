@@ -153,19 +153,10 @@ class Targets:
             weights = take_rows(weight, self.labels)
             denominator = (weights if self.counted is None else torch.where(self.counted, weights, 0)).sum()
         elif denominator is None or denominator == "valid":
-            # without a row that counts the sum is 0 already
-            if self.counted is None:
-                denominator = max(num_rows, 1)
-            elif can_look(self.counted):
-                denominator = max(int(self.counted.sum()), 1)
-            else:
-                return 1 / self.counted.sum(dtype=self.dtype).clamp(min=1)
+            denominator = number_of(self.counted, num_rows, self.dtype)
         elif denominator == "rows":
             denominator = max(num_rows, 1)
-        if not isinstance(denominator, Tensor):
-            return 1 / denominator
-        denominator = plain(denominator).to(self.dtype)
-        return torch.where(denominator == 0, 0, 1 / torch.where(denominator == 0, 1, denominator))
+        return inverse(denominator, self.dtype)
 
 
 def check_logits(
@@ -251,6 +242,23 @@ def check_targets(
     return Targets(rows, num_classes, mixture, counted, labels, settings, support, dtype)
 
 
+def number_of(counted: Tensor | None, total: int, dtype: torch.dtype) -> int | Tensor:
+    """Return how many count, at least 1: without one the sum is 0 already."""
+    if counted is None:
+        return max(total, 1)
+    if can_look(counted):
+        return max(int(counted.sum()), 1)
+    return counted.sum(dtype=dtype).clamp(min=1)
+
+
+def inverse(denominator: float | Tensor, dtype: torch.dtype) -> float | Tensor:
+    """Return 1/denominator, or 0 where the denominator is 0."""
+    if not isinstance(denominator, Tensor):
+        return 1 / denominator
+    denominator = plain(denominator).to(dtype)
+    return torch.where(denominator == 0, 0, 1 / torch.where(denominator == 0, 1, denominator))
+
+
 def check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
     """Raise `TypeError` or `ValueError` unless the weights are real, of this shape and without NaN."""
     if value is None:
@@ -305,8 +313,8 @@ def _warn_if_multi_label(target: Tensor, class_axis: int) -> None:
     if float(first.sum(class_axis).max()) > 1.5 and bool(((first == 0) | (first == 1)).all()):
         warnings.warn(
             "dense targets with several ones in a row are taken for one distribution of classes that exclude "
-            "each other; for labels that hold together use binary_cross_entropy_with_logits of "
-            "torch.nn.functional, else let rows sum to 1 or give a labelsmooth.Mixture",
+            "each other; for labels that hold together use binary_cross_entropy_with_logits, "
+            "else let rows sum to 1 or give a labelsmooth.Mixture",
             stacklevel=stacklevel_of_caller(),
         )
 
