@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import struct
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 
 import labelsmooth as ls
-from labelsmooth.backends import cpu, reference
+from labelsmooth.backends import cpu, cpu_library, cpu_sigmoid, reference
 from labelsmooth.backends.contract import Request, Statistics
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -248,12 +250,44 @@ def close(ours: Tensor, exact: Tensor, scale: float, name: str) -> None:
     )
 
 
-CALLS: tuple[Callable[[Draw], None], ...] = (statistics, statistics, loss, loss, linear_loss)
+def sigmoids(draw: Draw) -> None:
+    """The losses of sigmoids and their gradient, beside torch's own formula in float64."""
+    z = draw.layout(draw.logits(draw.rows, draw.columns)).detach().requires_grad_()
+    labels = draw.layout(torch.rand(z.shape).round(decimals=draw.choice((0, 1))))
+    options: dict[str, Any] = {
+        "reduction": draw.choice(("none", "sum")),
+        "pos_weight": 3 * torch.rand(draw.columns) if draw.flip() else None,
+        "label_smoothing": draw.choice((0.0, 0.1)),
+    }
+    answers = []
+    for logits in (z, z.detach().double().requires_grad_()):
+        with torch.enable_grad():
+            hindered = torch.autograd.forward_ad.dual_level() if logits is not z else nullcontext()
+            with hindered:  # where the kernels do not serve
+                value = ls.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), **options)
+        answers.append((value.detach(), *torch.autograd.grad(value.sum(), logits)))
+    (value, gradient), (exact, expected) = answers
+    scale = (1 + largest(z)) * (max(1, z.numel()) if options["reduction"] == "sum" else 1)
+    close(value, exact, 4 * scale, "loss")
+    close(gradient, expected, 4, "gradient")
+
+
+CALLS: tuple[Callable[[Draw], None], ...] = (statistics, statistics, loss, loss, linear_loss, sigmoids)
+
+
+class Packed:
+    """The packer of a record, with an instruction set in the place of the one that was asked for."""
+
+    def __init__(self, record: struct.Struct, isa: int) -> None:
+        self._record, self._isa = record, isa
+
+    def pack(self, _: int, *fields: float) -> bytes:
+        return self._record.pack(self._isa, *fields)
 
 
 def every_instruction_set() -> range:
     assert cpu.INSTRUCTION_SET is not None
-    return range(cpu.INSTRUCTION_SETS.index(cpu.INSTRUCTION_SET) + 1)
+    return range(cpu_library.INSTRUCTION_SETS.index(cpu.INSTRUCTION_SET) + 1)
 
 
 def read_beyond_the_end() -> None:
@@ -276,8 +310,8 @@ def main() -> None:
     parser.add_argument("--read-beyond-the-end", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.library is not None:
-        cpu._kernels, cpu._missing = cpu._load(options.library)
-    assert cpu._missing is None, cpu._missing
+        cpu_library.KERNELS, cpu_library.MISSING = cpu_library.load(options.library)
+    assert cpu_library.MISSING is None, cpu_library.MISSING
     if options.read_beyond_the_end:
         read_beyond_the_end()
     if options.sanitized:
@@ -285,19 +319,21 @@ def main() -> None:
         child = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "AddressSanitizer: heap-buffer-overflow" in child.stderr, child.stderr
 
-    ask, start, done = cpu._ask, time.monotonic(), Counter[str]()
+    start, done = time.monotonic(), Counter[str]()
     for number in range(options.first, options.first + options.calls):
         draw = Draw(f"{options.seed} {number}")
         isa, call = draw.choice(every_instruction_set()), draw.choice(CALLS)
-        cpu._ask = lambda logits, request, _, isa=isa: ask(logits, request, isa)
+        cpu.CALL = Packed(cpu_library.CALL, isa)
+        cpu_sigmoid.SIGMOIDS = Packed(cpu_library.SIGMOIDS, isa)
         torch.set_num_threads(draw.choice((1, 2)))
         print(f"\rseed {options.seed} call {number}", end="", file=sys.stderr, flush=True)
+        name = f"{call.__name__} {cpu_library.INSTRUCTION_SETS[isa]}"
         try:
             call(draw)
         except Exception:
-            print(f"\n{call.__name__} {cpu.INSTRUCTION_SETS[isa]} {draw.rows}×{draw.columns} {draw.dtype}")
+            print(f"\n{name} {draw.rows}×{draw.columns} {draw.dtype}")
             raise
-        done[f"{call.__name__} {cpu.INSTRUCTION_SETS[isa]}"] += 1
+        done[name] += 1
     print(f"\n{options.calls} calls in {time.monotonic() - start:.0f} s: {dict(sorted(done.items()))}")
 
 

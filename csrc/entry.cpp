@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "row_stats.h"
+#include "sigmoid.h"
 
 namespace {
 
@@ -24,6 +24,11 @@ int64_t best_isa() {
         return 1;
 #endif
     return 0;
+}
+
+int64_t wanted_isa(int64_t asked) {
+    static const int64_t best = best_isa();
+    return asked < 0 ? best : asked;
 }
 
 #if defined(__linux__)
@@ -66,7 +71,9 @@ EXPORT int64_t labelsmooth_isa() { return best_isa(); }
 EXPORT int64_t labelsmooth_call_size() { return sizeof(Call); }
 
 #define LS_NAME(type, name) #name " "
-EXPORT const char* labelsmooth_layout() { return LS_SLOPE(LS_NAME) LS_ROWS(LS_NAME) LS_CALL(LS_NAME); }
+EXPORT const char* labelsmooth_layout() { 
+    return LS_SLOPE(LS_NAME) LS_ROWS(LS_NAME) LS_CALL(LS_NAME) LS_SIGMOIDS(LS_NAME);
+}
 
 // The place of an index that is not in 0..num_classes-1; else -1.
 static int64_t out_of_range(const Call& call) {
@@ -93,8 +100,7 @@ static int64_t run(const Call& call, bool back) {
         const int64_t p = call.prior_row[r * call.prior_row_stride];
         if (p < 0 || p >= call.prior_rows) return -2;
     }
-    static const int64_t best = best_isa();
-    const int64_t isa = call.isa < 0 ? best : call.isa;
+    const int64_t isa = wanted_isa(call.isa);
 #if defined(LS_X86)
     if (isa == 3) return (back ? avx512bf16::backward : avx512bf16::forward)(call), -1;
     if (isa == 2) return (back ? avx512::backward : avx512::forward)(call), -1;
@@ -108,5 +114,16 @@ static int64_t run(const Call& call, bool back) {
 EXPORT int64_t labelsmooth_forward(const Call* call) { return run(*call, false); }
 
 EXPORT int64_t labelsmooth_backward(const Call* call) { return run(*call, true); }
+
+EXPORT void labelsmooth_sigmoids(const Sigmoids* call) {
+    const int64_t isa = wanted_isa(call->isa);
+#if defined(LS_X86)
+    if (isa == 3) return avx512bf16::sigmoids(*call);
+    if (isa == 2) return avx512::sigmoids(*call);
+    if (isa == 1) return avx2::sigmoids(*call);
+#endif
+    (void)isa;
+    baseline::sigmoids(*call);
+}
 
 EXPORT void labelsmooth_advise(char* from, int64_t bytes) { advise_huge_pages(from, from + bytes); }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -11,13 +10,13 @@
 #include <vector>
 
 #include "row_stats.h"
+#include "share.h"
 #include "simd.h"
 
 namespace LS_ISA {
 namespace {
 
 constexpr int64_t BLOCK = 4096;        // columns; 16 KiB of float
-constexpr int64_t THREAD_WORTH = 1 << 15;  // elements for which waking a thread pays
 
 constexpr double INF = std::numeric_limits<double>::infinity();
 
@@ -302,24 +301,6 @@ template <class T> Partial uncounted(const Row<T>& row) {
         for (int64_t k = 0; k < call.columns; ++k) part.mass += row.prior()[k];
     }
     return part;
-}
-
-// Units of work that threads take in turn.
-template <class Work> void share(int64_t units, int64_t elements, int64_t threads, Work work) {
-    threads = std::min({threads, units, elements / THREAD_WORTH + 1});
-    if (threads <= 1) {
-        for (int64_t u = 0; u < units; ++u) work(u);
-        return;
-    }
-    struct Shared {
-        std::atomic<int64_t> next{0};
-        int64_t units;
-        Work& work;
-    } shared{{}, units, work};
-    parallel(threads, [](void* data) {
-        auto& s = *static_cast<Shared*>(data);
-        for (int64_t u; (u = s.next.fetch_add(1, std::memory_order_relaxed)) < s.units;) s.work(u);
-    }, &shared);
 }
 
 // Neighbouring rows whose columns lie apart, as those of pixels do, copied to rows of their own: a cache line

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import labelsmooth as ls
-from labelsmooth.backends import cpu, gpu, reference
+from labelsmooth.backends import cpu, cpu_library, gpu, reference
 from labelsmooth.backends.contract import Request, Statistics
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -21,9 +21,11 @@ INF, NAN = float("inf"), float("nan")
 FLOATS = ("max", "log_sum", "at_index", "at_prior", "log_sum_sq", "mean_logit")
 LONG = 128256
 
-SETS = () if cpu.INSTRUCTION_SET is None else range(cpu.INSTRUCTION_SETS.index(cpu.INSTRUCTION_SET) + 1)
+SETS = (
+    () if cpu.INSTRUCTION_SET is None else range(cpu_library.INSTRUCTION_SETS.index(cpu.INSTRUCTION_SET) + 1)
+)
 BACKENDS = {"reference": ("cpu", reference, {})}
-BACKENDS |= {f"cpu {cpu.INSTRUCTION_SETS[isa]}": ("cpu", cpu, {"isa": isa}) for isa in SETS}
+BACKENDS |= {f"cpu {cpu_library.INSTRUCTION_SETS[isa]}": ("cpu", cpu, {"isa": isa}) for isa in SETS}
 if torch.cuda.is_available() and gpu.unavailable(torch.device("cuda")) is None:
     BACKENDS |= {"gpu": ("cuda", gpu, {}), "reference on cuda": ("cuda", reference, {})}
 KERNELS = [name for name in BACKENDS if not name.startswith("reference")]

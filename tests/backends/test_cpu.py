@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labelsmooth.backends import cpu
+from labelsmooth.backends import cpu, cpu_library
 
 pytestmark = pytest.mark.skipif(cpu.INSTRUCTION_SET is None, reason="the CPU's kernels are not built")
 LIBRARY = resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so")
@@ -25,16 +25,22 @@ LIBRARY = resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so")
 )
 def test_a_library_with_other_fields_is_refused(monkeypatch, here, there):
     """Of as many bytes, so that only their names tell."""
-    assert cpu._load(LIBRARY)[1] is None
-    assert here in cpu._LAYOUT
-    monkeypatch.setattr(cpu, "_LAYOUT", cpu._LAYOUT.replace(here, there, 1))
-    assert cpu._load(LIBRARY) == (None, "its library was built from other sources; install the package again")
+    assert cpu_library.load(LIBRARY)[1] is None
+    assert here in cpu_library._LAYOUT
+    monkeypatch.setattr(cpu_library, "_LAYOUT", cpu_library._LAYOUT.replace(here, there, 1))
+    assert cpu_library.load(LIBRARY) == (
+        None,
+        "its library was built from other sources; install the package again",
+    )
 
 
 def test_a_library_that_does_not_say_its_fields_is_refused():
     """As one built before the library did."""
     path = Path(_ctypes.__file__)
-    assert cpu._load(path) == (None, "its library was built from other sources; install the package again")
+    assert cpu_library.load(path) == (
+        None,
+        "its library was built from other sources; install the package again",
+    )
 
 
 # Both processes answer each call in bits; a child that hangs is ended by its alarm. Torch's own operations hang in a

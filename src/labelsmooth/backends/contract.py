@@ -128,6 +128,25 @@ class CombineBackward(Protocol):
     ) -> Tensor: ...
 
 
+class SigmoidLosses(Protocol):
+    """Compute −p·y·log σ(z) − (1−y)·log σ(−z) of each logit, or with `total` their sum ().
+
+    Labels y and p, 1 where it is None, have the shape of the logits.
+    """
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, pos_weight: Tensor | None, *, total: bool
+    ) -> Tensor: ...
+
+
+class SigmoidGradient(Protocol):
+    """Compute the gradient of the logits from that of their losses, or from that of the sum ()."""
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, pos_weight: Tensor | None, upstream: Tensor
+    ) -> Tensor: ...
+
+
 class Empty(Protocol):
     """Allocate a tensor without initial values on the device of another."""
 
@@ -149,6 +168,8 @@ class Backend:
         kernels: the name of the kernels, in words.
         combine, combine_backward: compute in one call each way a loss that is the same `Combination` in every
             row; None for a backend without such calls.
+        sigmoid_losses, sigmoid_gradient: compute the losses of sigmoids in one call each way; None for a
+            backend that leaves them to torch.
         empty: allocates large buffers.
         three_dimensional: whether logits may be (A, B, C), the A·B rows of which need not have one stride:
             pixels of images are then taken where they lie.
@@ -160,5 +181,7 @@ class Backend:
     kernels: str
     combine: Combine | None = None
     combine_backward: CombineBackward | None = None
+    sigmoid_losses: SigmoidLosses | None = None
+    sigmoid_gradient: SigmoidGradient | None = None
     empty: Empty = new_empty
     three_dimensional: bool = False

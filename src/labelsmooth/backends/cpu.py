@@ -1,50 +1,32 @@
 """The CPU backend: the C++ kernels of csrc/, called through ctypes; it has every member of the contract.
 
-A call is one `Call` of csrc/row_stats.h, packed here from its input, statistics, slope and output fields.
+For statistics of rows a call is one `Call` of csrc/row_stats.h, packed here from its input, statistics, slope
+and output fields.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import struct
-from collections.abc import Sequence
-from importlib import resources
-from importlib.resources.abc import Traversable
 
 import torch
 from torch import Tensor
 
-from labelsmooth.backends.contract import Backend, Combination, Request, Statistics
+from labelsmooth.backends import cpu_library, cpu_sigmoid
+from labelsmooth.backends.contract import Backend, Combination, Request, Statistics, statistics_dtype
+from labelsmooth.backends.cpu_library import BEST, CALL, DTYPES, INSTRUCTION_SET, empty, in_huge_pages
 from labelsmooth.errors import InputError
 
-INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512", "AVX-512 with bfloat16")
-BEST = -1  # the best instruction set that the processor has
 _OK = -1  # the status of a call without an index out of range
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
-_SLOPES = "qqd" * 3 + "q" + "qqd" * 3
-_CALL = struct.Struct("=35q" + _SLOPES + "8q")  # `Call` of csrc/row_stats.h
-_LAYOUT = (  # the names of the fields of `Slope`, `Rows` and `Call`
-    "values stride scale "
-    "data inner outer_stride stride step "
-    "isa threads dtype rows columns logits index picks index_stride index_step num_classes first_class "
-    "prior_kind prior prior_stride prior_row prior_row_stride prior_rows finite_support "
-    "counted counted_stride "
-    "max argmax log_sum at_index seen at_prior prior_mass prior_mass_stride log_sum_sq mean_logit "
-    "of_max of_log_sum of_index of_index_step of_prior of_log_sum_sq of_mean_logit combined total "
-    "shift_free out "
-)
 _NO_SLOPE = (0, 0, 0.0)
 _NO_SLOPES = (*_NO_SLOPE * 3, 0, *_NO_SLOPE * 3)
 _NO_STATS = (0,) * 10
 _NO_GRADIENT = (0,) * 6
-_HUGE = 1 << 22  # bytes from which on new memory is wanted in huge pages
 
 
 def forward(logits: Tensor, request: Request, isa: int = BEST) -> Statistics:  # (N, C)
     rows, columns = _num_rows(logits), logits.shape[-1]
-    wide = _wide(logits)
+    wide = statistics_dtype(logits)
     empty = functools.partial(torch.empty, dtype=wide, device="cpu")
     prior, inputs = _input_fields(logits, request, isa)
 
@@ -73,7 +55,7 @@ def forward(logits: Tensor, request: Request, isa: int = BEST) -> Statistics:  #
         mean_logit=empty(rows) if request.mean_logit else None,
     )
     stats_fields = _stats_fields(stats._replace(prior_mass=mass_of_rows))
-    _run_forward(request, _CALL.pack(*inputs, *stats_fields, *_NO_SLOPES, 0, 0, *_NO_GRADIENT))
+    _run_forward(request, CALL.pack(*inputs, *stats_fields, *_NO_SLOPES, 0, 0, *_NO_GRADIENT))
     return stats
 
 
@@ -88,7 +70,7 @@ def backward(
     isa: int = BEST,
 ) -> Tensor:
     _prior, inputs = _input_fields(logits, request, isa)
-    wide = _wide(logits)
+    wide = statistics_dtype(logits)
     grads = Statistics._make([g if g is None or g.dtype == wide else g.to(wide) for g in grads])
     slopes = (
         *_slope(grads.max),
@@ -126,13 +108,13 @@ def combine(
     Equal to `forward` and arithmetic on its result, but in one call: in small batches the calls cost most.
     """
     _prior, inputs = _input_fields(logits, request, BEST)
-    rows, wide = _num_rows(logits), _wide(logits)
+    rows, wide = _num_rows(logits), statistics_dtype(logits)
     empty = functools.partial(torch.empty, dtype=wide, device="cpu")
     origins, combined = empty(2, rows), empty(rows)
     result = empty(()) if total else combined
     results = (combined.data_ptr(), result.data_ptr() if total else 0)
     slopes = _combination_slopes(combination, None)
-    _run_forward(request, _CALL.pack(*inputs, *_origin_fields(origins), *slopes, *results, *_NO_GRADIENT))
+    _run_forward(request, CALL.pack(*inputs, *_origin_fields(origins), *slopes, *results, *_NO_GRADIENT))
     return result, origins
 
 
@@ -158,22 +140,9 @@ def _origin_fields(origins: Tensor) -> tuple[int, ...]:
     return (first, 0, first + origins.shape[1] * origins.element_size(), *_NO_STATS[3:])
 
 
-def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Allocate in huge pages where the system grants them, as small ones fault every 4 KiB."""
-    return _in_huge_pages(like.new_empty(shape, dtype=dtype))
-
-
-def _in_huge_pages(tensor: Tensor) -> Tensor:
-    """Ask the system for huge pages under a large new tensor, and return it."""
-    size = tensor.numel() * tensor.element_size()
-    if size >= _HUGE and _kernels is not None:
-        _kernels.labelsmooth_advise(tensor.data_ptr(), size)
-    return tensor
-
-
 def _run_forward(request: Request, call: bytes) -> None:
-    assert _kernels is not None
-    status = _kernels.labelsmooth_forward(call)
+    assert cpu_library.KERNELS is not None
+    status = cpu_library.KERNELS.labelsmooth_forward(call)
     if status != _OK:
         _raise_for(status, request)
 
@@ -196,10 +165,10 @@ def _run_backward(
     out: Tensor | None,
     shift_free: bool,
 ) -> Tensor:
-    assert _kernels is not None
-    gradient = _in_huge_pages(torch.empty_like(logits)) if out is None else out
-    call = _CALL.pack(*inputs, *stats_fields, *slopes, 0, 0, shift_free, *_rows_fields(gradient))
-    status = _kernels.labelsmooth_backward(call)
+    assert cpu_library.KERNELS is not None
+    gradient = in_huge_pages(torch.empty_like(logits)) if out is None else out
+    call = CALL.pack(*inputs, *stats_fields, *slopes, 0, 0, shift_free, *_rows_fields(gradient))
+    status = cpu_library.KERNELS.labelsmooth_backward(call)
     if status != _OK:
         _raise_for(status, request)
     return gradient
@@ -217,14 +186,14 @@ def _input_fields(logits: Tensor, request: Request, isa: int) -> tuple[Tensor | 
             raise InputError(f"targets must be where the logits are, on the CPU, got one on {tensor.device}")
     prior = None
     if isinstance(request.prior, Tensor):
-        prior = request.prior.to(_wide(logits))
+        prior = request.prior.to(statistics_dtype(logits))
         if prior.stride(-1) != 1:
             prior = prior.contiguous()
     index = request.index
     fields = (
         isa,
         torch.get_num_threads(),
-        _DTYPES[logits.dtype],
+        DTYPES[logits.dtype],
         _num_rows(logits),
         logits.shape[-1],
         *_rows_fields(logits),
@@ -278,47 +247,9 @@ def _strided(tensor: Tensor | None) -> tuple[int, int]:
     return tensor.data_ptr(), tensor.stride(0) if tensor.dim() else 0
 
 
-def _wide(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
-def _load(path: Traversable) -> tuple[ctypes.CDLL | None, str | None]:
-    """Return the kernels, or in words why there are none."""
-    if not path.is_file():
-        return None, "the package was installed where there was no C++ compiler"
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        return None, f"its library does not load: {error}"
-    if not _has_layout(library):
-        return None, "its library was built from other sources; install the package again"
-    for name in ("labelsmooth_forward", "labelsmooth_backward"):
-        function = getattr(library, name)
-        function.argtypes, function.restype = (ctypes.c_char_p,), ctypes.c_int64
-    library.labelsmooth_isa.restype = ctypes.c_int64
-    library.labelsmooth_advise.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-    library.labelsmooth_advise.restype = None
-    return library, None
-
-
-def _has_layout(library: ctypes.CDLL) -> bool:
-    """Return True where the library reads the fields that are packed here, in their order."""
-    if not hasattr(library, "labelsmooth_layout"):
-        return False
-    library.labelsmooth_layout.restype = ctypes.c_char_p
-    library.labelsmooth_call_size.restype = ctypes.c_int64
-    size, layout = library.labelsmooth_call_size(), library.labelsmooth_layout()
-    return bool(size == _CALL.size and layout.decode() == _LAYOUT)
-
-
-_kernels, _missing = _load(resources.files("labelsmooth").joinpath("lib", "labelsmooth_cpu.so"))
-# The instruction set that the kernels use on this processor.
-INSTRUCTION_SET = None if _kernels is None else INSTRUCTION_SETS[_kernels.labelsmooth_isa()]
-
-
 def unavailable(device: torch.device) -> str | None:
     """Return in words why these kernels cannot serve a device, or None."""
-    return _missing if device.type == "cpu" else f"it serves the CPU, not {device.type}"
+    return cpu_library.MISSING if device.type == "cpu" else f"it serves the CPU, not {device.type}"
 
 
 BACKEND = Backend(
@@ -330,4 +261,6 @@ BACKEND = Backend(
     combine_backward=combine_backward,
     empty=empty,
     three_dimensional=True,
+    sigmoid_losses=cpu_sigmoid.losses,
+    sigmoid_gradient=cpu_sigmoid.gradient,
 )

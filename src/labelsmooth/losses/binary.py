@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelsmooth.backends import hindrance, statistics_dtype
+from labelsmooth.backends import BACKENDS, Backend, hindrance, select, statistics_dtype
 from labelsmooth.checks import (
     as_classes,
     can_look,
+    is_batched,
     is_traced,
     plain,
     require,
@@ -154,18 +155,22 @@ def binary_cross_entropy_with_logits(
         row_weight = rows.of_logits(plain(row_weight).to(dtype))
         nonzero = row_weight != 0
         counted = nonzero if counted is None else counted & nonzero
-    logits = input.resolve_neg().to(dtype)
+    logits = input.resolve_neg()
     if counted is not None:
         logits = torch.where(counted, logits, 0)  # what lies there may be NaN
-    losses = _losses_of_logits(logits, smoothed, factors["pos_weight"])
-    if factors["weight"] is not None:
-        losses = losses * factors["weight"]
     factor: float | Tensor = (
         rows.inverse_denominator(denominator, counted, dtype) if reduction == "mean" else 1.0
     )
     if row_weight is not None:
         factor = row_weight * factor
-    loss = Reduction(factor, total=reduction != "none")(losses, counted)
+    reduce = Reduction(factor, total=reduction != "none")
+    parts = (logits, smoothed, factors["pos_weight"])
+    if factors["weight"] is not None:
+        loss = reduce(_losses_of_logits(*parts) * factors["weight"], counted)
+    elif counted is None and reduce.total and not isinstance(factor, Tensor):
+        loss = factor * _losses_of_logits(*parts, total=True)
+    else:
+        loss = reduce(_losses_of_logits(*parts), counted)
     if not return_stats:
         return loss
     stats = row_stats(
@@ -178,29 +183,49 @@ def binary_cross_entropy_with_logits(
     return loss, stats
 
 
-def _losses_of_logits(logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
-    """Compute −p·y·log σ(z) − (1−y)·log σ(−z) of each logit, where 0·∞ is 0."""
-    if is_traced(logits) or hindrance(logits, None):
-        return _losses(logits, labels, pos_weight)
-    losses: Tensor = _SigmoidLoss.apply(logits, labels, pos_weight)  # type: ignore[no-untyped-call]
-    return losses
+def _losses_of_logits(
+    logits: Tensor, labels: Tensor, pos_weight: Tensor | None, *, total: bool = False
+) -> Tensor:
+    """Compute −p·y·log σ(z) − (1−y)·log σ(−z) of each logit, or their sum, where 0·∞ is 0."""
+    hindered = hindrance(logits, None)
+    if is_traced(logits) or hindered:
+        losses = _losses(logits, labels, pos_weight)
+        return losses.sum() if total else losses
+    chosen, _ = select("auto", logits.device)
+    result: Tensor = _SigmoidLoss.apply(logits, labels, pos_weight, total, BACKENDS[chosen])  # type: ignore[no-untyped-call]
+    return result
 
 
 class _SigmoidLoss(torch.autograd.Function):
     """`_losses` in one step of autograd, which keeps the logits and the labels and nothing else."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, pos_weight: Tensor | None, total: bool, backend: Backend
+    ) -> Tensor:
         ctx.save_for_backward(logits, labels, pos_weight)
-        return _losses(logits, labels, pos_weight)
+        ctx.kernel = backend.sigmoid_gradient
+        if backend.sigmoid_losses is not None:
+            return backend.sigmoid_losses(logits, labels, pos_weight, total=total)
+        losses = _losses(logits, labels, pos_weight)
+        return losses.sum() if total else losses
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = _slopes(*ctx.saved_tensors, needed=ctx.needs_input_grad)
-        return tuple(None if slope is None else upstream * slope for slope in slopes)
+        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad
+        of_logits_once = needed[:3] == (True, False, False) and not torch.is_grad_enabled()
+        if ctx.kernel is not None and of_logits_once and not is_batched(upstream):
+            return ctx.kernel(*inputs, upstream), *(None,) * 4
+        slopes = _slopes(*inputs, needed=needed)
+        logits = inputs[0]
+        gradients = [None if slope is None else upstream * slope for slope in slopes]
+        if gradients[0] is not None:
+            gradients[0] = gradients[0].to(logits.dtype)
+        return *gradients, None, None
 
 
 def _losses(logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
+    logits = logits.to(labels.dtype)
     holds, fails = _parts(labels, pos_weight)
     return -times(holds, F.logsigmoid(logits)) - times(fails, F.logsigmoid(-logits))
 
@@ -215,6 +240,7 @@ def _slopes(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the derivatives of the losses in z, y and p, by operations that torch differentiates."""
     of_logits = of_labels = of_pos_weight = None
+    logits = logits.to(labels.dtype)
     if needed[0]:
         holds, fails = _parts(labels, pos_weight)
         of_logits = fails * logits.sigmoid() - holds * (-logits).sigmoid()
