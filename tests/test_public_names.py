@@ -15,7 +15,7 @@ from labelsmooth import losses
 
 def test_the_public_names():
     assert set(ls.__all__) == {
-        "BCEWithLogitsLoss", "BinaryConvention", "BinarySmoothing", "binary_convention",
+        "BCEWithLogitsLoss", "BinaryConvention", "BinarySmoothing", "BrierPenaltyLoss", "binary_convention", "brier_penalty",
         "binary_cross_entropy_with_logits", "PreferenceLoss", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing", "binary_conventions",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
@@ -27,7 +27,7 @@ def test_the_public_names():
 
 def test_the_names_of_the_losses():
     assert set(losses.__all__) == {
-        "BCEWithLogitsLoss", "PreferenceLoss", "binary_cross_entropy_with_logits",
+        "BCEWithLogitsLoss", "BrierPenaltyLoss", "PreferenceLoss", "binary_cross_entropy_with_logits", "brier_penalty",
         "Cap", "ConfidencePenaltyLoss", "CrossEntropyLoss", "Denominator", "DistillationLoss", "LinearCrossEntropyLoss",
         "MarginSmoothingLoss", "MaxSuppressionLoss", "ReductionName",
         "confidence_penalty", "cross_entropy", "distillation_loss", "eps_of_other_kind", "linear_cross_entropy",

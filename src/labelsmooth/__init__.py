@@ -4,6 +4,7 @@ from labelsmooth import measure, plot, theory
 from labelsmooth.conventions import BinaryConvention, Convention, binary_conventions, conventions
 from labelsmooth.losses import (
     BCEWithLogitsLoss,
+    BrierPenaltyLoss,
     ConfidencePenaltyLoss,
     CrossEntropyLoss,
     DistillationLoss,
@@ -12,6 +13,7 @@ from labelsmooth.losses import (
     MaxSuppressionLoss,
     PreferenceLoss,
     binary_cross_entropy_with_logits,
+    brier_penalty,
     confidence_penalty,
     cross_entropy,
     distillation_loss,
@@ -45,6 +47,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BinaryConvention",
     "BinarySmoothing",
+    "BrierPenaltyLoss",
     "ConfidencePenaltyLoss",
     "Convention",
     "CrossEntropyLoss",
@@ -59,6 +62,7 @@ __all__ = [
     "binary_convention",
     "binary_conventions",
     "binary_cross_entropy_with_logits",
+    "brier_penalty",
     "class_conditional",
     "confidence_penalty",
     "convention",

@@ -2,6 +2,7 @@
 
 from labelsmooth.losses.binary import binary_cross_entropy_with_logits
 from labelsmooth.losses.binary_modules import BCEWithLogitsLoss, PreferenceLoss
+from labelsmooth.losses.brier import brier_penalty
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.distillation import distillation_loss
 from labelsmooth.losses.linear import linear_cross_entropy
@@ -9,6 +10,7 @@ from labelsmooth.losses.linear_chunks import Cap
 from labelsmooth.losses.modules import CrossEntropyLoss, DistillationLoss, LinearCrossEntropyLoss
 from labelsmooth.losses.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.losses.penalty_modules import (
+    BrierPenaltyLoss,
     ConfidencePenaltyLoss,
     MarginSmoothingLoss,
     MaxSuppressionLoss,
@@ -20,6 +22,7 @@ from labelsmooth.losses.vocab_parallel_linear import vocab_parallel_linear_cross
 
 __all__ = [
     "BCEWithLogitsLoss",
+    "BrierPenaltyLoss",
     "Cap",
     "ConfidencePenaltyLoss",
     "CrossEntropyLoss",
@@ -31,6 +34,7 @@ __all__ = [
     "PreferenceLoss",
     "ReductionName",
     "binary_cross_entropy_with_logits",
+    "brier_penalty",
     "confidence_penalty",
     "cross_entropy",
     "distillation_loss",

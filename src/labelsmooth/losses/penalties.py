@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, Unpack, overload
 
 import torch
 from torch import Tensor
 
-from labelsmooth.backends import BackendName, hindrance, op, select
+from labelsmooth.backends import BackendName
 from labelsmooth.checks import require_factor
-from labelsmooth.losses.row_loss import times
-from labelsmooth.losses.targets import Denominator, ReductionName, Settings, Targets, check_logits
+from labelsmooth.losses.penalised import Options, penalised
+from labelsmooth.losses.targets import Denominator, ReductionName, Settings, check_logits
 from labelsmooth.mixture import Mixture
 from labelsmooth.row_stats import RowStats, row_stats
 from labelsmooth.smoothing import Smoothing
-
-
-class Options(TypedDict, total=False):
-    """The keywords that the overloads of the penalties share."""
-
-    class_axis: int
-    row_weight: Tensor | None
-    denominator: Denominator
-    backend: BackendName
 
 
 @overload
@@ -107,7 +96,7 @@ def confidence_penalty(
         denominator=denominator,
     )
     logits, targets = check_logits(input, target, class_axis, settings)
-    return _penalised(logits, targets, beta, _negative_entropy, return_stats, backend, needs_mean_logit=True)
+    return penalised(logits, targets, beta, _negative_entropy, return_stats, backend, mean_logit=True)
 
 
 @overload
@@ -198,7 +187,7 @@ def max_suppression(
         assert stats.at_prior is not None
         return -stats.at_prior
 
-    return _penalised(logits, targets, eps, top_over_mean, return_stats, backend, needs_prior=True)
+    return penalised(logits, targets, eps, top_over_mean, return_stats, backend, needs_prior=True)
 
 
 @overload
@@ -296,34 +285,7 @@ def margin_smoothing(
         # the difference first: it is exact at any offset
         return torch.relu(stats.max.unsqueeze(-1) - z - margin).mean(-1)
 
-    return _penalised(logits, targets, lam, beyond_margin, return_stats, backend)
-
-
-def _penalised(
-    logits: Tensor,  # (..., K)
-    targets: Targets,
-    factor: float | Tensor,
-    penalty: Callable[[RowStats], Tensor],  # of rows, (...)
-    return_stats: bool,
-    backend: BackendName,
-    *,
-    needs_mean_logit: bool = False,
-    needs_prior: bool = False,  # `at_prior`, of the uniform prior where the targets have none
-) -> Tensor | tuple[Tensor, RowStats]:
-    """Return the reduced cross-entropy plus factor·penalty, both of one pass over the logits."""
-    request = targets.request(every_statistic=return_stats)
-    if needs_mean_logit:
-        request = replace(request, mean_logit=True)
-    if needs_prior and request.prior is None:
-        request = replace(request, prior="uniform")
-    chosen, _ = select(backend, logits.device, hindrance(logits, targets.mixture.prior))
-    statistics = op.row_stats(logits, request, chosen)
-    stats = RowStats(index=request.index, mask=request.counted, **statistics._asdict())
-    # class weights are the cross-entropy's only, so each of the two is averaged by itself
-    cross_entropy = targets.reduction()(targets.row_loss()(statistics), targets.counted)
-    penalties = targets.reduction(class_weights=False)(times(factor, penalty(stats)), targets.counted)
-    loss = cross_entropy + penalties
-    return (loss, stats.detach()) if return_stats else loss
+    return penalised(logits, targets, lam, beyond_margin, return_stats, backend)
 
 
 def _negative_entropy(stats: RowStats) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from labelsmooth.backends import BackendName
 from labelsmooth.checks import require_factor
+from labelsmooth.losses.brier import brier_penalty
 from labelsmooth.losses.modules import LossOfLogits
 from labelsmooth.losses.penalties import confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.losses.targets import Denominator, ReductionName
@@ -140,5 +141,44 @@ class MarginSmoothingLoss(LossOfLogits):
             label_smoothing=label_smoothing,
             lam=lam,
             margin=margin,
+            **options,
+        )
+
+
+class BrierPenaltyLoss(LossOfLogits):
+    """`brier_penalty` as a module.
+
+    Args:
+        weight, ignore_index, reduction, label_smoothing, lam: as in `brier_penalty`.
+        options: `class_axis`, `denominator` and `backend` as there, `return_stats` as in `CrossEntropyLoss`.
+
+    Raises:
+        TypeError, ValueError: as `brier_penalty`, already when the module is made.
+
+    Example:
+        >>> loss = BrierPenaltyLoss(lam=0.5)
+        >>> loss(torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1]))
+        tensor(0.4378)
+    """
+
+    _function = staticmethod(brier_penalty)
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: ReductionName = "mean",
+        label_smoothing: float | Smoothing = 0.0,
+        *,
+        lam: float | Tensor,
+        **options: Unpack[Options],
+    ) -> None:
+        require_factor(lam, "lam")
+        super().__init__(
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            lam=lam,
             **options,
         )
