@@ -1,6 +1,5 @@
 """The closed forms against 50-digit arithmetic, the library's own targets, and minimisation by autograd."""
 
-import doctest
 import json
 import math
 from pathlib import Path
@@ -52,12 +51,6 @@ def dense_target(eps: float, num_classes: int, name: str, label: int = 1) -> tor
 def _digits():
     with mpmath.workdps(50):
         yield
-
-
-def test_doctests():
-    result = doctest.testmod(theory)
-    assert result.attempted > 12
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize(
@@ -277,7 +270,7 @@ def test_floor_is_the_constant_of_tensor2tensor(k):
 
 
 def test_floor_is_the_constant_that_the_real_implementations_added():
-    cases = json.loads((Path(__file__).parent / "fixtures" / "peer_losses.json").read_text())["cases"]
+    cases = json.loads((Path(__file__).parents[1] / "fixtures" / "peer_losses.json").read_text())["cases"]
     names = {
         "opennmt-py2": "opennmt",
         "annotated-transformer": "annotated_transformer",
