@@ -15,6 +15,7 @@ from labelsmooth.measure import (
     Calibration,
     GapHistogram,
     Geometry,
+    MultilabelCalibration,
     PNorm,
     Selective,
     SmoothingRecovery,
@@ -33,6 +34,7 @@ MEASURES = {
     "recovery": lambda: SmoothingRecovery(4),
     "pnorm": PNorm,
     "gaps": GapHistogram,
+    "labels": MultilabelCalibration,
 }
 OTHER_OPTIONS = {
     "calibration": lambda: Calibration(7),
@@ -41,7 +43,10 @@ OTHER_OPTIONS = {
     "teacher": Teacher,
     "recovery": lambda: SmoothingRecovery(3),
     "gaps": lambda: GapHistogram(7),
+    "labels": lambda: MultilabelCalibration(7),
 }
+# what others measure, of other rows or in another way
+SAME = ("selective on its grid", "labels")
 # what is no stream of labelled rows
 ELSEWHERE = (
     "precision",
@@ -78,7 +83,10 @@ def count(measure, part, weighted=False, smoothed=False):
     logits, features, target, weight = rows(smoothed)
     if isinstance(measure, Geometry):
         measure.update(features[part], target[part])
-    elif weighted:
+        return
+    if isinstance(measure, MultilabelCalibration):
+        target = torch.nn.functional.one_hot(target, 4)
+    if weighted:
         measure.update(logits[part], target[part], weight[part])
     else:
         measure.update(logits[part], target[part])
@@ -187,7 +195,7 @@ def test_values_intervals_and_figures_are_those_of_the_catalogue(name):
 
 def test_every_number_of_the_catalogue_has_one_producer():
     logits, _, target, _ = rows()
-    measures = [counted(name, slice(None)) for name in MEASURES if name != "selective on its grid"]
+    measures = [counted(name, slice(None)) for name in MEASURES if name not in SAME]
     produced = Counter(ELSEWHERE)
     for measure in measures:
         values = measure.values(torch.eye(4, 5)) if isinstance(measure, Geometry) else measure.values()

@@ -21,9 +21,11 @@ from labelsmooth.measure.functional import (
 )
 from labelsmooth.measure.gap_histogram import GapHistogram
 from labelsmooth.measure.geometry import Geometry, GeometryResult
+from labelsmooth.measure.group_scaling import GroupTemperatureScaling
 from labelsmooth.measure.information import mutual_information
 from labelsmooth.measure.interval import Interval
 from labelsmooth.measure.logit_gaps import LogitGap, logit_gap, logit_gaps
+from labelsmooth.measure.multilabel import MultilabelCalibration, MultilabelResult, sigmoid_pairs
 from labelsmooth.measure.pnorm import PNorm
 from labelsmooth.measure.projection import PlaneProjection, plane_projection
 from labelsmooth.measure.recovery import RecoveredSmoothing, SmoothingRecovery, recovered_smoothing
@@ -49,8 +51,11 @@ __all__ = [
     "GapHistogram",
     "Geometry",
     "GeometryResult",
+    "GroupTemperatureScaling",
     "Interval",
     "LogitGap",
+    "MultilabelCalibration",
+    "MultilabelResult",
     "PNorm",
     "PlaneProjection",
     "RecoveredSmoothing",
@@ -77,6 +82,7 @@ __all__ = [
     "nll",
     "plane_projection",
     "recovered_smoothing",
+    "sigmoid_pairs",
     "smece",
     "smece_of_scores",
     "teacher_agreement",

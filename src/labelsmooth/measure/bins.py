@@ -148,14 +148,14 @@ def _variance(table: CellTable) -> Floats:
     return variance
 
 
-def classwise_bins(table: CellTable, classes: ClassTable) -> ClasswiseBins:
-    """The bins of each class's probability."""
+def classwise_bins(classes: ClassTable, all_weight: float | Floats) -> ClasswiseBins:
+    """The bins of each class's probability, where rows weigh so much, in all or of each class (K, 1)."""
     weight, confidence = classes.class_sums
     with np.errstate(invalid="ignore"):
         return ClasswiseBins(
             edges=classes.layout.edges.copy(),
             count=classes.class_counts.sum(1),
-            share=weight.sum(1) / table.sums[W].sum(),
+            share=weight.sum(1) / all_weight,
             confidence=confidence.sum(1) / weight.sum(1),
             frequency=weight[:, 1] / weight.sum(1),
         )

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from labelsmooth.checks import require_int
 from labelsmooth.errors import InputError
-from labelsmooth.measure.arrays import Counts, Floats, State
+from labelsmooth.measure.arrays import Bools, Counts, Floats, State
 from labelsmooth.measure.calibration_intervals import intervals
 from labelsmooth.measure.calibration_result import CalibrationResult
 from labelsmooth.measure.inputs import (
     Array,
     distributions,
     logit_rows,
+    on_cpu,
     row_weights,
     weight_of_each,
     weighted_rows,
@@ -173,7 +174,9 @@ class Calibration(Summable):
         numbers = numbers_from_logits(rows, labels)
         if self.classwise:
             for block, part in blocks(rows):
-                self._class_table().add(block.softmax(-1, torch.float64), labels[part], weights[part])
+                self._class_table().add(
+                    *_by_class(block.softmax(-1, torch.float64), labels[part], weights[part])
+                )
         eps = torch.finfo(torch.promote_types(rows.dtype, torch.float32)).eps  # of the statistics
         self._add(numbers, weights, label_ranks(rows, labels) if self.top_k else None, eps)
 
@@ -238,7 +241,7 @@ class Calibration(Summable):
         if self.classwise:
             for block, part in blocks(rows):
                 p = distributions(block, "probs").double()
-                self._class_table().add(p, labels[part], weights[part])
+                self._class_table().add(*_by_class(p, labels[part], weights[part]))
         self._add(
             numbers, weights, label_ranks(rows, labels) if self.top_k else None, torch.finfo(rows.dtype).eps
         )
@@ -390,3 +393,9 @@ class Calibration(Summable):
 def _weighted(rows: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Floats]:
     """Fill in a weight of 1 for each row where none is given."""
     return rows, labels, weight_of_each(rows, weights).numpy()
+
+
+def _by_class(probs: Tensor, labels: Tensor, weights: Floats) -> tuple[Floats, Bools, Floats]:
+    """Rows of probabilities (N, K) with whether each is of the class, and each row's weight K times."""
+    is_class = on_cpu(labels)[:, None] == np.arange(probs.shape[-1])
+    return probs.cpu().numpy(), is_class, np.broadcast_to(weights[:, None], is_class.shape)

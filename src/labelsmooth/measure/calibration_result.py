@@ -133,7 +133,7 @@ class CalibrationResult(Result):
     @cached_property
     def classwise(self) -> ClasswiseBins | None:
         """Bins of each class's probability; None unless asked for."""
-        return None if self._classes is None else classwise_bins(self._table, self._classes)
+        return None if self._classes is None else classwise_bins(self._classes, self._table.weight)
 
     @cached_property
     def classwise_ece(self) -> float | None:

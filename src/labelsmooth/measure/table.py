@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.measure.arrays import Counts, Floats
+from labelsmooth.measure.arrays import Bools, Counts, Floats
 from labelsmooth.measure.inputs import on_cpu
 from labelsmooth.measure.peers import Layout
 from labelsmooth.measure.rows import RowNumbers, blocks
@@ -150,19 +150,17 @@ class ClassTable:
                 f"{len(self.class_counts)}"
             )
 
-    def add(self, probs: Tensor, labels: Tensor, weights: Floats) -> None:
-        """Count rows of probabilities (N, K) in float64."""
+    def add(self, probs: Floats, holds: Bools, weights: Floats) -> None:
+        """Count rows of probabilities of K classes, all (N, K); what has the weight 0 does not count."""
         self.grow(probs.shape[-1])
-        p = self.layout.binning.rounded(probs.cpu().numpy())
-        is_class = on_cpu(labels)[:, None] == np.arange(p.shape[-1])
-        weight = np.broadcast_to(weights[:, None], p.shape)
+        p = self.layout.binning.rounded(probs)
         chosen = self.layout.bin_of_cell[self.layout.cells.of(p)]
-        inside = chosen >= 0
+        inside = (chosen >= 0) & (weights > 0)
         shape, size = self.class_counts.shape, self.class_counts.size
-        where = ((2 * np.arange(shape[0]) + is_class) * shape[2] + chosen)[inside]
+        where = ((2 * np.arange(shape[0]) + holds) * shape[2] + chosen)[inside]
         self.class_counts += np.bincount(where, minlength=size).reshape(shape)
-        self.class_sums[0] += np.bincount(where, weight[inside], size).reshape(shape)
-        self.class_sums[1] += np.bincount(where, (weight * p)[inside], size).reshape(shape)
+        self.class_sums[0] += np.bincount(where, weights[inside], size).reshape(shape)
+        self.class_sums[1] += np.bincount(where, (weights * p)[inside], size).reshape(shape)
 
 
 def label_ranks(rows: Tensor, labels: Tensor) -> Counts:
