@@ -147,6 +147,18 @@ def log_probs(network, images):
             "margin_smoothing:0.1:0.5",
             lambda lp, y, z: F.nll_loss(lp, y) + 0.1 * (z.amax(-1, keepdim=True) - z - 0.5).relu().mean(),
         ),
+        (
+            "brier_penalty:0.5",
+            lambda lp, y, z: F.nll_loss(lp, y) + 0.5 * (lp.exp() - F.one_hot(y, K)).square().sum(-1).mean(),
+        ),
+        (
+            "sigmoids:0.1",
+            lambda lp, y, z: (
+                F.binary_cross_entropy_with_logits(z, 0.9 * F.one_hot(y, K) + 0.05, reduction="none")
+                .sum(-1)
+                .mean()
+            ),
+        ),
     ],
 )
 def test_the_loss_of_the_first_step(network, images, labels, text, expected):
@@ -191,6 +203,8 @@ TOKENS = (
     "confidence_penalty:0.2",
     "max_suppression:0.3",
     "margin_smoothing:0.5:1",
+    "brier_penalty:0.5",
+    "sigmoids:0.1",
     "distillation:2:0.7",
 )
 

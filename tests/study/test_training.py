@@ -304,6 +304,8 @@ def test_every_objective_trains_in_a_study_and_is_reported(tmp_path):
         "confidence_penalty:0.1",
         "max_suppression:0.1",
         "margin_smoothing:0.1:2",
+        "brier_penalty:0.5",
+        "sigmoids:0.1",
         "uniform:0.1+mixup:0.4",
     )
     recipe = Recipe(data="digits", model="cnn", eps=(0.0, 0.1), also=also, seeds=1, epochs=3)
@@ -312,6 +314,6 @@ def test_every_objective_trains_in_a_study_and_is_reported(tmp_path):
     arms = study.arms()
     assert list(arms)[:3] == ["hard", "uniform:0.1", "others:0.1"]
     logits = [trials[0].arrays.test_logits for trials in arms.values()]
-    assert len({array.tobytes() for array in logits}) == 10  # each is a training of its own
+    assert len({array.tobytes() for array in logits}) == 12  # each is a training of its own
     words = write_report(tmp_path).path.read_text()
     assert all(objective.name in words for objective in recipe.objectives)

@@ -127,6 +127,28 @@ class Criterion(ABC):
         """Tell that an epoch of the training is over."""
 
 
+class OfLogits(Criterion):
+    """A loss of logits, of which some hundred rows exist at a time where a linear layer makes them."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, target: Tensor | Mixture, denominator: float) -> Tensor:
+        """Sum the losses of rows and divide by `denominator`."""
+
+    def __call__(
+        self,
+        output: Output,
+        labels: Tensor,
+        *,
+        denominator: float,
+        target: Mixture | None = None,
+        teacher: Output | None = None,  # noqa: ARG002
+    ) -> Loss:
+        if isinstance(output, LinearOutput):
+            return sum_over_chunks(lambda logits, rows: self.loss(logits, rows, denominator), labels, output)
+        value = self.loss(output, labels if target is None else target, denominator)
+        return Loss(value, count_correct(output, labels))
+
+
 def sum_over_chunks(
     part: Callable[..., Tensor],
     labels: Tensor,  # (N,)

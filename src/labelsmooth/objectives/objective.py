@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from labelsmooth.errors import InputError
-from labelsmooth.objectives import cross_entropies, distilled, penalised  # noqa: F401 (they register kinds)
+from labelsmooth.objectives import cross_entropies, distilled, penalised, sigmoids  # noqa: F401 (they register kinds)
 from labelsmooth.objectives.criterion import KINDS, Criterion, Number, TrainingFacts, positive
 
 _MIXUP = (positive("α"),)

@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 
 from torch import Tensor
 
-from labelsmooth.losses import confidence_penalty, margin_smoothing, max_suppression
+from labelsmooth.losses import brier_penalty, confidence_penalty, margin_smoothing, max_suppression
 from labelsmooth.mixture import Mixture
-from labelsmooth.objectives.criterion import (
-    Criterion,
-    LinearOutput,
-    Loss,
-    Number,
-    Output,
-    count_correct,
-    positive,
-    sum_over_chunks,
-)
+from labelsmooth.objectives.criterion import Number, OfLogits, positive
 
 
-class _Penalised(Criterion):
-    """Cross-entropy and a penalty, both of the logits."""
-
-    @abstractmethod
-    def loss(self, logits: Tensor, target: Tensor | Mixture, denominator: float) -> Tensor:
-        """Sum the losses of rows and divide by `denominator`."""
-
-    def __call__(
-        self,
-        output: Output,
-        labels: Tensor,
-        *,
-        denominator: float,
-        target: Mixture | None = None,
-        teacher: Output | None = None,  # noqa: ARG002
-    ) -> Loss:
-        if isinstance(output, LinearOutput):
-            return sum_over_chunks(lambda logits, rows: self.loss(logits, rows, denominator), labels, output)
-        value = self.loss(output, labels if target is None else target, denominator)
-        return Loss(value, count_correct(output, labels))
-
-
-class ConfidencePenalty(_Penalised, kind="confidence_penalty"):
+class ConfidencePenalty(OfLogits, kind="confidence_penalty"):
     """`confidence_penalty:β`: less β times the entropy of the prediction."""
 
     short = "confidence penalty"
@@ -54,7 +22,7 @@ class ConfidencePenalty(_Penalised, kind="confidence_penalty"):
         return confidence_penalty(logits, target, beta=self.values[0], denominator=denominator)
 
 
-class MaxSuppression(_Penalised, kind="max_suppression"):
+class MaxSuppression(OfLogits, kind="max_suppression"):
     """`max_suppression:ε`: plus ε times how far the largest logit lies above the mean logit."""
 
     short = "max-suppression"
@@ -65,7 +33,7 @@ class MaxSuppression(_Penalised, kind="max_suppression"):
         return max_suppression(logits, target, eps=self.values[0], denominator=denominator)
 
 
-class MarginSmoothing(_Penalised, kind="margin_smoothing"):
+class MarginSmoothing(OfLogits, kind="margin_smoothing"):
     """`margin_smoothing:λ:margin`: plus λ times how far logits lie more than a margin below the largest."""
 
     short = "margin-based"
@@ -78,3 +46,16 @@ class MarginSmoothing(_Penalised, kind="margin_smoothing"):
     def loss(self, logits: Tensor, target: Tensor | Mixture, denominator: float) -> Tensor:
         lam, margin = self.values
         return margin_smoothing(logits, target, lam=lam, margin=margin, denominator=denominator)
+
+
+class BrierPenalty(OfLogits, kind="brier_penalty"):
+    """`brier_penalty:λ`: plus λ times the Brier score of the prediction."""
+
+    short = "Brier penalty"
+    phrase = "the Brier score beside the cross-entropy"
+    numbers = (positive("λ"),)
+    takes_mixtures = False
+
+    def loss(self, logits: Tensor, target: Tensor | Mixture, denominator: float) -> Tensor:
+        assert isinstance(target, Tensor)
+        return brier_penalty(logits, target, lam=self.values[0], denominator=denominator)
