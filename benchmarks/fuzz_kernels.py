@@ -264,7 +264,7 @@ def sigmoids(draw: Draw) -> None:
         with torch.enable_grad():
             hindered = torch.autograd.forward_ad.dual_level() if logits is not z else nullcontext()
             with hindered:  # where the kernels do not serve
-                value = ls.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), **options)
+                value = ls.binary_cross_entropy_with_logits(logits, labels, **options)
         answers.append((value.detach(), *torch.autograd.grad(value.sum(), logits)))
     (value, gradient), (exact, expected) = answers
     scale = (1 + largest(z)) * (max(1, z.numel()) if options["reduction"] == "sum" else 1)
