@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,16 +127,43 @@ def test_likelihoods_per_character(tmp_path, capsys):
         assert found["groups"][task]["accuracy"]["value"] == RESULTS["sft"][task]["acc_norm,none"]
 
 
+def test_what_is_left_out_of_the_output_of_the_harness_is_said(tmp_path, capsys):
+    """A task that generates text, and an older run, in the folder of the model within its --output_path."""
+    folder = shutil.copytree(LOGS / "sft", tmp_path / "tuned" / "my__model")
+    shutil.copy(next((LOGS / "other").glob("*gen*")), folder)
+    older = next((LOGS / "base").glob("*english*"))  # 21:34, and that of sft 21:36
+    shutil.copy(older, folder)
+    assert main(["audit", "--lm-eval", str(tmp_path / "tuned"), "--out", str(tmp_path / "out")]) == 0
+    model = json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]["tuned"]
+    check(model["numbers"]["all"], *map(np.concatenate, zip(*read("sft").values(), strict=True)))
+    said = (" ".join(capsys.readouterr().out.split()), (tmp_path / "out" / "report.html").read_text())
+    for note in (
+        "Of several runs of a task the newest is taken: cloze_english of 2026-11-29T21-36-23.533889.",
+        "Left out, as they ask for no choice of the one right option: gen_english.",
+    ):
+        assert note in model["notes"]
+        assert all(note in text for text in said)
+
+
+def test_one_document_is_too_few(tmp_path, capsys):
+    """The remedy is one that logs have: they take no --validation."""
+    log = next((LOGS / "sft").glob("*english*"))
+    (tmp_path / log.name).write_text(log.read_text().splitlines()[0])
+    assert main(["audit", "--lm-eval", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("got 1: give more rows")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--lm-eval", LOGS / "sft", "--labels", "y"], "lm_eval knows its own format and takes no labels, got 'y'"),
         (["--lm-eval", LOGS / "sft", "--validation", LOGS / "base"], "lm_eval knows its own format and takes no validation"),
         ([LOGS / "sft", "--per-character"], "per_character needs lm_eval"),
-        (["--lm-eval", LOGS / "other"], "samples_gen_english_.* must hold two options or more in filtered_resps"),
+        (["--lm-eval", next((LOGS / "other").glob("*gen*"))], "got none: .*samples_gen_english_.* must hold two options or more in filtered_resps"),
         (["--lm-eval", LOGS / "sft", next((LOGS / "base").glob("*german*"))], "base must hold the documents of .*sft, got document 0 of cloze_english in .*sft alone"),
         (["--lm-eval", LOGS / "results.json"], "results.json line 1 is no JSON"),
-        (["--lm-eval", LOGS], "must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness, got none"),
+        (["--lm-eval", LOGS], "lm_eval must hold the logs of one model, got folders of several, .*: .*base, .*other, .*sft, .*sft-smoothed"),
+        (["--lm-eval", LOGS.parent / "prompts"], "must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness, or a folder of them, got none"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_one_sentence(tmp_path, capsys, arguments, sentence):

@@ -134,7 +134,7 @@ def _checked(
         validation = opened(settings.validation[number], for_fitting=True)
     scan = scanned(predictions, "")
     if isinstance(source, LmEvalTable):
-        scan = replace(scan, notes=(source.note, *scan.notes))
+        scan = replace(scan, notes=(*source.notes, *scan.notes))
     split = Split(predictions, validation, settings.validation_share)
     if validation is not None:
         scanned(validation, " its validation rows")

@@ -34,8 +34,10 @@ class Settings(Names):
     lm_eval: bool = field(
         default=False,
         metadata={
-            "help": "each FILE is a log samples_TASK_TIME.jsonl that lm-evaluation-harness wrote with "
-            "--log_samples, of a multiple-choice task; those in one folder are the tasks of one model"
+            "help": "each FILE is one model: a folder of logs samples_TASK_TIME.jsonl that "
+            "lm-evaluation-harness wrote with --log_samples, such as its --output_path, in which they lie in "
+            "a folder named after the model; or single logs, of which those in one folder are one model. The "
+            "newest run of each multiple-choice task counts, other tasks are left out"
         },
     )
     per_character: bool = field(
