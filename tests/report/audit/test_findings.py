@@ -38,7 +38,14 @@ def test_the_verdict_on_a_temperature_reads_nll_and_ece(change, after, answer):
 
 def pair(**nll):
     numbers = {part: {"nll": Interval(value=(a + b) / 2, low=a, high=b)} for part, (a, b) in nll.items()}
-    return Pair(of="forest", minus="linear", numbers=numbers)
+    return Pair(of="forest", minus="linear", level=0.95, numbers=numbers)
+
+
+def test_the_reference_of_two_models_and_of_models_that_cannot_be_compared():
+    models = [SimpleNamespace(name="linear"), SimpleNamespace(name="forest")]
+    two = SimpleNamespace(models=models, pairs=[pair(all=(0.1, 0.3))])
+    assert findings.reference(two) == "linear, named first, is the reference."
+    assert findings.reference(SimpleNamespace(models=models, pairs=[])) == ""
 
 
 def test_a_comparison_says_what_a_temperature_turns_round():

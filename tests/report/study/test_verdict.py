@@ -11,10 +11,11 @@ import torch
 
 from labelsmooth.measure import PNorm, Selective, TemperatureScaling
 from labelsmooth.measure.crossed import Crossed, Variance
+from labelsmooth.measure.interval import simultaneous_level
 from labelsmooth.report import Arm, verdict, write_report
 from labelsmooth.report.study.estimate import detectable, estimate, half_width
 from labelsmooth.report.study.numbers import Networks
-from labelsmooth.report.study.verdict import SCORES, recommend, settling, simultaneous_level
+from labelsmooth.report.study.verdict import SCORES, recommend, settling
 from labelsmooth.study import Objective, Recipe, run_study
 
 

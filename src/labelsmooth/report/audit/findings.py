@@ -57,6 +57,22 @@ def headlines(audit: Audit) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def reference(audit: Audit) -> str:
+    """Which models are compared, and at what level; empty where none are."""
+    if not audit.pairs:
+        return ""
+    words = f"{audit.models[0].name}, named first, is the reference"
+    if len(audit.models) == 2:
+        return f"{words}."
+    words += ": every other model is compared with it, and with the one named before it."
+    if len(audit.pairs) > 1:
+        words += (
+            f" So that the intervals of a number in all {len(audit.pairs)} comparisons hold at once in 95 % "
+            f"of cases, each is one of {100 * audit.pairs[0].level:.3g} %."
+        )
+    return words
+
+
 def comparison(pair: Pair) -> tuple[str, ...]:
     """Which of two models has the lower NLL, as given and with a temperature each."""
     sentences = []
