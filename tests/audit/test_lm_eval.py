@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from labelsmooth.cli import main
+from labelsmooth.evaluation.split import SPLIT_SEED
 from labelsmooth.measure.compare import Comparison
 
 LOGS = Path(__file__).parents[1] / "fixtures" / "lm_eval"
@@ -205,6 +206,13 @@ def test_what_is_refused_is_one_sentence(tmp_path, capsys, arguments, sentence):
     assert stderr.startswith("labelsmooth: error: ")
     assert stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_how_rows_to_fit_on_were_drawn_is_said(audited):
+    """15 of 48 is no share of 0.2: each row has that chance."""
+    drawn = int((np.random.default_rng(SPLIT_SEED).random(48) < 0.2).sum())
+    words = f"rows drawn at random, each with a chance of 0.2 ({drawn} rows)"
+    assert words in (audited / "report.html").read_text()
 
 
 def test_what_a_precision_leaves_to_answer(metrics, audited):

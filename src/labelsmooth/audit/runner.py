@@ -163,7 +163,7 @@ def _measured(file: _File, settings: Settings, progress: Progress) -> Model:
 def _fitted_on(file: _File) -> str:
     validation = file.split.validation
     if validation is None:
-        return f"{file.split.share:.3g} of its rows, drawn at random"
+        return f"rows drawn at random, each with a chance of {file.split.share:.3g}"
     if validation.name == file.predictions.name:
         return "the validation rows that its file holds"
     return f"the rows of {validation.name}"

@@ -59,7 +59,8 @@ class Settings(Names):
     validation_share: float = field(
         default=0.2,
         metadata={
-            "help": "that share, in (0, 1), drawn with a fixed seed; the others are measured",
+            "help": "that share, in (0, 1): the chance that each row is drawn with, by a fixed seed, so that "
+            "of few rows it may be another share; the others are measured",
             "metavar": "SHARE",
         },
     )
