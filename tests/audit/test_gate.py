@@ -17,7 +17,7 @@ NAMES = (
 )
 # the mean of |k/100 − 0.8| over the days k of rain in 100, if it rains on each with probability 0.8
 CHANCE = sum(binom(100, 0.8).pmf(days) * abs(days / 100 - 0.8) for days in range(101))
-BY_CHANCE = f"; by chance, calibrated predictions of 100 rows have {CHANCE:.4g}."
+BY_CHANCE = f"; calibrated predictions of 100 rows have {CHANCE:.4g} by chance."
 
 
 @pytest.fixture(scope="module")

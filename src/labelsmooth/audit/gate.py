@@ -84,5 +84,5 @@ def _check(model: Model, bound: Bound) -> Check:
     )
     if bound.name == "ece" and (chance := numbers.get("ece_by_chance")) is not None:
         rows = numbers["rows"].value
-        sentence += f"; by chance, calibrated predictions of {rows:,} rows have {chance.value:.4g}"
+        sentence += f"; calibrated predictions of {rows:,} rows have {chance.value:.4g} by chance"
     return Check(kept=kept, sentence=f"{sentence}.")

@@ -26,7 +26,8 @@ class Settings(Names):
     files: tuple[Path, ...] = field(
         metadata={
             "help": f"predictions of one model each: {', '.join(FORMATS)}; or with --lm-eval logs or folders "
-            "of logs",
+            "of logs. The first is the reference that every other is compared with, and each also with the "
+            "one before it",
             "metavar": "FILE",
             "positional": True,
         }
