@@ -40,8 +40,9 @@ import labelsmooth as ls
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.measure.crossed import Crossed
 from labelsmooth.measure.influence import log_temperature_influence
+from labelsmooth.measure.interval import simultaneous_level
 from labelsmooth.report.study.estimate import Estimate, estimate
-from labelsmooth.report.study.verdict import Arm, recommend, simultaneous_level
+from labelsmooth.report.study.verdict import Arm, recommend
 from labelsmooth.study import Objective
 from labelsmooth.study.tasks.images.readers import read_source
 from labelsmooth.study.tasks.influences import score_influences

@@ -676,6 +676,7 @@ def test_models_that_cannot_be_paired(digits, tmp_path):
     assert audit.notes == (
         "b and a cannot be compared row by row: they have 399 and 400 rows.",
         "c and a cannot be compared row by row: their labels differ.",
+        "c and b cannot be compared row by row: they have 400 and 399 rows.",
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labelsmooth.audit.settings import Settings, model_names
+from labelsmooth.cli import main
 from labelsmooth.errors import InputTypeError
 
 
@@ -21,6 +22,21 @@ def test_names_of_models():
     assert names(os.fsdecode(b"a\xff.npz"), "b.npz") == ("a?", "b")
     unlike = (os.fsdecode(b"a\xfe.npz"), os.fsdecode(b"a\xff.npz"))
     assert names(*unlike) == ("1: a?.npz", "2: a?.npz")
+
+
+def test_help_says_what_else_nobody_would_know(capsys):
+    """Where the logs of lm-evaluation-harness lie, which model is the reference, and what a bound is held against."""
+    with pytest.raises(SystemExit):
+        main(["audit", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("-\n", "-").split())
+    for said in (
+        "such as its --output_path, in which they lie in a folder named after the model",
+        "The first is the reference that every other is compared with, and each also with the one before it",
+        "METRIC is one of nll,",
+        "The number itself counts, not its interval",
+    ):
+        assert said in words
+    assert "(default: )" not in words
 
 
 @pytest.mark.parametrize(

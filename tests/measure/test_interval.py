@@ -14,12 +14,19 @@ from labelsmooth.measure.interval import (
     percentile_interval,
     share_interval,
     shrinking_interval,
+    simultaneous_level,
 )
 
 NAMES = {
     "accuracy", "nll", "brier", "mean_confidence", "over_confidence", "entropy",
     "ece", "ece_ratio", "ece_l2", "mce", "debiased_l2", "ece_equal_mass", "smece",
 }  # fmt: skip
+
+
+def test_several_intervals_hold_together():
+    assert simultaneous_level(0) == simultaneous_level(1) == pytest.approx(0.95)
+    assert simultaneous_level(13) == pytest.approx(1 - 0.05 / 13)
+    assert simultaneous_level(3, 0.9) == pytest.approx(1 - 0.1 / 3)
 
 
 @pytest.fixture(scope="module")

@@ -131,8 +131,12 @@ def test_tasks_without_one_right_option(task, sentence):
         ({"filtered_resps": [["-1.5", "False"]]}, "two options or more"),
         ({"filtered_resps": [[-1.5, False], ["x", False]]}, "two options or more"),
         ({"filtered_resps": [[-1.5, False], [-(10**400), False]]}, "two options or more"),
-        ({"filtered_resps": [["nan", False], [-1.0, False]]}, "log-likelihoods in filtered_resps, got"),
-        ({"filtered_resps": [["-inf", False], ["-inf", False]]}, "log-likelihoods in filtered_resps, got"),
+        ({"filtered_resps": [["nan", False], [-1.0, False]]}, "log-likelihoods in filtered_resps, .* got"),
+        ({"filtered_resps": [["-inf", False], ["-inf", False]]}, "log-likelihoods in filtered_resps, .* got"),
+        (
+            {"filtered_resps": [["1e-3", False], ["-1.0", False]]},
+            "log-likelihoods in filtered_resps, none above 0",
+        ),
         ({"target": "2"}, r"a target in 0\.\.1, got 2"),
         ({"target": -1}, r"a target in 0\.\.1, got -1"),
         ({"target": "somewhere else"}, "the index or the text of one option in target, got 'somewhere else'"),
@@ -174,17 +178,56 @@ def test_files_that_are_no_logs(tmp_path, content, sentence):
         LmEvalTable(tmp_path, [tmp_path / "a.jsonl"])
 
 
-def test_a_document_or_a_task_twice(tmp_path):
+def test_a_document_twice(tmp_path):
     lines = lines_of(log_of("sft", "cloze_english"))
     twice = written(tmp_path / "a.jsonl", [*lines, lines[3]])
     with pytest.raises(InputError, match="each document once, got document 3 again"):
         LmEvalTable(tmp_path, [twice])
-    for time in ("2026-11-29T21-34-00.528525", "2026-11-30T09-00-00.000001"):
-        written(tmp_path / f"samples_cloze_english_{time}.jsonl", lines)
-    with pytest.raises(
-        InputError, match="one log of each task, as it is one model, got samples_cloze_english_"
-    ):
+
+
+def test_of_several_runs_of_a_task_the_newest_counts(tmp_path):
+    """By the time in its name, whatever the time of the file."""
+    runs = {
+        "_2026-11-30T09-00-00": log_of("sft", "cloze_english"),
+        "_2026-11-29T21-34-00.528525": log_of("base", "cloze_english"),
+        "": log_of("base", "cloze_english"),
+    }
+    for time, log in runs.items():
+        shutil.copy(log, tmp_path / f"samples_cloze_english{time}.jsonl")
+    shutil.copy(log_of("sft", "cloze_german"), tmp_path)
+    found = table(tmp_path)
+    assert np.array_equal(arrays(found)[0], arrays(table(LOGS / "sft"))[0])
+    assert found.notes[1:] == (
+        "Of several runs of a task the newest is taken: cloze_english of 2026-11-30T09-00-00.",
+    )
+    log = tmp_path / "samples_cloze_english.jsonl"
+    assert len(LmEvalTable(tmp_path, [log, log]).notes) == 1  # it is one run
+
+
+def test_tasks_of_another_kind_are_left_out(tmp_path):
+    whole = table(LOGS / "other")
+    assert sorted(set(arrays(whole)[2])) == ["mutual_english", "wino_english"]
+    assert whole.notes[1:] == (
+        "Left out, as they ask for no choice of the one right option: gen_english, multi_english.",
+    )
+    for task in ("gen_english", "multi_english"):
+        shutil.copy(log_of("other", task), tmp_path)
+    with pytest.raises(InputError, match="must hold a log of a multiple-choice task, got none: .* line 1"):
         table(tmp_path)
+
+
+def test_a_log_of_several_kinds_is_damaged(tmp_path):
+    lines = lines_of(log_of("sft", "cloze_english"))[:3] + lines_of(log_of("other", "gen_english"))[3:]
+    written(tmp_path / "samples_mixed.jsonl", lines)
+    shutil.copy(log_of("sft", "cloze_german"), tmp_path)
+    with pytest.raises(InputError, match="samples_mixed.jsonl line 4 must hold two options or more"):
+        table(tmp_path)
+
+
+def test_a_log_may_begin_with_a_byte_order_mark(tmp_path):
+    log = log_of("sft", "cloze_english")
+    (tmp_path / log.name).write_bytes(b"\xef\xbb\xbf" + log.read_bytes())
+    assert np.array_equal(arrays(table(tmp_path))[0], arrays(LmEvalTable(LOGS, [log]))[0])
 
 
 def test_an_empty_option_has_no_characters(tmp_path):
@@ -199,12 +242,28 @@ def test_logs_of_a_folder_are_those_of_a_model(tmp_path, monkeypatch):
     assert [path.name for path in find_logs([LOGS / "sft", LOGS / "base"])] == ["sft", "base"]
     files = [log_of("base", "cloze_english"), log_of("sft", "cloze_english"), log_of("base", "cloze_german")]
     assert find_logs(files) == {LOGS / "base": [files[0], files[2]], LOGS / "sft": [files[1]]}
-    with pytest.raises(InputError, match="must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness"):
+    with pytest.raises(
+        InputError, match="must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness, or"
+    ):
         find_logs([tmp_path])
     with pytest.raises(InputError, match=r"there is no file nowhere\.jsonl"):
         LmEvalTable(tmp_path, [Path("nowhere.jsonl")])
     monkeypatch.chdir(tmp_path)
     assert list(find_logs([Path("a.jsonl")])) == [tmp_path]
+
+
+def test_a_model_lies_in_a_folder_of_its_output_path(tmp_path):
+    """As `--output_path results/sft` makes the harness write results/sft/my__model/samples_….jsonl."""
+    shutil.copytree(LOGS / "sft", tmp_path / "sft" / "my__model")
+    shutil.copy(LOGS / "results.json", tmp_path / "sft" / "my__model" / "results_2026-11-29T21-36-23.json")
+    ((path, logs),) = find_logs([tmp_path / "sft"]).items()
+    assert path == tmp_path / "sft"
+    assert [log.name for log in logs] == sorted(log.name for log in (LOGS / "sft").iterdir())
+    shutil.copytree(LOGS / "base", tmp_path / "sft" / "base__model")
+    with pytest.raises(
+        InputError, match=r"folders of several, .* named by itself: .*sft/base__model, .*sft/my__model$"
+    ):
+        find_logs([tmp_path / "sft"])
 
 
 def test_models_that_answered_other_questions(tmp_path):

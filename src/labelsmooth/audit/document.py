@@ -1,10 +1,11 @@
 """An audit as JSON.
 
-{"models": {NAME: EVALUATION}, "differences": [{"of": NAME, "minus": NAME, "numbers": {PART: {QUANTITY:
-{"value", "low", "high"}}}}], "notes": [SENTENCE]}
+{"models": {NAME: EVALUATION}, "differences": [{"of": NAME, "minus": NAME, "level": SHARE, "numbers": {PART:
+{QUANTITY: {"value", "low", "high"}}}}], "notes": [SENTENCE]}
 
 An EVALUATION is as `evaluation.document` says, with the notes of its file in front; the notes of the audit
-say which models could not be compared, and why.
+say which models could not be compared, and why. The level of the differences is that of each interval, at
+which those of a number in all differences hold together at 95 %.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def to_json(audit: Audit) -> str:
             {
                 "of": pair.of,
                 "minus": pair.minus,
+                "level": pair.level,
                 "numbers": {part: numbers_to_document(numbers) for part, numbers in pair.numbers.items()},
             }
             for pair in audit.pairs

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labelsmooth.audit.settings import Settings, model_names
 from labelsmooth.evaluation import Evaluation, Numbers, Split, evaluate, fit, paired_differences
+from labelsmooth.measure.interval import simultaneous_level
 from labelsmooth.predictions import (
     LmEvalTable,
     Names,
@@ -36,6 +37,7 @@ class Pair:
 
     of: str
     minus: str
+    level: float  # of the intervals, at which those of a number in all pairs hold together at 95 %
     numbers: Mapping[str, Numbers]  # by part
 
 
@@ -45,7 +47,7 @@ class Audit:
 
     settings: Settings
     models: tuple[Model, ...]
-    pairs: tuple[Pair, ...]  # each later model against the first
+    pairs: tuple[Pair, ...]  # each later model against the first, and against the one before it
     notes: tuple[str, ...]  # on the comparison
 
 
@@ -60,7 +62,7 @@ class _File:
 
 
 def run_audit(settings: Settings) -> Audit:
-    """Measure the predictions of each file, and the differences to those of the first.
+    """Measure the predictions of each file, and the differences to those of the first and of the one before.
 
     Every file is read and checked as a whole before anything is measured. With `settings.lm_eval` the logs in
     one folder are the tasks of one model, and its groups. Progress goes to stderr.
@@ -85,15 +87,8 @@ def run_audit(settings: Settings) -> Audit:
             for number, (name, source) in enumerate(zip(names, sources, strict=True))
         ]
         models = [_measured(file, settings, progress) for file in files]
-        pairs: list[Pair] = []
-        notes: list[str] = []
-        for model, file in zip(models[1:], files[1:], strict=True):
-            reason = _unpaired(file, files[0])
-            if reason is None:
-                pairs.append(_paired((model, file), (models[0], files[0]), progress))
-            else:
-                notes.append(f"{model.name} and {models[0].name} cannot be compared row by row: {reason}.")
-    return Audit(settings=settings, models=tuple(models), pairs=tuple(pairs), notes=tuple(notes))
+        pairs, notes = _compared(list(zip(models, files, strict=True)), progress)
+    return Audit(settings=settings, models=tuple(models), pairs=pairs, notes=notes)
 
 
 def _sources(settings: Settings) -> Sequence[Path | LmEvalTable]:
@@ -134,7 +129,7 @@ def _checked(
         validation = opened(settings.validation[number], for_fitting=True)
     scan = scanned(predictions, "")
     if isinstance(source, LmEvalTable):
-        scan = replace(scan, notes=(source.note, *scan.notes))
+        scan = replace(scan, notes=(*source.notes, *scan.notes))
     split = Split(predictions, validation, settings.validation_share)
     if validation is not None:
         scanned(validation, " its validation rows")
@@ -168,19 +163,32 @@ def _measured(file: _File, settings: Settings, progress: Progress) -> Model:
 def _fitted_on(file: _File) -> str:
     validation = file.split.validation
     if validation is None:
-        return f"{file.split.share:.3g} of its rows, drawn at random"
+        return f"rows drawn at random, each with a chance of {file.split.share:.3g}"
     if validation.name == file.predictions.name:
         return "the validation rows that its file holds"
     return f"the rows of {validation.name}"
 
 
-def _paired(one: tuple[Model, _File], other: tuple[Model, _File], progress: Progress) -> Pair:
-    (model, file), (other_model, other_file) = one, other
-    progress.begin(f"{model.name} and {other_model.name}", file.scan.rows)
-    numbers = paired_differences(
-        model.evaluation, other_model.evaluation, (file.split, other_file.split), progress.advance
-    )
-    return Pair(of=model.name, minus=other_model.name, numbers=numbers)
+def _compared(
+    models: Sequence[tuple[Model, _File]], progress: Progress
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """The differences of each model to the first and to the one before it, and why some have none."""
+    wanted = [
+        (models[place], models[other]) for place in range(1, len(models)) for other in sorted({0, place - 1})
+    ]
+    reasons = [_unpaired(file, other_file) for (_, file), (_, other_file) in wanted]
+    level = simultaneous_level(reasons.count(None))
+    pairs: list[Pair] = []
+    notes: list[str] = []
+    for ((model, file), (other, other_file)), reason in zip(wanted, reasons, strict=True):
+        if reason is not None:
+            notes.append(f"{model.name} and {other.name} cannot be compared row by row: {reason}.")
+            continue
+        progress.begin(f"{model.name} and {other.name}", file.scan.rows)
+        splits = file.split, other_file.split
+        numbers = paired_differences(model.evaluation, other.evaluation, splits, progress.advance, level)
+        pairs.append(Pair(of=model.name, minus=other.name, level=level, numbers=numbers))
+    return tuple(pairs), tuple(notes)
 
 
 def _unpaired(file: _File, other: _File) -> str | None:

@@ -26,7 +26,8 @@ class Settings(Names):
     files: tuple[Path, ...] = field(
         metadata={
             "help": f"predictions of one model each: {', '.join(FORMATS)}; or with --lm-eval logs or folders "
-            "of logs",
+            "of logs. The first is the reference that every other is compared with, and each also with the "
+            "one before it",
             "metavar": "FILE",
             "positional": True,
         }
@@ -34,8 +35,10 @@ class Settings(Names):
     lm_eval: bool = field(
         default=False,
         metadata={
-            "help": "each FILE is a log samples_TASK_TIME.jsonl that lm-evaluation-harness wrote with "
-            "--log_samples, of a multiple-choice task; those in one folder are the tasks of one model"
+            "help": "each FILE is one model: a folder of logs samples_TASK_TIME.jsonl that "
+            "lm-evaluation-harness wrote with --log_samples, such as its --output_path, in which they lie in "
+            "a folder named after the model; or single logs, of which those in one folder are one model. The "
+            "newest run of each multiple-choice task counts, other tasks are left out"
         },
     )
     per_character: bool = field(
@@ -57,7 +60,8 @@ class Settings(Names):
     validation_share: float = field(
         default=0.2,
         metadata={
-            "help": "that share, in (0, 1), drawn with a fixed seed; the others are measured",
+            "help": "that share, in (0, 1): the chance that each row is drawn with, by a fixed seed, so that "
+            "of few rows it may be another share; the others are measured",
             "metavar": "SHARE",
         },
     )

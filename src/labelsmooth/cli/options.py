@@ -112,7 +112,7 @@ def _default(field: Field[Any]) -> Any:
 def _help(text: str, default: Any) -> str:
     if default is MISSING:
         text = f"{text} (required)"
-    elif default is not None and default is not False:
+    elif default is not None and default is not False and default != ():
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         text = f"{text} (default: {shown})"
     return text.replace("%", "%%")  # argparse formats its help texts

@@ -19,6 +19,7 @@ def paired_differences(
     second: Evaluation,
     splits: tuple[Split, Split],
     done: Callable[[int], None] = lambda _: None,
+    level: float = 0.95,
 ) -> dict[str, Numbers]:
     """The numbers of one model minus those of another, as given and each with its temperature.
 
@@ -26,6 +27,7 @@ def paired_differences(
         first, second: evaluations of the same rows in the same order.
         splits: that they are evaluations of.
         done: called with a number of rows that were gone through.
+        level: of the intervals, in (0, 1).
 
     Returns:
         The differences by part: "all" of all rows as given; and "with_temperature" of the rows that nothing
@@ -38,10 +40,10 @@ def paired_differences(
     """
     first_split, second_split = splits
     rows = first_split.source.batches(), second_split.source.batches()
-    found = {"all": _differences("all", first, second, *rows, done)}
+    found = {"all": _differences("all", first, second, *rows, done, level)}
     if None not in (first.temperature, second.temperature) and first_split.holds_out_as(second_split):
         held_out = first_split.held_out(), second_split.held_out()
-        found["with_temperature"] = _differences("with_temperature", first, second, *held_out, done)
+        found["with_temperature"] = _differences("with_temperature", first, second, *held_out, done, level)
     return found
 
 
@@ -87,6 +89,7 @@ def _differences(
     rows: Iterable[Batch],
     other_rows: Iterable[Batch],
     done: Callable[[int], None],
+    level: float,
 ) -> Numbers:
     differences = PairedDifferences(first.influences[part], second.influences[part])
     scaled = part == "with_temperature"
@@ -99,4 +102,4 @@ def _differences(
         weights = None if batch.weights is None else batch.weights.numpy()
         differences.update(numbers(first, batch), numbers(second, other_batch), weights)
         done(len(batch.labels))
-    return ordered(differences.intervals())
+    return ordered(differences.intervals(level))

@@ -77,7 +77,7 @@ class Split:
         """The error to raise where no row is left to fit on, or none to measure."""
         return InputError(
             f"{self.source.name} has too few rows to fit on {self.share:g} of them and measure the rest, "
-            f"got {rows}: give other rows to fit on"
+            f"got {rows}: give more rows"
         )
 
 

@@ -44,6 +44,11 @@ def require_level(level: float) -> None:
         raise InputError(f"level must lie between 0 and 1, got {level}")
 
 
+def simultaneous_level(intervals: int, level: float = 0.95) -> float:
+    """The level of each of several intervals for which all of them together hold at `level` (Bonferroni)."""
+    return 1 - (1 - level) / max(intervals, 1)
+
+
 def bootstrap_counts(
     rng: np.random.Generator,
     weight: Counts | Floats,  # (C,)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from labelsmooth.errors import InputError
 from labelsmooth.files import reading
 from labelsmooth.predictions.table import Array, Column
 
-_LOG = re.compile(r"samples_(.+?)(_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
+_LOGS = "samples_*.jsonl"
+_LOG = re.compile(r"samples_(.+?)(?:_(\d{4}-\d\d-\d\dT[\d.-]+))?\.jsonl")
 _GREEDY = (True, False, "True", "False")
 
 
@@ -37,21 +39,26 @@ class _Question:
     label: int
 
 
+class _NoQuestion(InputError):
+    """A document is of a task of another kind: without options, or with several right ones."""
+
+
 class LmEvalTable:
     """The questions of one model as a table: logits (N, K), labels (N,), and groups (N,), their tasks.
 
     Rows are in the order of tasks and documents, so that those of two models are the same. Questions of fewer
-    options than K are padded with −inf.
+    options than K are padded with −inf. Of several runs of a task the newest counts, and tasks of another
+    kind are left out; `notes` say so.
 
     Args:
         path: the folder of the logs.
-        logs: one of each task.
+        logs: of any tasks, with the time of each in its name.
         per_character: whether a score is the log-likelihood of an option over its characters, as the
             harness's `acc_norm` compares them, and not the log-likelihood itself (`acc`).
 
     Raises:
-        InputError: a log is damaged or of a task without options, holds a document twice, has another right
-            option than its own accuracy counts, or two are of one task.
+        InputError: no log is of questions with one right option, or one is damaged, holds a document twice,
+            or has another right option than its own accuracy counts.
         OSError: one may not be read.
 
     Cost: one pass over the logs, of which only the numbers are kept.
@@ -59,16 +66,20 @@ class LmEvalTable:
 
     def __init__(self, path: Path, logs: Sequence[Path], *, per_character: bool = False) -> None:
         self.path = path
-        found: dict[str, Path] = {}
+        runs: defaultdict[str, set[Path]] = defaultdict(set)
         for log in logs:
-            if (other := found.setdefault(_task(log), log)) is not log:
-                raise InputError(
-                    f"{path} must hold one log of each task, as it is one model, "
-                    f"got {other.name} and {log.name}"
-                )
-        questions = [
-            question for task in sorted(found) for question in _read(found[task], task, per_character)
-        ]
+            runs[_task(log)].add(log)
+        newest = {task: max(runs[task], key=_time) for task in sorted(runs)}
+        questions: list[_Question] = []
+        of_another_kind: dict[str, _NoQuestion] = {}
+        for task, log in newest.items():
+            try:
+                questions += _read(log, task, per_character)
+            except _NoQuestion as error:
+                of_another_kind[task] = error
+        if not questions:
+            _, reason = of_another_kind.popitem()
+            raise InputError(f"{path} must hold a log of a multiple-choice task, got none: {reason}")
         options = [len(question.scores) for question in questions]
         self._scores = np.full((len(questions), max(options)), -math.inf)
         for row, question in enumerate(questions):
@@ -82,10 +93,17 @@ class LmEvalTable:
             "groups": Column(shape=self._groups.shape, kind="text"),
         }
         fewest, most = min(options), max(options)
-        self.note = (
+        notes = [
             f"Its probabilities are the softmax of the log-likelihoods{' per character' * per_character} "
             f"of the {most if fewest == most else f'{fewest} to {most}'} options of a question."
-        )
+        ]
+        if rerun := [f"{task} of {_time(newest[task])}" for task in newest if len(runs[task]) > 1]:
+            notes.append(f"Of several runs of a task the newest is taken: {', '.join(rerun)}.")
+        if of_another_kind:
+            notes.append(
+                f"Left out, as they ask for no choice of the one right option: {', '.join(of_another_kind)}."
+            )
+        self.notes = tuple(notes)
 
     def blocks(self, names: Sequence[str], rows: int) -> Iterator[dict[str, Array]]:
         arrays = {"logits": self._scores, "labels": self._labels, "groups": self._groups}
@@ -94,24 +112,39 @@ class LmEvalTable:
 
 
 def find_logs(files: Sequence[Path]) -> dict[Path, list[Path]]:
-    """The logs of each model, by the folder that they lie in, as the harness writes them.
+    """The logs of each model, by the folder that was named for it or that the logs named lie in.
 
     Args:
-        files: logs, or folders of them.
+        files: logs, or folders of them: as the harness writes them, in a folder of the name of the model
+            within that of its `--output_path`, either of which may be given.
 
     Raises:
-        InputError: a folder holds no log.
+        InputError: a folder holds no log, or those of several models.
     """
     found: dict[Path, list[Path]] = {}
     for file in files:
-        logs = sorted(file.glob("samples_*.jsonl")) if file.is_dir() else [file]
-        if not logs:
-            raise InputError(
-                f"{file} must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness, got none"
-            )
-        folder = logs[0].parent
+        folder, logs = (file, _logs_in(file)) if file.is_dir() else (file.parent, [file])
         found.setdefault(folder if folder.name else folder.resolve(), []).extend(logs)
     return found
+
+
+def _logs_in(folder: Path) -> list[Path]:
+    """The logs in a folder, or in the only one within it that holds some."""
+    if logs := sorted(folder.glob(_LOGS)):
+        return logs
+    logs = sorted(folder.glob(f"*/{_LOGS}"))
+    if not logs:
+        raise InputError(
+            f"{folder} must hold logs samples_TASK_TIME.jsonl of lm-evaluation-harness, or a folder of them, "
+            "got none"
+        )
+    models = list(dict.fromkeys(str(log.parent) for log in logs))
+    if len(models) > 1:
+        raise InputError(
+            f"{folder} must hold the logs of one model, got folders of several, each to be named by itself: "
+            f"{', '.join(models)}"
+        )
+    return logs
 
 
 def require_same_documents(table: LmEvalTable, other: LmEvalTable) -> None:
@@ -136,16 +169,32 @@ def _task(log: Path) -> str:
     return match[1] if match else log.stem
 
 
+def _time(log: Path) -> str:
+    """When a log was written, in the order of its letters; "" where its name does not say."""
+    match = _LOG.fullmatch(log.name)
+    return (match and match[2]) or ""
+
+
 def _read(log: Path, task: str, per_character: bool) -> list[_Question]:
-    """The questions of a log in the order of their documents."""
+    """The questions of a log in the order of their documents.
+
+    Raises:
+        _NoQuestion: its first document is none.
+        InputError: it is damaged.
+    """
     if not log.is_file():
         raise InputError(f"there is no file {log}")
     questions: dict[int, _Question] = {}
-    with reading(log, (UnicodeDecodeError,)), log.open(encoding="utf-8") as lines:
+    with reading(log, (UnicodeDecodeError,)), log.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():
                 continue
-            question = _Line(f"{log} line {number}", line).question(task, per_character)
+            try:
+                question = _Line(f"{log} line {number}", line).question(task, per_character)
+            except _NoQuestion as error:
+                if questions:  # the log has both
+                    raise InputError(str(error)) from error
+                raise
             if question.doc_id in questions:
                 raise InputError(f"{log} must hold each document once, got document {question.doc_id} again")
             questions[question.doc_id] = question
@@ -174,7 +223,8 @@ class _Line:
         """The document as a question.
 
         Raises:
-            InputError: it has no options, or its target names none of them.
+            _NoQuestion: it has no options, or its target names none of them.
+        InputError: it is damaged.
         """
         doc_id = self._field("doc_id")
         if not isinstance(doc_id, int):
@@ -212,11 +262,14 @@ class _Line:
                 "two options or more in filtered_resps, [log-likelihood, greedy] each, as multiple-choice "
                 "tasks do",
                 _short(responses),
+                _NoQuestion,
             )
         if "acc_mutual_info" in self._fields:  # the same options without their question follow
             values = values[: len(values) // 2]
-        if not (values < math.inf).all() or values.max() == -math.inf:
-            raise self._refused("log-likelihoods in filtered_resps", _short(responses))
+        if not (values <= 0).all() or values.max() == -math.inf:
+            raise self._refused(
+                "log-likelihoods in filtered_resps, none above 0 and not all −inf", _short(responses)
+            )
         return values
 
     def _options(self, count: int) -> list[str]:
@@ -243,7 +296,9 @@ class _Line:
             best = int(likelihoods.argmax())
             return best if self._fields["acc"] else 1 - best
         if len(same) != 1:
-            raise self._refused("the index or the text of one option in target", repr(target)[:60])
+            raise self._refused(
+                "the index or the text of one option in target", repr(target)[:60], _NoQuestion
+            )
         return same[0]
 
     def _check(self, name: str, scores: npt.NDArray[np.float64], label: int) -> None:
@@ -251,8 +306,8 @@ class _Line:
         if name in self._fields and self._fields[name] != float(scores.argmax() == label):
             raise self._refused(f"the {name} of its target {label}", repr(self._fields[name]))
 
-    def _refused(self, expected: str, got: str) -> InputError:
-        return InputError(f"{self._name} must hold {expected}, got {got}")
+    def _refused(self, expected: str, got: str, error: type[InputError] = InputError) -> InputError:
+        return error(f"{self._name} must hold {expected}, got {got}")
 
 
 def _short(value: Any) -> str:

@@ -6,16 +6,20 @@ import math
 from dataclasses import dataclass
 
 from labelsmooth.audit import Audit, Model, Pair
-from labelsmooth.evaluation import Evaluation
+from labelsmooth.evaluation import Evaluation, Numbers
 from labelsmooth.measure import Interval, RecoveredSmoothing
 from labelsmooth.measure.format import show
 from labelsmooth.measure.recovery import FEWEST_ROWS, LARGEST_WRONG_SPREAD
+from labelsmooth.report.shared.words import counted
 
 CANNOT_TELL = "cannot tell"
 
 # Spread of the wrong classes' logits over the gap to the label's; at least the second in networks that were
 # trained with hard labels (docs/findings.md).
 POOR, RICH = LARGEST_WRONG_SPREAD, 0.24
+
+# The ends of the interval of a temperature that is known: a factor of two to either side.
+_KNOWN_WITHIN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,22 @@ def headlines(audit: Audit) -> tuple[str, ...]:
         chance = f", {_by_chance(model.evaluation)}," if _at_chance(model.evaluation) else ""
         parts.append(f"{model.name} is right on {accuracy} of its rows{chance} and {answer}.")
     return tuple(parts)
+
+
+def reference(audit: Audit) -> str:
+    """Which models are compared, and at what level; empty where none are."""
+    if not audit.pairs:
+        return ""
+    words = f"{audit.models[0].name}, named first, is the reference"
+    if len(audit.models) == 2:
+        return f"{words}."
+    words += ": every other model is compared with it, and with the one named before it."
+    if len(audit.pairs) > 1:
+        words += (
+            f" So that the intervals of a number in all {len(audit.pairs)} comparisons hold at once in 95 % "
+            f"of cases, each is one of {100 * audit.pairs[0].level:.3g} %."
+        )
+    return words
 
 
 def comparison(pair: Pair) -> tuple[str, ...]:
@@ -123,23 +143,29 @@ def _temperature(model: Evaluation) -> Finding:
     change = model.numbers["change_by_temperature"]["nll"]
     helps = change.high < 0 or after["ece"].high < before["ece"].low
     harms = change.low > 0 or after["ece"].low > before["ece"].high
+    fitted = model.numbers["fitted"]
+    temperature = fitted["temperature"]
+    yes = "yes"
+    if temperature.high > _KNOWN_WITHIN * temperature.low:
+        yes += ", but the rows that it was fitted on hardly tell which"
     if math.isnan(change.value):  # no change of it, up or down, is told then
         nll = "the NLL is infinite with it and without it"
     else:
         nll = (
-            f"the NLL is {show('nll', after['nll'])} instead of {show('nll', before['nll'])}, a change of "
-            f"{show('nll', change)}"
+            f"the NLL with it is {show('nll', after['nll'])} instead of {show('nll', before['nll'])}, a "
+            f"change of {show('nll', change)}"
         )
     return Finding(
         question=question,
         answer={
-            (True, False): "yes",
+            (True, False): yes,
             (False, True): "no, it harms",
             (True, True): "the NLL and the ECE disagree",
             (False, False): CANNOT_TELL,
         }[helps, harms],
-        sentence=f"T = {show('temperature', model.numbers['fitted']['temperature'])}; with it {nll}, and the "
-        f"ECE is {show('ece', after['ece'])} instead of {show('ece', before['ece'])}.",
+        sentence=f"T = {show('temperature', temperature)}, fitted on {_rows(fitted)}. On {_rows(before)} "
+        f"that it was not fitted on, {nll}, and the ECE is {show('ece', after['ece'])} instead of "
+        f"{show('ece', before['ece'])}.",
     )
 
 
@@ -238,6 +264,10 @@ def _teacher(model: Evaluation, found: RecoveredSmoothing) -> Finding:
         f"each other. Networks trained with ε from 0.05 on leave at most {POOR:g}, those without at least "
         f"{RICH:g}.",
     )
+
+
+def _rows(numbers: Numbers) -> str:
+    return counted(int(numbers["rows"].value), "row")
 
 
 def _at_chance(model: Evaluation) -> bool:

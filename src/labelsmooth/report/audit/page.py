@@ -18,7 +18,7 @@ from labelsmooth.errors import InputError
 from labelsmooth.files import write_together
 from labelsmooth.report.audit import tables
 from labelsmooth.report.audit.figures import figures, some_rows_without_gap
-from labelsmooth.report.audit.findings import comparison, findings, headlines, remarks
+from labelsmooth.report.audit.findings import comparison, findings, headlines, reference, remarks
 from labelsmooth.report.shared.figure import section
 from labelsmooth.report.shared.html import render
 from labelsmooth.tables import Table
@@ -81,6 +81,7 @@ def write_audit(audit: Audit, out: Path | str) -> AuditReport:
         headlines=headlines(audit),
         findings={model.name: findings(model.evaluation) for model in audit.models},
         remarks={model.name: remarks(model) for model in audit.models},
+        reference=reference(audit),
         pairs=[(comparison(pair), tables.differences(pair)) for pair in audit.pairs],
         all_rows=tables.all_rows(audit),
         fitted=_tables(audit, tables.with_and_without),
@@ -111,6 +112,8 @@ def _text(audit: Audit) -> str:
     lines.append(tables.all_rows(audit).text())
     for table in (*_tables(audit, tables.with_and_without), *_tables(audit, tables.groups)):
         lines += ["", table.text()]
+    if audit.pairs:
+        lines += ["", fill(reference(audit), _WIDTH)]
     for pair in audit.pairs:
         lines += ["", *(fill(sentence, _WIDTH) for sentence in comparison(pair))]
         lines += ["", tables.differences(pair).text()]

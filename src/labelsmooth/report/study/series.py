@@ -10,9 +10,9 @@ import numpy as np
 
 from labelsmooth.measure.catalogue import QUANTITIES, Quantity
 from labelsmooth.measure.crossed import Crossed
+from labelsmooth.measure.interval import simultaneous_level
 from labelsmooth.report.shared.figure import Cell, Figure, short, table
 from labelsmooth.report.study.estimate import Estimate, estimate, show
-from labelsmooth.report.study.verdict import simultaneous_level
 from labelsmooth.study import Study, Trial
 from labelsmooth.study.tasks import find_task
 from labelsmooth.study.tasks.base import Floats, Series

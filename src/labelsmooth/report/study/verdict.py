@@ -16,6 +16,7 @@ from labelsmooth.errors import InputError
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.measure.format import show as show_quantity
+from labelsmooth.measure.interval import simultaneous_level
 from labelsmooth.report.shared.words import counted, listed
 from labelsmooth.report.study.estimate import LEVEL, Estimate, detectable, estimate, show
 from labelsmooth.report.study.numbers import Networks
@@ -142,11 +143,6 @@ def verdict(study: Study) -> Verdict:
 def scores_of(verdicts: Sequence[Verdict]) -> list[str]:
     """The names of the scores that the networks of a study have, of `SCORES`."""
     return [score for score in SCORES if any(score in found.scores for found in verdicts)]
-
-
-def simultaneous_level(candidates: int) -> float:
-    """The level of each of the intervals of several candidates, so that all hold at `LEVEL` (Bonferroni)."""
-    return 1 - (1 - LEVEL) / max(candidates, 1)
 
 
 def recommend(compared: Sequence[Arm], level: float) -> Arm | None:
