@@ -1,0 +1,343 @@
+"""The target that a loss trains towards: its formula, its ε, what it is divided by, and its constant."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from labelsmooth.identification.examination import Examination, near, shown
+from labelsmooth.identification.formulas import Fit, Shares, fit, sigmoid_candidates, softmax_candidates
+from labelsmooth.identification.profile import Profile, profile, truth_of
+from labelsmooth.identification.rows import Rows
+from labelsmooth.identification.subject import ROWS, CallFailed
+from labelsmooth.identification.weights import USES
+
+_MORE_ROWS = 11  # of a second batch, to see what the sum is divided by
+_EPS_NAMES = ("label_smoothing", "label_smoothing_factor", "smoothing", "smooth_eps", "epsilon", "eps")
+
+
+@dataclass
+class Target:
+    """What the probes of the target found.
+
+    Attributes:
+        fit: the formula; None where none agrees.
+        profiles: by number of classes.
+        rows: the linear forms of the first batches, by number of classes.
+        prior: (K,) at the smallest K, where the smoothing mass is not uniform.
+        prior_eps: its weight.
+    """
+
+    fit: Fit | None = None
+    profiles: dict[int, Profile] = field(default_factory=dict)
+    rows: dict[int, Rows] = field(default_factory=dict)
+    prior: tuple[float, ...] | None = None
+    prior_eps: float | None = None
+
+    @property
+    def eps(self) -> float | None:
+        """The ε of the formula, or of the prior."""
+        return self.prior_eps if self.fit is None else self.fit.eps
+
+
+def declared_eps(exam: Examination) -> float | None:
+    """The ε among the attributes and keywords of the loss."""
+    settings = exam.subject.kept.settings()
+    for name in _EPS_NAMES:
+        value = settings.get(name)
+        if isinstance(value, float) and 1e-4 <= value < 1:
+            return value
+    return None
+
+
+def find_target(exam: Examination) -> Target:
+    """Find all of it, and report what departs from the definition."""
+    found = Target()
+    exam.skipped = _skipped_labels(exam)
+    sizes: dict[int, dict[int, float]] = {}
+    for k in list(exam.num_classes):
+        try:
+            rows, more = exam.measure(k), exam.measure(k, _MORE_ROWS)
+        except CallFailed as failure:
+            exam.skip(f"K = {k}", failure)
+            continue
+        if rows.residual > 50 * exam.subject.tolerance or not bool(rows.counted.any()):
+            exam.cannot.append(f"K = {k}: there the gradient is not that of a cross-entropy")
+            continue
+        found.rows[k] = rows
+        if float(rows.mass.abs().max()) < 1e-6 * float(rows.target.abs().max()):
+            exam.report(
+                "no softmax",
+                "the gradient does not depend on the logits: the loss takes log-probabilities, not logits",
+                input=f"{ROWS} rows of {k} classes at several logits",
+                got="the same gradient",
+                expected="p − q",
+            )
+            return found
+        targets = _unweighted(exam, (rows, more), k)
+        found.profiles[k] = profile(exam, rows, targets[0])
+        sizes[k] = {
+            int(r.counted.sum()): profile(exam, r, target).size
+            for r, target in zip((rows, more), targets, strict=True)
+        }
+    if not all(each.flat for each in found.profiles.values()):
+        _find_prior(exam, found)
+    else:
+        shares = {k: Shares(p.on_class, p.on_other, sizes[k]) for k, p in found.profiles.items()}
+        candidates = list(sigmoid_candidates() if exam.by_label else softmax_candidates())
+        pads = {p.pad for k, p in found.profiles.items() if k >= 4}
+        pad = pads != {None} and bool(pads)
+        tolerance = exam.subject.tolerance
+        found.fit = fit(shares, candidates, pad, tolerance, exam.declared)
+    _tell_target(exam, found)
+    if found.fit is not None:
+        _tell_scale(exam, found, found.fit)
+        _tell_pad(exam, found)
+        _tell_constant(exam, found, found.fit)
+    return found
+
+
+def _skipped_labels(exam: Examination) -> set[int]:
+    """The classes whose rows do not count, as those of padding."""
+    if exam.by_label or exam.subject.dense or exam.reading.says:
+        return set()
+    k = exam.small
+    labels = torch.arange(max(ROWS, k)).flip(0) % (k - exam.subject.spare)
+    try:
+        counted = exam.measure(k, labels=labels).counted
+    except CallFailed:
+        return set()
+    return set(labels[~counted].tolist()) - set(labels[counted].tolist())
+
+
+def _unweighted(exam: Examination, batches: tuple[Rows, Rows], k: int) -> tuple[Tensor | None, Tensor | None]:
+    """The targets without the class weights that the loss has, where it is known how it uses them."""
+    weight = exam.subject.kept.settings().get("weight")
+    if not isinstance(weight, Tensor) or weight.shape != (k,) or exam.by_label:
+        return None, None
+    weight = weight.detach().double()
+    truths = [truth_of(exam, rows) for rows in batches]
+    for use in USES:
+        undone = [use.undone(rows.target, truth, weight) for rows, truth in zip(batches, truths, strict=True)]
+        if profile(exam, batches[0], undone[0]).flat:
+            labels = [(truth * weight).sum(-1) for truth in truths]
+            # with the mean over Σ weights the size is that of an unweighted mean
+            means = [
+                target * float(each[rows.counted].sum()) / int(rows.counted.sum())
+                for target, each, rows in zip(undone, labels, batches, strict=True)
+            ]
+            scales = [float(target.sum()) for target in means]
+            by_weights = near(scales[0], scales[1], 10 * exam.subject.tolerance)
+            tell_weights(exam, use.says, by_weights)
+            chosen = means if by_weights else undone
+            return chosen[0], chosen[1]
+    return None, None
+
+
+def tell_weights(exam: Examination, says: str, by_weights: bool) -> None:
+    """Report class weights that are not used as in torch."""
+    if not says.endswith("as in torch"):
+        row = says.startswith("the whole row")
+        exam.report(
+            "class weights",
+            f"they multiply {says}",
+            input=f"{ROWS} rows of {exam.small} classes, and their weights",
+            got=f"weights of {says}",
+            expected="weights of each class's share of the target",
+            severity="note" if row else "fault",
+        )
+    del by_weights
+
+
+def _find_prior(exam: Examination, found: Target) -> None:
+    """Look whether all rows share one distribution that the smoothing mass goes to."""
+    for k, each in found.profiles.items():
+        other = 1 - each.truth
+        prior = (each.shares * other).sum(0) / other.sum(0).clamp(min=1)
+        left = each.shares - prior
+        kept = float((left * each.truth).sum() / each.truth.sum())
+        tolerance = 20 * exam.subject.tolerance
+        off = max(float((left * other).abs().max()) * k / 5, float(((left - kept) * each.truth).abs().max()))
+        if off > tolerance or bool((other.sum(0) == 0).any()):
+            return
+        eps = 1 - kept
+        if found.prior is None:
+            found.prior = tuple((prior / eps).tolist())
+            found.prior_eps = round(eps, 6)
+    if found.prior is not None:
+        exam.report(
+            "prior",
+            "the smoothing mass goes to classes by a distribution that is not uniform",
+            input=f"{exam.small} classes",
+            got=f"shares {shown(found.prior[:8])} of eps {found.prior_eps:g}",
+            expected="equal shares",
+            severity="note",
+        )
+
+
+def _tell_target(exam: Examination, found: Target) -> None:
+    if found.prior is not None or not found.profiles:
+        return
+    k = exam.small if exam.small in found.profiles else next(iter(found.profiles))
+    each = found.profiles[k]
+    if found.fit is None:
+        table = "; ".join(
+            f"K = {k}: {p.on_class:.6g} and {p.on_other:.6g}" for k, p in found.profiles.items()
+        )
+        says = (
+            "the target follows no published formula"
+            if all(p.flat for p in found.profiles.values())
+            else "the target depends on the class or on the row in a way that no convention has"
+        )
+        exam.report(
+            "unknown target",
+            says,
+            input=f"label {int(each.truth[0].argmax())} of {k} classes",
+            got=f"target {shown(each.shares[0][:8])}; on the label and on others, {table}",
+            expected="the target of a convention",
+        )
+        return
+    candidate, eps = found.fit.candidate, found.fit.eps
+    if candidate.mistake:
+        on, other, mass = candidate.shares(eps, k)
+        exam.report(
+            candidate.name,
+            f"{candidate.mistake}: {candidate.on_class} on the class and {candidate.on_other} on each other",
+            input=f"K = {k} classes, eps {eps:g}",
+            got=f"target {on:.6g} on the class, {other:.6g} on each other, sum {mass:.6g}",
+            expected=f"{1 - eps + eps / k:.6g} and {eps / k:.6g}, sum 1",
+        )
+    elif exam.declared is not None and abs(eps - exam.declared) > max(1e-4, exam.subject.tolerance):
+        _tell_other_eps(exam, eps, exam.declared)
+
+
+def _tell_other_eps(exam: Examination, eps: float, declared: float) -> None:
+    tolerance = max(1e-5, exam.subject.tolerance)
+    relations = (
+        ("smoothed twice", "the target is smoothed twice: 1 − (1 − ε)²", 1 - (1 - declared) ** 2),
+        ("eps swapped", "ε and 1 − ε are swapped", 1 - declared),
+        ("eps doubled", "ε counts double", 2 * declared),
+        ("eps halved", "ε counts half", declared / 2),
+        ("no smoothing", "ε has no effect", 0.0),
+    )
+    name, says = "other eps", "the target has another ε than the loss says"
+    for relation, sentence, value in relations:
+        if near(eps, value, tolerance) or (value == 0 and abs(eps) < tolerance):
+            name, says = relation, sentence
+            break
+    exam.report(
+        name,
+        says,
+        input=f"{exam.small} classes, a loss that says eps {declared:g}",
+        got=f"eps {eps:.6g}",
+        expected=f"eps {declared:g}",
+    )
+
+
+def _tell_scale(exam: Examination, found: Target, fitted: Fit) -> None:
+    k = exam.small
+    mean = "mean over rows and classes" if exam.by_label else "mean"
+    rows = found.rows.get(k) or next(iter(found.rows.values()))
+    where = f"{len(rows.labels)} rows of {rows.logits.shape[-1]} classes"
+    got = f"gradient of size {float(rows.mass.abs().max()):.5g} for a row"
+    if not fitted.law:
+        exam.report(
+            "scale",
+            "what the losses are divided by depends on the rows and classes in no known way",
+            input=where,
+            got=got,
+            expected="1, or 1 divided by the number of rows",
+        )
+        return
+    usual = {"sum", mean}
+    if fitted.law not in usual:
+        harmless = exam.by_label
+        exam.report(
+            fitted.law,
+            "the sum over the rows is divided by "
+            + {
+                "mean": "the rows alone, so that labels add up",
+                "mean over rows and classes": "rows times classes, so that the loss is K times too small",
+                "mean over classes": "the number of classes",
+            }[fitted.law],
+            input=where,
+            got=got,
+            expected="the gradient of a mean" + (" over rows and labels" if exam.by_label else " over rows"),
+            severity="note" if harmless else "fault",
+        )
+    if fitted.factor < 0:
+        exam.report(
+            "sign",
+            "the loss has the wrong sign: it falls as the label's probability falls",
+            input=where,
+            got=f"factor {fitted.factor:.5g}",
+            expected="factor 1",
+        )
+    elif not near(fitted.factor, 1.0, 10 * exam.subject.tolerance):
+        lost = exam.declared is not None and fitted.eps == 0 and near(fitted.factor, 1 - exam.declared, 1e-5)
+        exam.report(
+            "factor",
+            "only the hard term is left, times 1−ε" if lost else "the loss is multiplied by a number",
+            input=where,
+            got=f"factor {fitted.factor:.6g}",
+            expected="factor 1",
+            severity="fault" if lost else "note",
+        )
+    weights = [p.positive_weight for p in found.profiles.values()]
+    if exam.by_label and not near(weights[0], 1.0, 20 * exam.subject.tolerance):
+        exam.report(
+            "positive weight",
+            f"labels that hold weigh {weights[0]:.5g} times as much",
+            input=where,
+            got=f"weight {weights[0]:.5g}",
+            expected="weight 1",
+            severity="note",
+        )
+
+
+def _tell_pad(exam: Examination, found: Target) -> None:
+    if not exam.skipped:
+        return
+    label = min(exam.skipped)
+    each = found.profiles.get(exam.small)
+    if each is not None and each.pad is None and each.on_other > 1e-6:
+        exam.report(
+            "padding class",
+            f"rows of class {label} do not count, but it gets a share of the smoothing in all other rows",
+            input=f"a row of another label, {exam.small} classes",
+            got=f"target {each.on_other:.5g} on class {label}",
+            expected=f"0 on class {label}, which no row is trained towards",
+            severity="note",  # as in torch with an ignore_index of a class
+        )
+
+
+def _tell_constant(exam: Examination, found: Target, fitted: Fit) -> None:
+    if exam.subject.dtype not in (torch.float64, torch.float32):
+        return
+    k = exam.small if exam.small in found.rows else next(iter(found.rows))
+    rows, each = found.rows[k], found.profiles[k]
+    on, other, mass = fitted.candidate.shares(fitted.eps, k)
+    size = each.size / mass * int(rows.counted.sum())
+    constant = rows.constant / size if not exam.by_label else rows.constant / (size * k)
+    smallest = 1e-6 if exam.subject.dtype == torch.float64 else 1e-4
+    if abs(constant) < max(smallest, 5 * exam.subject.slack):
+        return
+    entropy = on * _log(on) + (mass - on) * _log(other)
+    kl = near(constant, entropy, 1e-3) and not exam.by_label
+    exam.report(
+        "constant",
+        "Σ q·log q is added, as in a Kullback–Leibler divergence"
+        if kl
+        else "a constant is added to the loss",
+        input=f"{len(rows.labels)} rows of {k} classes",
+        got=f"{constant:+.6g} for each row",
+        expected="−Σ q·log p without a constant",
+        severity="note",
+    )
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else 0.0
