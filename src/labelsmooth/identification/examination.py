@@ -52,6 +52,7 @@ class Examination:
         terms: what its linear form is made of; empty where it has none.
         reading: where the loss looks for labels.
         skipped: the labels whose rows do not count.
+        weight: (K,) class weights that the loss has, None where it is not known to have some.
         departures, cannot: what was found.
     """
 
@@ -61,6 +62,7 @@ class Examination:
     terms: tuple[Term, ...] = (SOFTMAX,)
     reading: Reading = READINGS[0]
     skipped: set[int] = field(default_factory=set)
+    weight: Tensor | None = None
     departures: list[Departure] = field(default_factory=list)
     cannot: list[str] = field(default_factory=list)
 

@@ -17,7 +17,7 @@ class Candidate:
         name: of the first convention that has it, or of the mistake.
         on_class: the target on the label's class, of (ε, K).
         on_other: that on each other class.
-        eps: ε from r, the ratio of the second to the first, and K.
+        eps: ε from q, the share of the class, r, the ratio of the shares of others to it, and K.
         mistake: what is wrong with it, "" of a published one.
         needs_pad: one class keeps no share, and the others share the rest.
         by_label: the target of K sigmoids, which need not sum to 1.
@@ -39,12 +39,15 @@ class Candidate:
         return on, other, on + (num_classes - (2 if self.needs_pad else 1)) * other
 
 
-def _mistake(name: str, mistake: str, on_class: str, on_other: str, eps: str) -> Candidate:
+def _mistake(
+    name: str, mistake: str, on_class: str, on_other: str, eps: str, needs_pad: bool = False
+) -> Candidate:
     return Candidate(
         name=name,
         on_class=Formula(on_class),
         on_other=Formula(on_other),
-        eps=Formula(eps, "r, K"),
+        eps=Formula(eps, "q, r, K"),
+        needs_pad=needs_pad,
         mistake=mistake,
     )
 
@@ -98,6 +101,22 @@ MISTAKES = (
         "mass off", "the label keeps its whole share: the target sums to 1+ε", "1", "ε/(K-1)", "r*(K-1)"
     ),
     _mistake(
+        "mass off",
+        "ε is shared among K−1 classes, one of which is padding and gets nothing",
+        "1-ε",
+        "ε/(K-1)",
+        "r*(K-1)/(1+r*(K-1))",
+        needs_pad=True,
+    ),
+    _mistake(
+        "mass off",
+        "the padding class's share of ε is lost",
+        "1-ε+ε/K",
+        "ε/K",
+        "r*K/(1+r*(K-1))",
+        needs_pad=True,
+    ),
+    _mistake(
         "binary formula",
         "the formula of one sigmoid is used for each of K classes",
         "1-ε/2",
@@ -131,7 +150,7 @@ def softmax_candidates() -> Iterator[Candidate]:
                 name=name,
                 on_class=record.on_class,
                 on_other=record.on_other,
-                eps=Formula(record.eps.replace("m", f"({miss})"), "r, K"),
+                eps=Formula(record.eps.replace("m", f"({miss})"), "q, r, K"),
                 needs_pad=record.needs_pad,
             )
     yield from MISTAKES
@@ -141,7 +160,7 @@ def softmax_candidates() -> Iterator[Candidate]:
 _BINARY_EPS = {"half": "2*r/(1+r)", "full": "r/(1+r)", "timm": "r*K/(1+r*(K-1))"}
 BINARY_MISTAKES = (
     _mistake("mass off", "labels that hold lose ε, others gain ε/2", "1-ε", "ε/2", "2*r/(1+2*r)"),
-    _mistake("mass off", "labels that hold lose ε, others gain nothing", "1-ε", "0", "0*r"),
+    _mistake("mass off", "labels that hold lose ε, others gain nothing", "1-ε", "0*ε", "1-q"),
     _mistake("mass off", "labels that hold lose nothing, others gain ε", "1", "ε", "r"),
     _mistake(
         "others",
@@ -161,7 +180,7 @@ def sigmoid_candidates() -> Iterator[Candidate]:
                 name=name,
                 on_class=record.on_label,
                 on_other=record.off_label,
-                eps=Formula(_BINARY_EPS[name], "r, K"),
+                eps=Formula(_BINARY_EPS[name], "q, r, K"),
                 by_label=True,
             )
     for mistake in BINARY_MISTAKES:
@@ -191,6 +210,7 @@ class Fit:
         eps: its ε.
         law: what the losses of the rows are divided by, a key of `LAWS`; "" where none agrees.
         factor: on top of that.
+        misfit: the largest error of the shares; of those of other classes K/2 times it.
         also: other published names with their ε, of the same target.
     """
 
@@ -198,6 +218,7 @@ class Fit:
     eps: float
     law: str
     factor: float
+    misfit: float
     also: tuple[tuple[str, float], ...] = ()
 
 
@@ -232,9 +253,11 @@ def fit(
         if candidate.needs_pad == pad and (found := _fit_one(shares, candidate, tolerance)) is not None
     ]
 
-    def rank(found: Fit) -> tuple[bool, bool, bool, int]:
+    def rank(found: Fit) -> tuple[bool, bool, bool, bool, bool, int]:
         return (
-            abs(found.factor - 1) > 10 * tolerance,
+            not found.law,
+            abs(found.factor - 1) > 2 * tolerance,
+            found.misfit > tolerance / 3,
             declared is not None and abs(found.eps - declared) > max(1e-4, tolerance),
             bool(found.candidate.mistake),
             digits(found.eps),
@@ -246,9 +269,12 @@ def fit(
     also = tuple(
         (other.candidate.name, other.eps)
         for other in fits
-        if not other.candidate.mistake and other is not best and rank(other)[0] == rank(best)[0]
+        if other is not best
+        and not other.candidate.mistake
+        and rank(other)[:2] == rank(best)[:2]
+        and _alike(other, best, shares)
     )
-    return Fit(best.candidate, best.eps, best.law, best.factor, also)
+    return replace(best, also=also)
 
 
 def digits(eps: float) -> int:
@@ -256,42 +282,66 @@ def digits(eps: float) -> int:
     return len(f"{eps:.6f}".strip("-0.").replace(".", ""))
 
 
+def _alike(a: Fit, b: Fit, num_classes: Iterable[int]) -> bool:
+    """Whether two fits have one target with each K, but for what rounding ε does."""
+    pairs = [
+        pair
+        for k in num_classes
+        for pair in zip(a.candidate.shares(a.eps, k), b.candidate.shares(b.eps, k), strict=True)
+    ]
+    return all(abs(x - y) < 5e-4 for x, y in pairs)
+
+
 def _fit_one(shares: Mapping[int, Shares], candidate: Candidate, tolerance: float) -> Fit | None:
     found = []
     for k, share in shares.items():
         try:
             candidate.shares(0.5, k)  # not of every K
-            eps = candidate.eps(share.on_other / share.on_class, k)
+            eps = candidate.eps(share.on_class, share.on_other / share.on_class, k)
         except ZeroDivisionError:
             return None
-        if isinstance(eps, complex) or not -2 < eps < 1:
+        if isinstance(eps, complex) or not -2 < eps <= 1:
             return None
         found.append(float(eps))
-    eps = _rounded(sorted(found)[len(found) // 2], tolerance)
-    sizes = []
+    eps, misfit = _roundest(found, candidate, shares, tolerance)
+    if misfit > tolerance:
+        return None
+    sizes = [
+        (rows, k, size / candidate.shares(eps, k)[2])
+        for k, share in shares.items()
+        for rows, size in share.size.items()
+    ]
+    law, factor = law_of(sizes, tolerance)
+    return Fit(candidate, eps, law, factor, misfit)
+
+
+def _roundest(
+    found: Sequence[float], candidate: Candidate, shares: Mapping[int, Shares], tolerance: float
+) -> tuple[float, float]:
+    """The ε with the fewest digits of those that fit about as well as any, and its misfit."""
+    most = min(7, max(3, 1 - math.ceil(math.log10(tolerance))))
+    tried = {round(eps, places) + 0.0 for eps in found for places in (*range(1, 4), most)}
+    misfits = {eps: _misfit(eps, candidate, shares) for eps in tried}
+    enough = max(2 * min(misfits.values()), tolerance / 10)
+    eps = min((eps for eps in tried if misfits[eps] <= enough), key=lambda eps: (digits(eps), misfits[eps]))
+    return eps, misfits[eps]
+
+
+def _misfit(eps: float, candidate: Candidate, shares: Mapping[int, Shares]) -> float:
+    """The largest error of a share, where K/2 times that of other classes counts."""
+    errors = [0.0]
     for k, share in shares.items():
         on, other, mass = candidate.shares(eps, k)
-        if (
-            abs(on / mass - share.on_class) > tolerance
-            or abs(other / mass - share.on_other) * k > 2 * tolerance
-        ):
-            return None
-        sizes += [(rows, k, size / mass) for rows, size in share.size.items()]
-    law, factor = _law(sizes, tolerance)
-    return Fit(candidate, eps, law, factor)
+        errors += [abs(on / mass - share.on_class), abs(other / mass - share.on_other) * k / 2]
+    return max(errors)
 
 
-def _law(sizes: Sequence[tuple[int, int, float]], tolerance: float) -> tuple[str, float]:
-    """Which law leaves one factor for all numbers of rows and classes, and that factor."""
+def law_of(sizes: Sequence[tuple[int, int, float]], tolerance: float) -> tuple[str, float]:
+    """Find the law that leaves one factor for all sizes (N, K, A), and that factor; "" where none does."""
     for name, law in LAWS.items():
         factors = [size / law(rows, k) for rows, k, size in sizes]
         factor = sorted(factors)[len(factors) // 2]
-        if all(math.isclose(each, factor, rel_tol=10 * tolerance) for each in factors):
+        if all(math.isclose(each, factor, rel_tol=2 * tolerance) for each in factors):
             rounded = round(factor)
-            return name, float(rounded) if math.isclose(factor, rounded, rel_tol=10 * tolerance) else factor
+            return name, float(rounded) if math.isclose(factor, rounded, rel_tol=2 * tolerance) else factor
     return "", math.nan
-
-
-def _rounded(eps: float, tolerance: float) -> float:
-    """To as many digits as are known."""
-    return round(eps, max(2, -math.ceil(math.log10(tolerance)) + 1)) + 0.0

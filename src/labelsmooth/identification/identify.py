@@ -23,7 +23,6 @@ _KINDS = ("auto", "softmax", "sigmoid")
 _PROBES = (
     probes.ignored_rows,
     probes.no_rows,
-    probes.other_rows,
     probes.weight_argument,
     probes.dense_targets,
     probes.modes,
@@ -100,6 +99,7 @@ def _examine(exam: Examination, kind: str) -> Target:
     check_repeats(exam)
     check_gradient(exam)
     find_terms(exam, kind)
+    probes.other_rows(exam)
     target = Target()
     if exam.terms:
         find_reading(exam)
@@ -122,17 +122,16 @@ def _result(exam: Examination, target: Target, loss: object) -> Identification:
         shares[k] = (factor * each.on_class, factor * each.on_other, factor * mass)
     subject = exam.subject
     targets = "dense targets" if subject.dense else "class indices"
-    law = "" if fit is None else fit.law
     return Identification(
         loss=_name(loss),
         kind="" if not exam.terms else "sigmoid" if exam.by_label else "softmax",
         convention=None if fit is None or fit.candidate.mistake else fit.candidate.name,
         eps=target.eps,
-        also=() if fit is None else fit.also,
+        also=() if fit is None or fit.eps == 0 else fit.also,
         target=shares,
         prior=target.prior,
         call=f"loss(logits, targets) with {str(subject.dtype).removeprefix('torch.')} logits and {targets}",
-        reduction=law,
+        reduction=target.law,
         departures=tuple(sorted(exam.departures, key=lambda departure: departure.severity)),
         cannot=tuple(exam.cannot),
     )

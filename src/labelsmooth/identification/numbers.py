@@ -40,9 +40,10 @@ def _fails_at(exam: Examination, rows: Rows, dtype: torch.dtype, size: float) ->
         return True
     expected, gradient = rows.value(logits), rows.gradient(logits)
     numeric = exam.subject.numeric  # its own gradient has been told of
-    right = math.isclose(answer.total, expected, rel_tol=max(1e-3, exam.subject.slack), abs_tol=1e-3)
+    tolerance = max(1e-3, 5 * exam.subject.tolerance)
+    right = math.isclose(answer.total, expected, rel_tol=tolerance, abs_tol=1e-3)
     error = float((answer.grad - gradient).abs().max())
-    if right and (numeric or error <= 1e-3 * float(gradient.abs().max()) + 1e-6):
+    if right and (numeric or error <= tolerance * float(gradient.abs().max()) + 1e-6):
         return False
     exam.report(
         "large logits",
@@ -68,8 +69,14 @@ def impossible_classes(exam: Examination, target: Target) -> None:
     except CallFailed as failure:
         exam.skip("a class with the logit −inf", failure)
         return
-    share = float(rows.target[:, -1].abs().max() / rows.mass.abs().max())
-    impossible = share < 20 * exam.subject.tolerance
+    known = target.profiles[k]
+    last = known.pad == k - 1 if target.fit is not None else False
+    share = (
+        float(rows.target[:, -1].abs().max() / rows.mass.abs().max())
+        if target.fit is None
+        else abs(target.fit.candidate.shares(target.fit.eps, k)[1])
+    )
+    impossible = last or share < 1e-6
     where = f"logits of {k} classes with −inf for the last, which is no row's label"
     got = f"loss {answer.total:.5g}, gradient of row 0 {shown(answer.grad[0][:6])}"
     expected = (
@@ -129,9 +136,12 @@ def _rounding(exam: Examination, rows: Rows, subject: Subject) -> None:
             strict=True,
         )
     )
-    limits = [max(4 * each, 4 * torch.finfo(subject.dtype).eps) for each in peer_error]
+    ulp = max(torch.finfo(dtype).eps for dtype in (subject.dtype, exam.subject.dtype))
+    limits = [max(4 * each, 4 * ulp) for each in peer_error]
     name = _name(subject.dtype)
     where = f"{name} logits in −3..3, {len(rows.labels)} rows of {rows.logits.shape[-1]} classes"
+    if exam.subject.numeric:  # its gradient has been told of
+        error = (error[0], 0.0)
     if not (error[0] <= limits[0] and error[1] <= limits[1]):
         exam.report(
             "half precision",

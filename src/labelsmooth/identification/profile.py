@@ -57,7 +57,7 @@ def profile(exam: Examination, rows: Rows, target: Tensor | None = None) -> Prof
     else:
         sizes = target[counted].sum(-1, keepdim=True)
         shares = target[counted] / sizes
-    pad = _pad(shares, truth, exam.subject.tolerance)
+    pad = _pad(exam, shares, truth)
     other = 1 - truth
     if pad is not None:
         other[:, pad] = 0
@@ -94,16 +94,18 @@ def _of_sigmoids(exam: Examination, partition: Tensor, target: Tensor, truth: Te
     left = size * torch.where(truth > 0, 1 - on, 1 - off)
     spread = max(float((yes - expected).abs().max()), float((no - left).abs().max())) / abs(size)
     return Profile(
-        target / partition, truth, None, size, on, off, spread < 20 * exam.subject.tolerance, weight
+        target / partition, truth, None, size, on, off, spread < 100 * exam.subject.tolerance, weight
     )
 
 
-def _pad(shares: Tensor, truth: Tensor, tolerance: float) -> int | None:
+def _pad(exam: Examination, shares: Tensor, truth: Tensor) -> int | None:
     """The one class to which no other label gives a share, while the rest get one."""
-    num_classes = shares.shape[-1]
-    if num_classes < 4:
-        return None
-    given = (shares * (1 - truth)).sum(0).abs() / (1 - truth).sum(0)
+    num_classes, tolerance = shares.shape[-1], exam.subject.tolerance
+    given = (shares * (1 - truth)).sum(0).abs() / (1 - truth).sum(0).clamp(min=1)
     others = float(given.sum()) / (num_classes - 1)
-    none = (given < min(0.1 * others, 50 * tolerance / num_classes)).nonzero().flatten()
-    return int(none[0]) if len(none) == 1 else None
+    if others * num_classes < 3 * tolerance:  # hard labels
+        return None
+    none = (given < min(0.1 * others, 50 * tolerance / num_classes)).nonzero().flatten().tolist()
+    if num_classes < 4:  # the other class may get nothing by chance
+        none = [label for label in none if label in exam.skipped]
+    return none[0] if len(none) == 1 else None

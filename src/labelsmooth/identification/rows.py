@@ -154,7 +154,7 @@ def slopes_of(subject: Subject, labels: Tensor, num_classes: int) -> tuple[float
         CallFailed: a call did.
     """
     logits = usual_logits(len(labels), num_classes)
-    step = (2e-3 if subject.dtype == torch.float64 else 0.1) * (logits[1] - logits[2]).sign()
+    step = subject.step * (logits[1] - logits[2]).sign()
     grad = subject.call(logits[0], labels).grad
     size = float(step.norm())
     return float((grad * step).sum()) / size, slope(subject, logits[0], labels, step) / size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Subject:
         dense: targets are (N, K) of the dtype of the logits, else class indices (N,).
         keywords: of every call.
         training: the mode of its modules; None leaves it as it is.
+        factor: what the loss multiplies the logits by; it gets logits that were divided by it before.
         spare: how many of the last classes no label may name.
         numeric: gradients are differences of values, since those of autograd are not.
         slack: its gradients are known to be that far from any formula, relative to the largest.
@@ -72,6 +74,7 @@ class Subject:
     dense: bool = False
     keywords: tuple[tuple[str, Any], ...] = ()
     training: bool | None = None
+    factor: float = 1.0
     spare: int = 0
     numeric: bool = False
     slack: float = 0.0
@@ -84,6 +87,19 @@ class Subject:
     def tolerance(self) -> float:
         """The largest relative error of a right number."""
         return max(TOLERANCES[self.dtype], 1e-6 if self.numeric else 0.0, self.slack)
+
+    @property
+    def step(self) -> float:
+        """Of differences of the fourth order, between rounding and curvature."""
+        return 0.02 if self.dtype == torch.float64 else 0.1
+
+    def defaults(self) -> dict[str, object]:
+        """The defaults of its arguments, by name."""
+        try:
+            parameters = inspect.signature(self.loss).parameters.values()
+        except (TypeError, ValueError):  # a builtin
+            return {}
+        return {parameter.name: parameter.default for parameter in parameters}
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """The labels as this loss wants them; (N, K) labels are dense already."""
@@ -146,7 +162,8 @@ class Subject:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                value = self.loss(scores, targets, **dict(self.keywords))
+                scaled = scores if self.factor == 1 else scores / self.factor
+                value = self.loss(scaled, targets, **dict(self.keywords))
         except Exception as error:
             raise CallFailed(f"it raised {told(error)}") from error
         if not isinstance(value, Tensor):
@@ -164,7 +181,7 @@ class Subject:
         """The gradient by central differences of the fourth order, for few classes."""
         if logits.shape[-1] > 16:
             raise CallFailed("its gradient is wrong, and differences of values are for few classes")
-        step = 2e-3 if self.dtype == torch.float64 else 0.1
+        step = self.step
         grad = torch.zeros(logits.shape, dtype=torch.float64)
         for place in range(logits.numel()):
             unit = torch.zeros(logits.numel(), dtype=torch.float64)
@@ -182,9 +199,11 @@ def slope(subject: Subject, logits: Tensor, labels: Tensor, step: Tensor) -> flo
 
 
 def usual_logits(rows: int, num_classes: int, count: int = 4) -> Tensor:
-    """(count, N, K) of logits in −3..3 that every floating-point dtype holds exactly."""
+    """(count, N, K) of logits in −3..3 that every floating-point dtype holds, far apart for each class."""
     generator = torch.Generator().manual_seed(num_classes)
-    return torch.randint(-24, 25, (count, rows, num_classes), generator=generator).double() / 8
+    size = (count, rows, num_classes)
+    steps = (torch.arange(count).view(-1, 1, 1) + torch.randint(count, size[1:], generator=generator)) % count
+    return 1.5 * steps - 2.25 + torch.randint(-5, 6, size, generator=generator).double() / 8
 
 
 def usual_labels(rows: int, num_classes: int) -> Tensor:
@@ -205,14 +224,22 @@ def open_subject(
     """
     kept = State(loss)
     first = ""
-    for dense, spare in ((False, 0), (True, 0), (False, 1)):
+    for dense, spare in ((False, 0), (False, 1), (True, 0)):
         for tried in DTYPES if dtype is None else (dtype,):
             subject = Subject(loss, kept, tried, dense, spare=spare)
             usable = [k for k in num_classes if k > spare + 1 and subject.runs(k)]
             if usable:
-                return subject, usable
+                return subject.but(dtype=_worked_in(subject, usable[-1])), usable
             first = first or _why_not(subject, num_classes[-1])
     raise InputError(f"the loss cannot be examined with {_listed(num_classes)} classes: {first}")
+
+
+def _worked_in(subject: Subject, num_classes: int) -> torch.dtype:
+    """The dtype that the loss casts its logits to: that in which the gradient loses nothing."""
+    labels = usual_labels(ROWS, num_classes - subject.spare)
+    grad = subject.call(usual_logits(ROWS, num_classes)[0], labels).grad
+    narrow = (torch.bfloat16, torch.float16, torch.float32)
+    return next((dtype for dtype in narrow if torch.equal(grad.to(dtype).double(), grad)), subject.dtype)
 
 
 def _why_not(subject: Subject, num_classes: int) -> str:

@@ -9,10 +9,18 @@ import torch
 from torch import Tensor
 
 from labelsmooth.identification.examination import Examination, near, shown
-from labelsmooth.identification.formulas import Fit, Shares, fit, sigmoid_candidates, softmax_candidates
+from labelsmooth.identification.formulas import (
+    Fit,
+    Shares,
+    digits,
+    fit,
+    law_of,
+    sigmoid_candidates,
+    softmax_candidates,
+)
 from labelsmooth.identification.profile import Profile, profile, truth_of
 from labelsmooth.identification.rows import Rows
-from labelsmooth.identification.subject import ROWS, CallFailed
+from labelsmooth.identification.subject import ROWS, CallFailed, usual_logits
 from labelsmooth.identification.weights import USES
 
 _MORE_ROWS = 11  # of a second batch, to see what the sum is divided by
@@ -25,17 +33,27 @@ class Target:
 
     Attributes:
         fit: the formula; None where none agrees.
+        by_row: the loss is one number for each row, or for each label.
         profiles: by number of classes.
         rows: the linear forms of the first batches, by number of classes.
         prior: (K,) at the smallest K, where the smoothing mass is not uniform.
         prior_eps: its weight.
+        prior_law: what the rows are divided by, where there is a prior.
     """
 
     fit: Fit | None = None
+    by_row: bool = False
     profiles: dict[int, Profile] = field(default_factory=dict)
     rows: dict[int, Rows] = field(default_factory=dict)
     prior: tuple[float, ...] | None = None
     prior_eps: float | None = None
+    prior_law: str = ""
+
+    @property
+    def law(self) -> str:
+        """What the losses of the rows are divided by, "" where it is not known."""
+        law = self.prior_law if self.fit is None else self.fit.law
+        return "none" if law == "sum" and self.by_row else law
 
     @property
     def eps(self) -> float | None:
@@ -44,10 +62,10 @@ class Target:
 
 
 def declared_eps(exam: Examination) -> float | None:
-    """The ε among the attributes and keywords of the loss."""
-    settings = exam.subject.kept.settings()
+    """The ε among the attributes, keywords and defaults of the loss."""
+    settings, defaults = exam.subject.kept.settings(), exam.subject.defaults()
     for name in _EPS_NAMES:
-        value = settings.get(name)
+        value = settings.get(name, defaults.get(name))
         if isinstance(value, float) and 1e-4 <= value < 1:
             return value
     return None
@@ -56,9 +74,14 @@ def declared_eps(exam: Examination) -> float | None:
 def find_target(exam: Examination) -> Target:
     """Find all of it, and report what departs from the definition."""
     found = Target()
+    value = exam.subject.call(usual_logits(ROWS, exam.small)[0], exam.labels(ROWS, exam.small)).value
+    found.by_row = value.numel() > 1
     exam.skipped = _skipped_labels(exam)
     sizes: dict[int, dict[int, float]] = {}
     for k in list(exam.num_classes):
+        if exam.skipped and k == 2:
+            exam.cannot.append("K = 2: there only one class counts")
+            continue
         try:
             rows, more = exam.measure(k), exam.measure(k, _MORE_ROWS)
         except CallFailed as failure:
@@ -84,7 +107,7 @@ def find_target(exam: Examination) -> Target:
             for r, target in zip((rows, more), targets, strict=True)
         }
     if not all(each.flat for each in found.profiles.values()):
-        _find_prior(exam, found)
+        _find_prior(exam, found, sizes)
     else:
         shares = {k: Shares(p.on_class, p.on_other, sizes[k]) for k, p in found.profiles.items()}
         candidates = list(sigmoid_candidates() if exam.by_label else softmax_candidates())
@@ -118,7 +141,7 @@ def _unweighted(exam: Examination, batches: tuple[Rows, Rows], k: int) -> tuple[
     weight = exam.subject.kept.settings().get("weight")
     if not isinstance(weight, Tensor) or weight.shape != (k,) or exam.by_label:
         return None, None
-    weight = weight.detach().double()
+    exam.weight = weight = weight.detach().double()
     truths = [truth_of(exam, rows) for rows in batches]
     for use in USES:
         undone = [use.undone(rows.target, truth, weight) for rows, truth in zip(batches, truths, strict=True)]
@@ -152,7 +175,7 @@ def tell_weights(exam: Examination, says: str, by_weights: bool) -> None:
     del by_weights
 
 
-def _find_prior(exam: Examination, found: Target) -> None:
+def _find_prior(exam: Examination, found: Target, sizes: dict[int, dict[int, float]]) -> None:
     """Look whether all rows share one distribution that the smoothing mass goes to."""
     for k, each in found.profiles.items():
         other = 1 - each.truth
@@ -168,6 +191,8 @@ def _find_prior(exam: Examination, found: Target) -> None:
             found.prior = tuple((prior / eps).tolist())
             found.prior_eps = round(eps, 6)
     if found.prior is not None:
+        each_size = [(n, k, size) for k, by_rows in sizes.items() for n, size in by_rows.items()]
+        found.prior_law = law_of(each_size, exam.subject.tolerance)[0]
         exam.report(
             "prior",
             "the smoothing mass goes to classes by a distribution that is not uniform",
@@ -210,7 +235,18 @@ def _tell_target(exam: Examination, found: Target) -> None:
             got=f"target {on:.6g} on the class, {other:.6g} on each other, sum {mass:.6g}",
             expected=f"{1 - eps + eps / k:.6g} and {eps / k:.6g}, sum 1",
         )
-    elif exam.declared is not None and abs(eps - exam.declared) > max(1e-4, exam.subject.tolerance):
+    elif exam.declared is None:
+        once = 1 - math.sqrt(1 - eps)
+        if eps > 0 and digits(once) < digits(eps):
+            exam.report(
+                "smoothed twice?",
+                f"eps {eps:g} is what {once:g} gives where it is applied twice, to labels and in the loss",
+                input=f"K = {k} classes",
+                got=f"eps {eps:g}",
+                expected=f"eps {once:g}, if that was meant",
+                severity="note",
+            )
+    elif abs(eps - exam.declared) > max(1e-4, exam.subject.tolerance):
         _tell_other_eps(exam, eps, exam.declared)
 
 
@@ -256,7 +292,7 @@ def _tell_scale(exam: Examination, found: Target, fitted: Fit) -> None:
     if fitted.law not in usual:
         harmless = exam.by_label
         exam.report(
-            fitted.law,
+            "sum over labels" if fitted.law == "mean" else fitted.law,
             "the sum over the rows is divided by "
             + {
                 "mean": "the rows alone, so that labels add up",
