@@ -4,9 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
-from fastai.losses import LabelSmoothingCrossEntropy
-from transformers.trainer_pt_utils import LabelSmoother
 
 import labelsmooth as ls
 

@@ -65,7 +65,9 @@ def check_gradient(exam: Examination) -> None:
     told, true = slopes_of(exam.subject, labels, exam.small)
     tolerance = 5e-5 if exam.subject.dtype == torch.float64 else 3e-3
     grad = exam.subject.call(usual_logits(ROWS, exam.small)[0], labels).grad
-    if abs(told - true) <= tolerance * max(abs(true), float(grad.norm())):
+    if abs(told - true) > tolerance * max(abs(true), float(grad.norm())):
+        told, true = slopes_of(exam.subject, labels, exam.small, shorter=10)  # not over a kink
+    if abs(told - true) <= 10 * tolerance * max(abs(true), float(grad.norm())):
         return
     sign = near(told, -true, 10 * tolerance)
     exam.report(
@@ -76,9 +78,11 @@ def check_gradient(exam: Examination) -> None:
         expected=f"differences of the value {true:.6g}",
     )
     exam.subject = exam.subject.but(numeric=True)
-    usable = [k for k in exam.num_classes if k <= 16]
-    exam.cannot += [f"K = {k}: the gradient is wrong there" for k in exam.num_classes if k > 16]
-    exam.num_classes = usable
+    few = [k for k in exam.num_classes if k <= max(exam.small, 4)]
+    exam.cannot += [
+        f"K = {k}: differences of values take too long" for k in exam.num_classes if k not in few
+    ]
+    exam.num_classes = few
 
 
 def find_terms(exam: Examination, kind: str) -> None:
@@ -234,7 +238,9 @@ def _explains(grads: Tensor, logits: Tensor, make: Callable[[Tensor], Tensor], t
     for row in range(rows):
         columns = []
         for z in logits[:, row]:
-            slopes = torch.func.jacrev(make)(z)  # (K, K)
+            leaf = z.clone().requires_grad_()
+            made = make(leaf).unbind()
+            slopes = torch.stack([torch.autograd.grad(each, leaf, retain_graph=True)[0] for each in made])
             columns.append(
                 torch.cat([make(z).softmax(-1).unsqueeze(0), torch.eye(classes, dtype=z.dtype)]) @ slopes
             )

@@ -331,7 +331,12 @@ def _misfit(eps: float, candidate: Candidate, shares: Mapping[int, Shares]) -> f
     """The largest error of a share, where K/2 times that of other classes counts."""
     errors = [0.0]
     for k, share in shares.items():
-        on, other, mass = candidate.shares(eps, k)
+        try:
+            on, other, mass = candidate.shares(eps, k)
+        except ZeroDivisionError:
+            return math.inf
+        if mass == 0:
+            return math.inf
         errors += [abs(on / mass - share.on_class), abs(other / mass - share.on_other) * k / 2]
     return max(errors)
 

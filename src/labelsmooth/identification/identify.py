@@ -119,7 +119,8 @@ def _result(exam: Examination, target: Target, loss: object) -> Identification:
         factor = 1.0 if fit is None or exam.by_label else fit.candidate.shares(fit.eps, k)[2]
         others = k - (1 if each.pad is None else 2)
         mass = each.on_class + others * each.on_other
-        shares[k] = (factor * each.on_class, factor * each.on_other, factor * mass)
+        on, other, whole = (round(factor * share, 9) + 0.0 for share in (each.on_class, each.on_other, mass))
+        shares[k] = (on, other, whole)
     subject = exam.subject
     targets = "dense targets" if subject.dense else "class indices"
     return Identification(

@@ -99,6 +99,7 @@ def find_target(exam: Examination) -> Target:
                 got="the same gradient",
                 expected="p − q",
             )
+            found.rows.clear()
             return found
         targets = _unweighted(exam, (rows, more), k)
         found.profiles[k] = profile(exam, rows, targets[0])
@@ -228,12 +229,15 @@ def _tell_target(exam: Examination, found: Target) -> None:
     candidate, eps = found.fit.candidate, found.fit.eps
     if candidate.mistake:
         on, other, mass = candidate.shares(eps, k)
+        labels = exam.counted_labels(2, k)
+        answer = exam.subject.call(torch.zeros(2, k), labels)
         exam.report(
             candidate.name,
             f"{candidate.mistake}: {candidate.on_class} on the class and {candidate.on_other} on each other",
-            input=f"K = {k} classes, eps {eps:g}",
-            got=f"target {on:.6g} on the class, {other:.6g} on each other, sum {mass:.6g}",
-            expected=f"{1 - eps + eps / k:.6g} and {eps / k:.6g}, sum 1",
+            input=f"logits torch.zeros(2, {k}), labels {labels.tolist()}",
+            got=f"loss {answer.total:.6g}, gradient {shown(answer.grad[0])}: a target with {on:.6g} on the "
+            f"class, {other:.6g} on others, sum {mass:.6g}",
+            expected=f"of eps {eps:g}: {1 - eps + eps / k:.6g} on the class, {eps / k:.6g} on others, sum 1",
         )
     elif exam.declared is None:
         once = 1 - math.sqrt(1 - eps)
