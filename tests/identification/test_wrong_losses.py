@@ -115,7 +115,10 @@ def test_an_eps_that_is_known_tells_more():
 
 def test_the_evidence_can_be_followed_by_hand():
     (leak,) = (d for d in identified("ignored_as_class_0").faults if d.name == "ignored rows leak")
-    # of three equal logits each class has 1/3, and q = (0.9333, 0.0333, 0.0333): half of p − q for two rows
-    assert leak.input == "logits torch.zeros(2, 3), labels [0, -100]"
-    assert leak.got == "loss 1.09861, gradient of the second row [-0.3, 0.15, 0.15]"
-    assert leak.expected == "loss 1.09861, as without the second row, and gradient [0, 0, 0]"
+    logits = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    p, q = logits.softmax(-1)[0], torch.tensor([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    loss = float(-(q * p.log()).sum())
+    gradient = ", ".join(f"{float(x):.5g}" for x in (p - q) / 2)  # a mean of two rows
+    assert leak.input == "logits [[0, 0, 1], [0, 0, 1]], labels [0, -100]"
+    assert leak.got == f"loss {loss:.6g}, gradient of the second row [{gradient}]"
+    assert leak.expected == f"loss {loss:.6g}, as without the second row, and gradient [0, 0, 0]"

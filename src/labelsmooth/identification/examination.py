@@ -12,6 +12,8 @@ from labelsmooth.identification.result import Departure, Severity
 from labelsmooth.identification.rows import SIGMOID, SOFTMAX, Rows, Term, measure_rows
 from labelsmooth.identification.subject import ROWS, CallFailed, Subject, usual_labels
 
+_MOST_SHOWN = 8  # numbers of a row
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -113,6 +115,13 @@ class Examination:
         self.cannot.append(f"{what}: {failure}")
 
 
+def example_logits(rows: int, num_classes: int) -> Tensor:
+    """(N, K) of zeros but for a 1 in the last class: small enough to be shown."""
+    logits = torch.zeros(rows, num_classes)
+    logits[:, -1] = 1
+    return logits
+
+
 def near(a: float, b: float, tolerance: float) -> bool:
     """Whether two numbers agree, relative to the larger."""
     return abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-12)
@@ -129,5 +138,6 @@ def shown(values: Tensor | Sequence[float] | float) -> str:
     if isinstance(values, Tensor):
         values = values.detach().tolist()
     if isinstance(values, Sequence):
-        return "[" + ", ".join(shown(value) for value in values) + "]"
+        more = ", …" if len(values) > _MOST_SHOWN else ""
+        return "[" + ", ".join(shown(value) for value in values[:_MOST_SHOWN]) + more + "]"
     return f"{values:.5g}"

@@ -79,9 +79,7 @@ def check_gradient(exam: Examination) -> None:
     )
     exam.subject = exam.subject.but(numeric=True)
     few = [k for k in exam.num_classes if k <= max(exam.small, 4)]
-    exam.cannot += [
-        f"K = {k}: differences of values take too long" for k in exam.num_classes if k not in few
-    ]
+    exam.cannot += [f"K = {k}: differences of values take too long" for k in exam.num_classes if k not in few]
     exam.num_classes = few
 
 

@@ -49,8 +49,8 @@ def _fails_at(exam: Examination, rows: Rows, dtype: torch.dtype, size: float) ->
         "large logits",
         "the loss overflows, or is cut off" if not right else "the gradient overflows, or is cut off",
         input=f"{_name(dtype)} logits 0 but for one of ±{size:g} in each of {len(logits)} rows",
-        got=f"loss {answer.total:.6g}, gradient of row 0 {shown(answer.grad[0][:6])}",
-        expected=f"loss {expected:.6g}, gradient {shown(gradient[0][:6])}",
+        got=f"loss {answer.total:.6g}, gradient of row 0 {shown(answer.grad[0])}",
+        expected=f"loss {expected:.6g}, gradient {shown(gradient[0])}",
     )
     return True
 
@@ -78,7 +78,7 @@ def impossible_classes(exam: Examination, target: Target) -> None:
     )
     impossible = last or share < 1e-6
     where = f"logits of {k} classes with −inf for the last, which is no row's label"
-    got = f"loss {answer.total:.5g}, gradient of row 0 {shown(answer.grad[0][:6])}"
+    got = f"loss {answer.total:.5g}, gradient of row 0 {shown(answer.grad[0])}"
     expected = (
         f"the loss {rows.value(logits):.5g}" if impossible else "loss inf"
     ) + ", and a gradient that is finite"
@@ -89,9 +89,9 @@ def impossible_classes(exam: Examination, target: Target) -> None:
     ):
         exam.report(
             "impossible class",
-            "a class with the logit −inf gives NaN"
-            if not math.isinf(answer.total)
-            else "a class without a share of the target has one of the loss",
+            "a class without a share of the target makes the loss infinite"
+            if impossible and math.isinf(answer.total)
+            else "a class with the logit −inf gives NaN",
             input=where,
             got=got,
             expected=expected,
@@ -177,7 +177,7 @@ def _half_overflow(exam: Examination, target: Target, subject: Subject) -> None:
                 "float16 overflow",
                 "the loss of float16 logits overflows" + (", as torch's own does" if too else ""),
                 input=f"float16 logits of {k} classes, 0 but for one of ±{size:g} in each of {ROWS} rows",
-                got=f"loss {answer.total:.5g}, gradient of row 0 {shown(answer.grad[0][:6])}",
+                got=f"loss {answer.total:.5g}, gradient of row 0 {shown(answer.grad[0])}",
                 expected=f"loss {rows.value(logits):.5g}",
                 severity="note" if too else "fault",
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from labelsmooth.identification.examination import Examination, agree, near, shown
+from labelsmooth.identification.examination import Examination, agree, example_logits, near, shown
 from labelsmooth.identification.profile import profile, truth_of
 from labelsmooth.identification.subject import ROWS, CallFailed, usual_logits
 from labelsmooth.identification.target import Target, tell_weights
@@ -49,8 +49,8 @@ def ignored_rows(exam: Examination, target: Target) -> None:
     leak = torch.cat([part.partition, part.target], dim=-1)[gone].abs().max()
     size = float(whole.mass.abs().max())
     pair = torch.tensor([int(labels[0]), index])
-    two, one = (exam.subject.call(torch.zeros(len(y), k), y) for y in (pair, pair[:1]))
-    small = f"logits torch.zeros(2, {k}), labels {pair.tolist()}"
+    two, one = (exam.subject.call(example_logits(len(y), k), y) for y in (pair, pair[:1]))
+    small = f"logits {shown(example_logits(2, k))}, labels {pair.tolist()}"
     alone = f"loss {one.total:.6g}, as without the second row"
     if float(leak) > tolerance * size:
         exam.report(
@@ -158,7 +158,7 @@ def other_rows(exam: Examination) -> None:
             "rows depend on each other",
             "the gradient of a row depends on the logits of other rows",
             input=f"{ROWS} rows of {exam.small} classes, once with a logit of row 0 larger by 8",
-            got=f"gradient of row {row}: {shown(first.grad[row][:6])}, then {shown(second.grad[row][:6])}",
+            got=f"gradient of row {row}: {shown(first.grad[row])}, then {shown(second.grad[row])}",
             expected="the same gradient",
         )
         return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from labelsmooth.identification.examination import Examination, near, shown
+from labelsmooth.identification.examination import Examination, example_logits, near, shown
 from labelsmooth.identification.formulas import (
     Fit,
     Shares,
@@ -198,7 +198,7 @@ def _find_prior(exam: Examination, found: Target, sizes: dict[int, dict[int, flo
             "prior",
             "the smoothing mass goes to classes by a distribution that is not uniform",
             input=f"{exam.small} classes",
-            got=f"shares {shown(found.prior[:8])} of eps {found.prior_eps:g}",
+            got=f"shares {shown(found.prior)} of eps {found.prior_eps:g}",
             expected="equal shares",
             severity="note",
         )
@@ -222,7 +222,7 @@ def _tell_target(exam: Examination, found: Target) -> None:
             "unknown target",
             says,
             input=f"label {int(each.truth[0].argmax())} of {k} classes",
-            got=f"target {shown(each.shares[0][:8])}; on the label and on others, {table}",
+            got=f"target {shown(each.shares[0])}; on the label and on others, {table}",
             expected="the target of a convention",
         )
         return
@@ -230,11 +230,11 @@ def _tell_target(exam: Examination, found: Target) -> None:
     if candidate.mistake:
         on, other, mass = candidate.shares(eps, k)
         labels = exam.counted_labels(2, k)
-        answer = exam.subject.call(torch.zeros(2, k), labels)
+        answer = exam.subject.call(example_logits(2, k), labels)
         exam.report(
             candidate.name,
             f"{candidate.mistake}: {candidate.on_class} on the class and {candidate.on_other} on each other",
-            input=f"logits torch.zeros(2, {k}), labels {labels.tolist()}",
+            input=f"logits {shown(example_logits(2, k))}, labels {labels.tolist()}",
             got=f"loss {answer.total:.6g}, gradient {shown(answer.grad[0])}: a target with {on:.6g} on the "
             f"class, {other:.6g} on others, sum {mass:.6g}",
             expected=f"of eps {eps:g}: {1 - eps + eps / k:.6g} on the class, {eps / k:.6g} on others, sum 1",
