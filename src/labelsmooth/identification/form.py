@@ -93,7 +93,8 @@ def find_terms(exam: Examination, kind: str) -> None:
             continue
         exam.terms = (link, *extra)
         rows = exam.measure(exam.small)
-        if rows.residual <= 10 * exam.subject.tolerance:
+        wide = exam.subject.dtype in (torch.float64, torch.float32)
+        if rows.residual <= (10 if wide else 1) * exam.subject.tolerance:
             _tell_added(exam, rows)
             return
         if not extra and (best is None or rows.residual < best.residual):
@@ -103,7 +104,7 @@ def find_terms(exam: Examination, kind: str) -> None:
     if best.residual <= _ROUNDED:
         exam.subject = exam.subject.but(slack=2 * best.residual)
         return
-    if best.residual <= _ALMOST:
+    if best.residual <= max(_ALMOST, 10 * exam.subject.tolerance):
         exam.report(
             "inexact",
             f"the gradient is only nearly that of a cross-entropy, to {best.residual:.1e}: a number may have "

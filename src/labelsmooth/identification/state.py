@@ -83,7 +83,10 @@ class State:
             for (name, cell), before in zip(kept.cells, self._cells, strict=True)
             if not _same(_contents(cell), before)
         ]
-        return sorted(name.lstrip(".") for name in {*tensors, *dicts, *lists, *cells})
+        names = {*tensors, *dicts, *lists, *cells}
+        return sorted(
+            name.removeprefix(".").replace("_buffers.", "").replace("_parameters.", "") for name in names
+        )
 
     def restore(self) -> None:
         """Put everything back."""

@@ -250,7 +250,10 @@ def _tell_target(exam: Examination, found: Target) -> None:
                 expected=f"eps {once:g}, if that was meant",
                 severity="note",
             )
-    elif abs(eps - exam.declared) > max(1e-4, exam.subject.tolerance):
+    elif all(
+        abs(each - exam.declared) > max(1e-4, exam.subject.tolerance)
+        for each in (eps, *(other for _, other in found.fit.also))
+    ):
         _tell_other_eps(exam, eps, exam.declared)
 
 
