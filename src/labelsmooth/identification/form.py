@@ -96,6 +96,8 @@ def find_terms(exam: Examination, kind: str) -> None:
         wide = exam.subject.dtype in (torch.float64, torch.float32)
         if rows.residual <= (10 if wide else 1) * exam.subject.tolerance:
             _tell_added(exam, rows)
+            if wide:
+                exam.subject = exam.subject.but(slack=2 * rows.residual)
             return
         if not extra and (best is None or rows.residual < best.residual):
             best = rows
