@@ -14,9 +14,8 @@ class Candidate:
     """A formula of the target, with one unknown ε.
 
     Attributes:
-        name: of the first convention that has it, or of the mistake.
-        on_class: the target on the label's class, of (ε, K).
-        on_other: that on each other class.
+        name: of the convention, or of the mistake.
+        on_class, on_other: the target on the label's class and on each other, of (ε, K).
         eps: ε from q, the share of the class, r, the ratio of the shares of others to it, and K.
         mistake: what is wrong with it, "" of a published one.
         needs_pad: one class keeps no share, and the others share the rest.
@@ -256,7 +255,7 @@ def fit(
     def rank(found: Fit) -> tuple[bool, bool, bool, bool, bool, int]:
         return (
             not found.law,
-            abs(found.factor - 1) > 2 * tolerance,
+            abs(found.factor - 1) > max(2 * tolerance, 1e-5),
             found.misfit > tolerance / 3,
             declared is not None and abs(found.eps - declared) > max(1e-4, tolerance),
             bool(found.candidate.mistake),
@@ -278,7 +277,7 @@ def fit(
 
 
 def digits(eps: float) -> int:
-    """How many digits an ε needs."""
+    """Count the digits that an ε needs."""
     return len(f"{eps:.6f}".strip("-0.").replace(".", ""))
 
 
@@ -333,20 +332,19 @@ def _misfit(eps: float, candidate: Candidate, shares: Mapping[int, Shares]) -> f
     for k, share in shares.items():
         try:
             on, other, mass = candidate.shares(eps, k)
+            errors += [abs(on / mass - share.on_class), abs(other / mass - share.on_other) * k / 2]
         except ZeroDivisionError:
             return math.inf
-        if mass == 0:
-            return math.inf
-        errors += [abs(on / mass - share.on_class), abs(other / mass - share.on_other) * k / 2]
     return max(errors)
 
 
 def law_of(sizes: Sequence[tuple[int, int, float]], tolerance: float) -> tuple[str, float]:
     """Find the law that leaves one factor for all sizes (N, K, A), and that factor; "" where none does."""
+    close = max(2 * tolerance, 1e-5)
     for name, law in LAWS.items():
         factors = [size / law(rows, k) for rows, k, size in sizes]
         factor = sorted(factors)[len(factors) // 2]
-        if all(math.isclose(each, factor, rel_tol=2 * tolerance) for each in factors):
+        if all(math.isclose(each, factor, rel_tol=close) for each in factors):
             rounded = round(factor)
-            return name, float(rounded) if math.isclose(factor, rounded, rel_tol=2 * tolerance) else factor
+            return name, float(rounded) if math.isclose(factor, rounded, rel_tol=close) else factor
     return "", math.nan

@@ -15,9 +15,10 @@ from labelsmooth.identification.examination import Examination
 from labelsmooth.identification.form import check_gradient, check_repeats, find_reading, find_terms
 from labelsmooth.identification.result import Identification
 from labelsmooth.identification.rows import SIGMOID, SOFTMAX
+from labelsmooth.identification.scale import Target
 from labelsmooth.identification.state import unchanged_generators
 from labelsmooth.identification.subject import DTYPES, CallFailed, open_subject
-from labelsmooth.identification.target import Target, declared_eps, find_target
+from labelsmooth.identification.target import declared_eps, find_target
 
 _KINDS = ("auto", "softmax", "sigmoid")
 _PROBES = (

@@ -12,9 +12,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from labelsmooth.identification.examination import Examination, shown
 from labelsmooth.identification.profile import truth_of
 from labelsmooth.identification.rows import Rows
+from labelsmooth.identification.scale import Target
 from labelsmooth.identification.state import State
 from labelsmooth.identification.subject import ROWS, CallFailed, Subject, usual_logits
-from labelsmooth.identification.target import Target
 
 _LARGE = (20.0, 100.0, 1000.0, 10_000.0)
 

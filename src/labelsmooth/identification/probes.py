@@ -11,8 +11,9 @@ from torch.nn.functional import one_hot
 
 from labelsmooth.identification.examination import Examination, agree, example_logits, near, shown
 from labelsmooth.identification.profile import profile, truth_of
+from labelsmooth.identification.scale import Target
 from labelsmooth.identification.subject import ROWS, CallFailed, usual_logits
-from labelsmooth.identification.target import Target, tell_weights
+from labelsmooth.identification.target import tell_weights
 from labelsmooth.identification.weights import USES, trial_weight
 
 _IGNORE_NAMES = ("ignore_index", "padding_idx", "pad_id", "ignore_id")
