@@ -151,6 +151,7 @@ def _find_prior(exam: Examination, found: Target, sizes: dict[int, dict[int, flo
         tolerance = 20 * exam.subject.tolerance
         off = max(float((left * other).abs().max()) * k / 5, float(((left - kept) * each.truth).abs().max()))
         if off > tolerance or bool((other.sum(0) == 0).any()):
+            found.prior = found.prior_eps = None
             return
         eps = 1 - kept
         if found.prior is None:
