@@ -14,6 +14,7 @@ FACES = (
     "backends",
     "bench",
     "evaluation",
+    "identification",
     "losses",
     "measure",
     "objectives",

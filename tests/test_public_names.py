@@ -15,11 +15,13 @@ from labelsmooth import losses
 
 def test_the_public_names():
     assert set(ls.__all__) == {
-        "BCEWithLogitsLoss", "BinaryConvention", "BinarySmoothing", "BrierPenaltyLoss", "binary_convention", "brier_penalty",
-        "binary_cross_entropy_with_logits", "PreferenceLoss", "ConfidencePenaltyLoss", "Convention", "CrossEntropyLoss", "DistillationLoss", "LinearCrossEntropyLoss",
-        "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "RowStats", "Smoothing", "binary_conventions",
+        "BCEWithLogitsLoss", "BinaryConvention", "BinarySmoothing", "BrierPenaltyLoss", "ConfidencePenaltyLoss",
+        "Convention", "CrossEntropyLoss", "Departure", "DistillationLoss", "Identification",
+        "LinearCrossEntropyLoss", "MarginSmoothingLoss", "MaxSuppressionLoss", "Mixture", "PreferenceLoss",
+        "RowStats", "Smoothing", "binary_convention", "binary_conventions", "binary_cross_entropy_with_logits",
+        "brier_penalty",
         "class_conditional", "confidence_penalty", "convention", "conventions", "cross_entropy",
-        "distillation_loss", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
+        "distillation_loss", "identify", "label_dropout", "linear_cross_entropy", "margin_smoothing", "max_suppression",
         "measure", "mixup", "neighbourhood", "others", "plot", "preference_loss", "prior", "row_stats", "theory", "uniform", "unigram",
         "vocab_parallel_cross_entropy", "vocab_parallel_linear_cross_entropy",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from labelsmooth import measure, plot, theory
 from labelsmooth.conventions import BinaryConvention, Convention, binary_conventions, conventions
+from labelsmooth.identification import Departure, Identification, identify
 from labelsmooth.losses import (
     BCEWithLogitsLoss,
     BrierPenaltyLoss,
@@ -51,7 +52,9 @@ __all__ = [
     "ConfidencePenaltyLoss",
     "Convention",
     "CrossEntropyLoss",
+    "Departure",
     "DistillationLoss",
+    "Identification",
     "LinearCrossEntropyLoss",
     "MarginSmoothingLoss",
     "MaxSuppressionLoss",
@@ -69,6 +72,7 @@ __all__ = [
     "conventions",
     "cross_entropy",
     "distillation_loss",
+    "identify",
     "label_dropout",
     "linear_cross_entropy",
     "margin_smoothing",

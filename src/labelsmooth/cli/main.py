@@ -24,7 +24,7 @@ from labelsmooth.cli.options import add_options, flag, from_namespace, is_positi
 from labelsmooth.errors import REFUSALS, InputError
 from labelsmooth.extras import MissingPackage
 
-COMMANDS = ("study", "report", "audit", "theory", "bench")
+COMMANDS = ("study", "report", "audit", "theory", "identify", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

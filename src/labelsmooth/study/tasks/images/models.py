@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.factories import factory_of, module_sha256, told, top_module
+from labelsmooth.named import callable_of, module_sha256, told, top_module
 
 Shape = tuple[int, ...]  # of one row: (channels, height, width) or (values,)
 
@@ -301,7 +301,7 @@ def build_network(model: str, shape: Shape, num_classes: int, seed: int) -> Netw
 
 def _user_network(model: str, shape: Shape, num_classes: int) -> Network:
     layer = [*model.split(":"), ""][2]
-    factory = factory_of(model)
+    factory = callable_of(model)
     try:
         body = _made(factory, shape, num_classes)
     except Exception as error:  # whatever the user's own code raises

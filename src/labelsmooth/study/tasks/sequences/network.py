@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import reading
+from labelsmooth.named import callable_of, module_sha256, told, top_module
 from labelsmooth.objectives import LinearOutput
-from labelsmooth.study.tasks.factories import factory_of, module_sha256, told, top_module
 from labelsmooth.study.tasks.places import local_path
 from labelsmooth.study.tasks.sequences.sentences import UNCOUNTED, Inputs, Sentences
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
@@ -287,7 +287,7 @@ def build_network(
         elif is_saved(model):
             body = _saved(_folder(model), getattr(transformers, saved))
         else:
-            factory = factory_of(model)
+            factory = callable_of(model)
             try:
                 body = factory(**sizes)
             except Exception as error:  # whatever the user's own code raises
