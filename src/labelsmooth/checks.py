@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -165,7 +165,7 @@ def require_number(value: float, name: str) -> None:
 def require_positive(value: float, name: str) -> None:
     """Raise unless it is a number above 0 and finite."""
     require_number(value, name)
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:  # so that an int beyond it is no float either
         raise InputError(f"{name} must be positive and finite, got {value}")
 
 

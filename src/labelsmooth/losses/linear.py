@@ -36,6 +36,7 @@ from labelsmooth.smoothing import Smoothing
 
 _log = logging.getLogger(__name__)
 
+_FLOAT32 = torch.finfo(torch.float32)
 # the attributes of a module that hold functions which its call runs beside its forward
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -116,7 +117,8 @@ def linear_cross_entropy(
         linear_bias: b, (K,); not beside an `nn.Linear`.
         scale: > 0, of the layer's outputs; the `logit_scale` of Cohere, 1 / `logits_scaling` of Granite.
         softcap: > 0, c, where the logits are c·tanh(scale·(x·Wᵀ + b) / c), as `final_logit_softcapping` of
-            Gemma; None for none.
+            Gemma; None for none. What either makes of float16 outputs is float32, whose range it needs. That
+            range is the one of scale, c and scale / c too.
         weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, support,
             return_stats, backend: as in `cross_entropy`.
         chunk_rows: rows whose logits exist at a time, ≥ 1. None takes 512: with fewer the products lose speed
@@ -130,10 +132,10 @@ def linear_cross_entropy(
             layer that does more than x·Wᵀ + b.
 
     Cost: the three products of the layer and its backward, all made in the forward, and chunk_rows·K numbers
-        beside the gradients, twice as many with a softcap; never the full logits. Rows that do not count are
-        dropped first (which makes a GPU wait once). For "none" the backward makes the logits again. The full
-        logits are made after all in compiled code, under `torch.func` transforms, where more than the layer
-        needs a gradient, with support="finite", and for a second derivative.
+        beside the gradients, twice as many with a softcap or in scaled float16; never the full logits. Rows
+        that do not count are dropped first (which makes a GPU wait once). For "none" the backward makes the
+        logits again. The full logits are made after all in compiled code, under `torch.func` transforms,
+        where more than the layer needs a gradient, with support="finite", and for a second derivative.
 
     Example:
         >>> x, W = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
@@ -271,7 +273,16 @@ def check_cap(scale: float, softcap: float | None) -> Cap:
     require_positive(scale, "scale")
     if softcap is not None:
         require_positive(softcap, "softcap")
-    return Cap(scale, softcap)
+    cap = Cap(float(scale), None if softcap is None else float(softcap))
+    divisor = cap.softcap or 1
+    for name, factor in (
+        ("scale", cap.scale),
+        ("softcap", divisor),
+        ("scale / softcap", cap.scale / divisor),
+    ):
+        if not _FLOAT32.tiny <= factor <= _FLOAT32.max:
+            raise InputError(f"{name} must lie in 1.2e-38..3.4e+38, as float32 has it, got {factor}")
+    return cap
 
 
 def check_chunk_rows(chunk_rows: int | None) -> None:
