@@ -183,13 +183,25 @@ def of_dtensors(rank):
         results[f"DTensor, {name}"] = loss.full_tensor().detach(), stats, logits.grad.full_tensor()
     for name, placements, settings in (
         ("rows too", [Shard(0), Shard(1)], {}),
+        ("rows", [Replicate(), Shard(0)], {}),
+        ("in full", [Replicate(), Replicate()], {}),
+        ("class axis", [Replicate(), Replicate()], {"class_axis": 3}),
         ("finite", [Replicate(), Shard(1)], {"support": "finite"}),
     ):
         logits = distribute_tensor(
             FINITE.movedim(-1, 1).contiguous(), init_device_mesh("cpu", (2, 2)), placements
         )
         results[f"DTensor, {name}"] = error_of(lambda: ls.cross_entropy(logits, LABELS, **settings))  # noqa: B023
-    return results
+    head = distribute_tensor(WEIGHT, mesh, [Shard(0)])
+    refused = {
+        "labels": lambda: ls.cross_entropy(LOGITS, labels, class_axis=-1),
+        "penalty": lambda: ls.confidence_penalty(logits, LABELS, beta=0.1),
+        "features": lambda: ls.linear_cross_entropy(logits, WEIGHT, LABELS),
+        "head": lambda: ls.linear_cross_entropy(HIDDEN, head, LABELS),
+        "sharded": lambda: ls.vocab_parallel_cross_entropy(logits, LABELS, num_classes=K),
+        "sharded head": lambda: ls.vocab_parallel_linear_cross_entropy(HIDDEN, head, LABELS, num_classes=K),
+    }
+    return results | {f"DTensor, {name}": error_of(call) for name, call in refused.items()}
 
 
 def error_of(call):
@@ -356,7 +368,22 @@ def test_half_the_width_has_float32_losses_and_rounded_gradients(results):
             "InputError: a loss of sharded classes cannot be computed where it is inside a torch.func",
         ),
         ("dense", "InputError: a loss of sharded classes has a gradient in its logits"),
-        ("DTensor, rows too", "InputError: a DTensor of logits may be sharded on its classes over one"),
+        *(
+            (f"DTensor, {name}", "InputError: a DTensor of logits must be sharded on its classes over one")
+            for name in ("rows too", "rows", "in full")
+        ),
+        ("DTensor, class axis", "InputError: input must have shape (…) with an axis 3, got (2, 13, 6)"),
+        *(
+            (f"DTensor, {name}", f"InputTypeError: {argument} must be a plain tensor, got a DTensor in (")
+            for name, argument in {
+                "labels": "target",
+                "penalty": "input",
+                "features": "input",
+                "head": "linear_weight",
+                "sharded": "input",
+                "sharded head": "linear_weight",
+            }.items()
+        ),
         ("DTensor, finite", "InputError: logits sharded on their classes go without support='finite'"),
         ("weight", "InputError: weight must have shape (13,), got (5,)"),
     ],

@@ -17,7 +17,7 @@ from labelsmooth.backends import (
     select,
     statistics_dtype,
 )
-from labelsmooth.checks import is_traced, plain, require_logits, require_positive
+from labelsmooth.checks import is_traced, plain, require_logits, require_no_dtensor, require_positive
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.linear_chunks import CHUNK_ROWS, Cap, Layer, linear_losses
@@ -112,7 +112,8 @@ def linear_cross_entropy(
         input: (…, H) features.
         linear_weight: W, (K, H); or the layer itself, an `nn.Linear`, which brings its bias along. One whose
             forward is more than x·Wᵀ + b (a subclass with a forward of its own, an adapter such as LoRA,
-            hooks) is refused.
+            hooks) is refused, and so is a DTensor: its `to_local()` is for
+            `vocab_parallel_linear_cross_entropy`.
         target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
         linear_bias: b, (K,); not beside an `nn.Linear`.
         scale: > 0, of the layer's outputs; the `logit_scale` of Cohere, 1 / `logits_scaling` of Granite.
@@ -233,8 +234,10 @@ def check_layer(input: Tensor, linear: Tensor | nn.Linear, bias: Tensor | None) 
         TypeError, ValueError: parts that do not fit each other, or a layer that does more than x·Wᵀ + b.
     """
     weight, bias = weight_and_bias(linear, bias)
+    require_no_dtensor(input, "input")
     require_logits(input, "input")
     input = plain(input)
+    check_device(input.device, linear_weight=weight, linear_bias=bias)
     if weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != weight.shape[1]:
         raise InputError(
             "input (…, H) and linear_weight (K, H) must share H, "
@@ -242,7 +245,6 @@ def check_layer(input: Tensor, linear: Tensor | nn.Linear, bias: Tensor | None) 
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise InputError(f"linear_bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}")
-    check_device(input.device, linear_weight=weight, linear_bias=bias)
     return Layer(input, weight, bias)
 
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from labelsmooth.backends import BACKENDS, BackendName, hindrance, select, statistics_dtype
-from labelsmooth.checks import plain, require_logits
+from labelsmooth.checks import plain, require_logits, require_no_dtensor
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits, row_stats_of
 from labelsmooth.losses.sharded import place_block, refused_by_all, whole_rows
@@ -131,6 +131,7 @@ def vocab_parallel_cross_entropy(
     """
     with refused_by_all(input, first_class, group):
         input = plain(input)
+        require_no_dtensor(input, "input")
         require_logits(input, "input")
         if input.dim() == 0:
             raise InputError("input must have shape (…, C), got ()")
