@@ -20,7 +20,7 @@ try:
     from labelsmooth.integrations.timm import Mixup
 except ModuleNotFoundError as error:
     raise SystemExit(error) from None  # which says what to install
-import timm
+import timm.optim
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     images = interpolate(pixels.float().reshape(-1, 1, 8, 8) / 8 - 1, 32, mode="bilinear")
     train, test = random_split(TensorDataset(images, labels), [1437, 360])
     model = timm.create_model(options.model, num_classes=10, in_chans=1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    optimizer = timm.optim.create_optimizer_v2(model, "adamw", lr=2e-3, weight_decay=0.05)
     mix = Mixup(mixup_alpha=0.2, cutmix_alpha=1.0, prob=0.5, label_smoothing=0.1, num_classes=10)
     for epoch in range(1, options.epochs + 1):
         for x, target in DataLoader(train, 64, shuffle=True, drop_last=True):
