@@ -1,19 +1,16 @@
 """Train in a loop of one's own with accelerate, and print NLL, accuracy and ECE of the training tokens.
 
-    python examples/accelerate_loop.py                # or torchrun --nproc-per-node 2 …
-
-A step's loss is the mean over the tokens of several micro-batches of unequal lines, in all processes.
+Needs `pip install '.[accelerate]'`. A step's loss is the mean over the tokens of all its micro-batches.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import nullcontext
-from itertools import islice
+from itertools import chain, islice, repeat
 from pydoc_data.topics import topics
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 import labelsmooth as ls
@@ -33,14 +30,17 @@ class LanguageModel(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=50)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=50, help="of the optimizer (default: %(default)s)")
+    steps = parser.parse_args().steps
+    if steps < 1:
+        parser.error(f"--steps must be at least 1, got {steps}")
     lines = [torch.tensor(list(line.encode())) for line in "\n".join(topics.values()).split("\n") if line]
-    loader = DataLoader(lines, 16, shuffle=True, collate_fn=lambda rows: pad_sequence(rows, True, -100))
+    loader = DataLoader(lines, 16, True, collate_fn=lambda rows: nn.utils.rnn.pad_sequence(rows, True, -100))
     accelerator, model, measured = Accelerator(), LanguageModel(), ls.measure.Calibration()
     model, optimizer, loader = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), 3e-3), loader)
-    batches = iter(loader)
-    for _ in range(parser.parse_args().steps):
+    batches = chain.from_iterable(repeat(loader))
+    for _ in range(steps):
         micro_batches = list(islice(batches, 4))
         tokens = accelerator.reduce(sum((words[:, 1:] >= 0).sum() for words in micro_batches))
         for words in micro_batches:

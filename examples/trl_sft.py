@@ -1,5 +1,6 @@
 """Fine-tune a language model with label smoothing in TRL, by SmoothedSFTTrainer in SFTTrainer's place.
 
+    pip install '.[trl]'
     python examples/trl_sft.py                        # under a minute on two cores
 
 The model is a small Qwen3 of random weights, one from `from_pretrained` goes in its place; it learns to give
@@ -7,7 +8,8 @@ the text on a topic of Python's documentation for its name. Prints TRL's own log
 were held out, which smoothing does not touch, and where the model was saved.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
 from pydoc_data.topics import topics
 
 import torch
@@ -20,10 +22,18 @@ from labelsmooth.integrations.trl import SmoothedSFTTrainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--out", default="runs/trl_sft", help="folder for the model")
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100, help="of the optimizer (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default="runs/trl_sft", help="folder for the model (default: %(default)s)"
+    )
     options = parser.parse_args()
+    if options.steps < 1:
+        parser.error(f"--steps must be at least 1, got {options.steps}")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out must be a folder: {error}")
 
     words = ByteLevelBPETokenizer()
     words.train_from_iterator(topics.values(), 2000, special_tokens=["<pad>", "<end>"])
@@ -33,19 +43,10 @@ def main() -> None:
     data = {"train_dataset": Dataset.from_list(rows[8:]), "eval_dataset": Dataset.from_list(rows[:8])}
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = Qwen3Config(vocab_size=len(tokenizer), num_key_value_heads=2, head_dim=16, **sizes)
-    arguments = SFTConfig(
-        options.out,
-        max_steps=options.steps,
-        max_length=128,
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=2,
-        learning_rate=3e-3,
-        logging_steps=max(options.steps // 5, 1),
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,  # so that logs are printed
-        use_cpu=not torch.cuda.is_available(),
-    )
+    steps = {"max_steps": options.steps, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    logs = {"logging_steps": max(options.steps // 5, 1), "report_to": "none", "disable_tqdm": True}  # prints
+    how = {"max_length": 128, "learning_rate": 3e-3, "save_strategy": "no"}
+    arguments = SFTConfig(options.out, use_cpu=not torch.cuda.is_available(), **how, **steps, **logs)
     data |= {"model": Qwen3ForCausalLM(config), "args": arguments, "processing_class": tokenizer}
     trainer = SmoothedSFTTrainer(**data, label_smoothing=0.1)
     trainer.train()

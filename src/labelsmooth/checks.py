@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from labelsmooth.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
 
@@ -51,6 +52,19 @@ def require_logits(logits: Tensor, name: str) -> None:
     if not isinstance(logits, Tensor) or logits.dtype not in FLOAT_DTYPES:
         got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
         raise InputTypeError(f"{name} must be a float16, bfloat16, float32 or float64 tensor, got {got}")
+
+
+def is_dtensor(value: object) -> TypeGuard[DTensor]:
+    tensors = sys.modules.get("torch.distributed.tensor")  # which nobody has a DTensor without
+    return tensors is not None and isinstance(value, tensors.DTensor)
+
+
+def require_no_dtensor(value: object, name: str) -> None:
+    """Raise `TypeError` for a DTensor: a loss of it depends on what the processes share, rows or classes."""
+    if is_dtensor(value):
+        raise InputTypeError(
+            f"{name} must be a plain tensor, got a DTensor in {value.placements}; give its full_tensor()"
+        )
 
 
 def require_tensor(value: object, name: str) -> None:
@@ -165,7 +179,7 @@ def require_number(value: float, name: str) -> None:
 def require_positive(value: float, name: str) -> None:
     """Raise unless it is a number above 0 and finite."""
     require_number(value, name)
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:  # so that an int beyond it is no float either
         raise InputError(f"{name} must be positive and finite, got {value}")
 
 

@@ -937,6 +937,30 @@ def test_capped_logits_of_half_the_width_are_as_exact_as_those_of_torch(backend,
         assert error <= 1.5 * allowed + torch.finfo(dtype).eps / 50 * true.norm()  # where sums cancel
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [{"softcap": 1e30}, {"scale": 1e5}, {"scale": 1e5, "softcap": 1e6}, {"scale": 1e-6, "softcap": 1e-6}],
+)
+@pytest.mark.parametrize("chunk_rows", [4, None])
+@pytest.mark.parametrize("backend", FEEDS)
+def test_logits_out_of_the_range_of_float16_are_made_of_outputs_within_it(backend, chunk_rows, extra):
+    """Against float64; a sum makes its gradients in the forward, full logits (of None here) by autograd."""
+    target, layer = pick(41, 11), layer_of(11, 24, 41, torch.float16)
+    double = [t.detach().double().requires_grad_() for t in layer]
+    exact = definition(head(double, extra), target, 0.1, {"reduction": "sum"})
+    settings = {"reduction": "sum", "label_smoothing": 0.1, "backend": backend} | extra
+    if chunk_rows is None:
+        loss = linear_loss(layer, target, **settings, support="finite")
+    else:
+        loss = linear_loss(layer, target, **settings, chunk_rows=chunk_rows)
+    torch.testing.assert_close(loss.double(), exact, rtol=2e-3, atol=0)
+    true = slopes_of(exact, double)
+    largest = max(float(part.abs().max()) for part in true)  # and float16 has no more than 65,504
+    mine = slopes_of(loss, layer, torch.full_like(loss, 1 / largest))
+    for part, its in zip(mine, true, strict=True):
+        torch.testing.assert_close(part.double(), its / largest, rtol=0, atol=5e-3)
+
+
 PARTS = ("input", "weight", "bias")
 
 

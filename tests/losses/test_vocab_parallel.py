@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -54,6 +55,24 @@ CASES = {
     "denominator": {"label_smoothing": 0.1, "denominator": 77.0},
 }
 MORE_OF_LINEAR = {"capped": {"label_smoothing": 0.1, "scale": 0.5, "softcap": 3.0}}
+# what only the second process is given, and what it says
+WRONG_IN_ONE = {
+    "float": {"first_class": 4.0},
+    "text": {"first_class": "4"},
+    "negative": {"first_class": -1},
+    "labels": {"target": LABELS[0]},
+    "no tensor": {"input": None},
+    "backend": {"backend": "tpu"},
+    "classes": {"num_classes": K - 1, "target": LABELS.clamp(max=0)},
+}
+SENTENCES = {
+    "float": "InputTypeError: first_class must be an int, got float",
+    "text": "InputTypeError: first_class must be an int, got str",
+    "negative": "InputError: first_class must be at least 0, got -1",
+    "labels": "InputError: class indices must have shape (2, 6), got (6,)",
+    "no tensor": "InputTypeError: input must be a float16, bfloat16, float32 or float64 tensor, got NoneType",
+    "backend": "InputError: backend must be 'auto', 'reference', 'cpu', 'gpu', got 'tpu'",
+}
 TARGETS = {
     "dense": torch.rand(*ROWS, K, generator=generator, dtype=torch.float64),
     "mixture": ls.mixup(LABELS.clamp(min=0), LABELS.flip(1).clamp(min=0), 0.3),
@@ -123,7 +142,13 @@ def put_together(kind, gradients, widths):
 
 def run(rank, size, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(minutes=2),  # for one that waits for a process that was refused alone
+    )
     three = dist.new_group([0, 1, 2])
     results = {}
     for shards, (widths, firsts) in SHARDS.items():
@@ -158,19 +183,31 @@ def of_dtensors(rank):
         results[f"DTensor, {name}"] = loss.full_tensor().detach(), stats, logits.grad.full_tensor()
     for name, placements, settings in (
         ("rows too", [Shard(0), Shard(1)], {}),
+        ("rows", [Replicate(), Shard(0)], {}),
+        ("in full", [Replicate(), Replicate()], {}),
+        ("class axis", [Replicate(), Replicate()], {"class_axis": 3}),
         ("finite", [Replicate(), Shard(1)], {"support": "finite"}),
     ):
         logits = distribute_tensor(
             FINITE.movedim(-1, 1).contiguous(), init_device_mesh("cpu", (2, 2)), placements
         )
         results[f"DTensor, {name}"] = error_of(lambda: ls.cross_entropy(logits, LABELS, **settings))  # noqa: B023
-    return results
+    head = distribute_tensor(WEIGHT, mesh, [Shard(0)])
+    refused = {
+        "labels": lambda: ls.cross_entropy(LOGITS, labels, class_axis=-1),
+        "penalty": lambda: ls.confidence_penalty(logits, LABELS, beta=0.1),
+        "features": lambda: ls.linear_cross_entropy(logits, WEIGHT, LABELS),
+        "head": lambda: ls.linear_cross_entropy(HIDDEN, head, LABELS),
+        "sharded": lambda: ls.vocab_parallel_cross_entropy(logits, LABELS, num_classes=K),
+        "sharded head": lambda: ls.vocab_parallel_linear_cross_entropy(HIDDEN, head, LABELS, num_classes=K),
+    }
+    return results | {f"DTensor, {name}": error_of(call) for name, call in refused.items()}
 
 
 def error_of(call):
     try:
         call()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
 
 
@@ -221,6 +258,15 @@ def of_one_kind_each(group, rank):
             logits, LABELS, torch.ones(5), num_classes=K, group=group
         ),
     }
+    for name, settings in WRONG_IN_ONE.items():
+        own = settings if rank == 1 else {}
+        refused[f"{name}, in one"] = lambda own=own: ls.vocab_parallel_cross_entropy(
+            **{"input": logits, "target": LABELS, "num_classes": K, "group": group} | own
+        )
+        refused[f"{name}, in one, linear"] = lambda own=own: ls.vocab_parallel_linear_cross_entropy(
+            **{"input": HIDDEN, "linear_weight": linear, "target": LABELS, "num_classes": K, "group": group}
+            | own
+        )
     return results | {name: error_of(call) for name, call in refused.items()}
 
 
@@ -322,7 +368,22 @@ def test_half_the_width_has_float32_losses_and_rounded_gradients(results):
             "InputError: a loss of sharded classes cannot be computed where it is inside a torch.func",
         ),
         ("dense", "InputError: a loss of sharded classes has a gradient in its logits"),
-        ("DTensor, rows too", "InputError: a DTensor of logits may be sharded on its classes over one"),
+        *(
+            (f"DTensor, {name}", "InputError: a DTensor of logits must be sharded on its classes over one")
+            for name in ("rows too", "rows", "in full")
+        ),
+        ("DTensor, class axis", "InputError: input must have shape (…) with an axis 3, got (2, 13, 6)"),
+        *(
+            (f"DTensor, {name}", f"InputTypeError: {argument} must be a plain tensor, got a DTensor in (")
+            for name, argument in {
+                "labels": "target",
+                "penalty": "input",
+                "features": "input",
+                "head": "linear_weight",
+                "sharded": "input",
+                "sharded head": "linear_weight",
+            }.items()
+        ),
         ("DTensor, finite", "InputError: logits sharded on their classes go without support='finite'"),
         ("weight", "InputError: weight must have shape (13,), got (5,)"),
     ],
@@ -330,6 +391,23 @@ def test_half_the_width_has_float32_losses_and_rounded_gradients(results):
 def test_what_is_refused_is_refused_in_every_process(results, name, says):
     for rank in range(3):
         assert results[rank][name].startswith(says)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+@pytest.mark.parametrize("kind", ["", ", linear"])
+def test_what_is_wrong_in_one_process_ends_all(results, kind, name):
+    for rank in range(3):
+        elsewhere = "InputError: the arguments of the processes [1] of the group were refused there"
+        assert results[rank][f"{name}, in one{kind}"].startswith(SENTENCES[name] if rank == 1 else elsewhere)
+
+
+@pytest.mark.parametrize("kind", ["", ", linear"])
+def test_processes_that_differ_are_refused_in_all(results, kind):
+    for rank in range(3):
+        assert results[rank][f"classes, in one{kind}"] == (
+            "InputError: the processes must have the same rows and num_classes, "
+            "got [12, 12, 12] rows and num_classes=[13, 12, 13]"
+        )
 
 
 def test_without_processes_it_is_one_sentence():

@@ -7,9 +7,9 @@ from typing import Literal, TypedDict, Unpack, overload
 from torch import Tensor
 
 from labelsmooth.backends import BACKENDS, BackendName, Statistics, hindrance, op, select
-from labelsmooth.checks import is_traced
+from labelsmooth.checks import is_dtensor, is_traced
 from labelsmooth.errors import InputError
-from labelsmooth.losses.dtensor import cross_entropy_of_dtensor, is_sharded_on_classes
+from labelsmooth.losses.dtensor import cross_entropy_of_dtensor
 from labelsmooth.losses.row_loss import losses_of_logits
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, check_logits
 from labelsmooth.mixture import Mixture
@@ -89,8 +89,8 @@ def cross_entropy(
 
     Args:
         input: logits, (K,), (N, K) or (N, K, d1, …), or with the classes on another `class_axis`; float16,
-            bfloat16, float32 or float64. A DTensor sharded on its classes is taken as it is, as by
-            `vocab_parallel_cross_entropy`; the loss is one too.
+            bfloat16, float32 or float64. A DTensor sharded on its classes, and on no other axis, is
+            taken as by `vocab_parallel_cross_entropy`; the loss is one too.
         target: class indices in 0..K−1 (or `ignore_index`) of the shape without the class axis; dense targets
             of the shape of `input`, of any mass; or a `Mixture` of batch shape (N, d1, …), taken as it is.
         weight: (K,) class weights c.
@@ -151,7 +151,7 @@ def cross_entropy(
         denominator=denominator,
         support=support,
     )
-    if is_sharded_on_classes(input, class_axis):
+    if is_dtensor(input):
         if support == "finite" or inplace_backward:
             raise InputError(
                 "logits sharded on their classes go without support='finite' and inplace_backward"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from labelsmooth.checks import classes_last, is_dtensor
 from labelsmooth.errors import InputError
 from labelsmooth.losses.vocab_parallel import vocab_parallel_cross_entropy
 from labelsmooth.mixture import Mixture
@@ -14,16 +14,6 @@ from labelsmooth.row_stats import RowStats
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
-
-
-def is_sharded_on_classes(input: Tensor, class_axis: int) -> TypeGuard[DTensor]:
-    """Return True for a DTensor a part of whose classes each process has."""
-    tensors = sys.modules.get("torch.distributed.tensor")  # which nobody has a DTensor without
-    if tensors is None or not isinstance(input, tensors.DTensor):
-        return False
-    if not -input.dim() <= class_axis < max(input.dim(), 2):
-        return False  # which is refused where other logits are checked
-    return any(placement.is_shard(_axis(input, class_axis)) for placement in input.placements)
 
 
 def cross_entropy_of_dtensor(
@@ -41,26 +31,28 @@ def cross_entropy_of_dtensor(
         The loss as a DTensor, in full in every process, and perhaps the statistics as plain tensors.
 
     Raises:
-        ValueError: the logits are sharded in another way.
+        ValueError: the logits are sharded in another way, or not at all.
     """
     from torch.distributed.tensor import DTensor, Replicate
 
-    axis, mesh = _axis(input, class_axis), input.device_mesh
+    axis = 0 if class_axis == input.dim() == 1 else class_axis  # as in torch, one row has only its classes
+    classes_last(input, axis, "input")
+    axis, mesh = axis % input.dim(), input.device_mesh
     over = [place for place, placement in enumerate(input.placements) if placement.is_shard(axis)]
     rest = [placement for placement in input.placements if not placement.is_shard(axis)]
     if len(over) != 1 or not all(placement.is_replicate() for placement in rest):
         raise InputError(
-            "a DTensor of logits may be sharded on its classes over one dimension of the mesh, and on no "
-            f"other axis, got {input.placements}"
+            "a DTensor of logits must be sharded on its classes over one dimension of the mesh, and on no "
+            f"other axis, got {input.placements}; give its full_tensor()"
         )
     columns = -(-input.shape[axis] // mesh.size(over[0]))  # as torch.chunk has it
     logits = input.to_local().movedim(axis, -1)
     if isinstance(target, Tensor):
-        target = target.full_tensor() if isinstance(target, DTensor) else target
+        target = target.full_tensor() if is_dtensor(target) else target
         if target.is_floating_point():
             target = target.movedim(axis, -1)
     whole_settings: dict[str, Any] = {
-        name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in settings.items()
+        name: value.full_tensor() if is_dtensor(value) else value for name, value in settings.items()
     }
     result = vocab_parallel_cross_entropy(
         logits,
@@ -73,8 +65,3 @@ def cross_entropy_of_dtensor(
     loss, *stats = result if isinstance(result, tuple) else (result,)
     whole = DTensor.from_local(loss, mesh, [Replicate()] * mesh.ndim, run_check=False)
     return (whole, *stats) if stats else whole
-
-
-def _axis(input: Tensor, class_axis: int) -> int:
-    """Count the class axis from the first; one row has only its classes."""
-    return 0 if input.dim() == 1 else class_axis % input.dim()

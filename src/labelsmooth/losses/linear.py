@@ -17,7 +17,7 @@ from labelsmooth.backends import (
     select,
     statistics_dtype,
 )
-from labelsmooth.checks import is_traced, plain, require_logits, require_positive
+from labelsmooth.checks import is_traced, plain, require_logits, require_no_dtensor, require_positive
 from labelsmooth.errors import InputError, InputTypeError
 from labelsmooth.losses.cross_entropy import cross_entropy
 from labelsmooth.losses.linear_chunks import CHUNK_ROWS, Cap, Layer, linear_losses
@@ -36,6 +36,7 @@ from labelsmooth.smoothing import Smoothing
 
 _log = logging.getLogger(__name__)
 
+_FLOAT32 = torch.finfo(torch.float32)
 # the attributes of a module that hold functions which its call runs beside its forward
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -111,12 +112,14 @@ def linear_cross_entropy(
         input: (…, H) features.
         linear_weight: W, (K, H); or the layer itself, an `nn.Linear`, which brings its bias along. One whose
             forward is more than x·Wᵀ + b (a subclass with a forward of its own, an adapter such as LoRA,
-            hooks) is refused.
+            hooks) is refused, and so is a DTensor: its `to_local()` is for
+            `vocab_parallel_linear_cross_entropy`.
         target: class indices (…), dense targets (…, K), or a `Mixture`; the class axis is last.
         linear_bias: b, (K,); not beside an `nn.Linear`.
         scale: > 0, of the layer's outputs; the `logit_scale` of Cohere, 1 / `logits_scaling` of Granite.
         softcap: > 0, c, where the logits are c·tanh(scale·(x·Wᵀ + b) / c), as `final_logit_softcapping` of
-            Gemma; None for none.
+            Gemma; None for none. What either makes of float16 outputs is float32, whose range it needs. That
+            range is the one of scale, c and scale / c too.
         weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator, support,
             return_stats, backend: as in `cross_entropy`.
         chunk_rows: rows whose logits exist at a time, ≥ 1. None takes 512: with fewer the products lose speed
@@ -130,10 +133,10 @@ def linear_cross_entropy(
             layer that does more than x·Wᵀ + b.
 
     Cost: the three products of the layer and its backward, all made in the forward, and chunk_rows·K numbers
-        beside the gradients, twice as many with a softcap; never the full logits. Rows that do not count are
-        dropped first (which makes a GPU wait once). For "none" the backward makes the logits again. The full
-        logits are made after all in compiled code, under `torch.func` transforms, where more than the layer
-        needs a gradient, with support="finite", and for a second derivative.
+        beside the gradients, twice as many with a softcap or in scaled float16; never the full logits. Rows
+        that do not count are dropped first (which makes a GPU wait once). For "none" the backward makes the
+        logits again. The full logits are made after all in compiled code, under `torch.func` transforms,
+        where more than the layer needs a gradient, with support="finite", and for a second derivative.
 
     Example:
         >>> x, W = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
@@ -231,8 +234,10 @@ def check_layer(input: Tensor, linear: Tensor | nn.Linear, bias: Tensor | None) 
         TypeError, ValueError: parts that do not fit each other, or a layer that does more than x·Wᵀ + b.
     """
     weight, bias = weight_and_bias(linear, bias)
+    require_no_dtensor(input, "input")
     require_logits(input, "input")
     input = plain(input)
+    check_device(input.device, linear_weight=weight, linear_bias=bias)
     if weight.dim() != 2 or input.dim() == 0 or input.shape[-1] != weight.shape[1]:
         raise InputError(
             "input (…, H) and linear_weight (K, H) must share H, "
@@ -240,7 +245,6 @@ def check_layer(input: Tensor, linear: Tensor | nn.Linear, bias: Tensor | None) 
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise InputError(f"linear_bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}")
-    check_device(input.device, linear_weight=weight, linear_bias=bias)
     return Layer(input, weight, bias)
 
 
@@ -271,7 +275,16 @@ def check_cap(scale: float, softcap: float | None) -> Cap:
     require_positive(scale, "scale")
     if softcap is not None:
         require_positive(softcap, "softcap")
-    return Cap(scale, softcap)
+    cap = Cap(float(scale), None if softcap is None else float(softcap))
+    divisor = cap.softcap or 1
+    for name, factor in (
+        ("scale", cap.scale),
+        ("softcap", divisor),
+        ("scale / softcap", cap.scale / divisor),
+    ):
+        if not _FLOAT32.tiny <= factor <= _FLOAT32.max:
+            raise InputError(f"{name} must lie in 1.2e-38..3.4e+38, as float32 has it, got {factor}")
+    return cap
 
 
 def check_chunk_rows(chunk_rows: int | None) -> None:

@@ -4,7 +4,8 @@ The logits of a chunk, x·Wᵀ + b or what `Cap` makes of it, are computed, redu
 overwritten by their gradient and used in the products for the gradients of x and W, before the next chunk
 takes their place. Where the caller wants a sum over rows this happens in the forward, as the factors of the
 rows' losses are known; the backward then only multiplies. Smoothing adds no product: the kernels read the
-prior beside the logits. Nor does a scale; a softcap takes a second buffer, for its slopes.
+prior beside the logits. Nor does a scale; a softcap takes a second buffer, for its slopes, and in float16
+either takes one, for logits in float32.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ class Cap(NamedTuple):
     scale: float = 1.0
     softcap: float | None = None
 
+    def dtype_of_logits(self, outputs: torch.dtype) -> torch.dtype:
+        """Return float32 for what is made of float16, whose range logits and outputs / softcap may leave."""
+        return torch.float32 if outputs == torch.float16 and self != Cap() else outputs
+
     def __call__(self, outputs: Tensor) -> Tensor:
         """Make the logits, by operations that torch differentiates."""
-        logits = outputs if self.scale == 1 else self.scale * outputs
+        logits = outputs.to(self.dtype_of_logits(outputs.dtype))
+        logits = logits if self.scale == 1 else self.scale * logits
         return logits if self.softcap is None else self.softcap * (logits / self.softcap).tanh()
 
 
@@ -168,18 +174,18 @@ class _Gradients:
         """Return the factor of some rows' losses, (num_rows,)."""
         return self.factor[rows] if self.factor.dim() else self.factor.expand(num_rows)
 
-    def add(self, rows: slice | Tensor, x: Tensor, logit_grad: Tensor) -> None:  # x (R, H), logit_grad (R, K)
-        """Add the products of some rows with the gradient of their logits."""
+    def add(self, rows: slice | Tensor, x: Tensor, output_grad: Tensor) -> None:  # (R, H), (R, K)
+        """Add the products of some rows with the gradient of the layer's outputs."""
         if self.input is not None:
-            self.input[rows] = torch.mm(logit_grad, self.layer.weight)
+            self.input[rows] = torch.mm(output_grad, self.layer.weight)
         if self.weight is not None and self.weight.dtype == x.dtype:
             beta = 0 if self.empty else 1
-            torch.addmm(self.weight, logit_grad.t(), x, beta=beta, out=self.weight)
+            torch.addmm(self.weight, output_grad.t(), x, beta=beta, out=self.weight)
         elif self.weight is not None:
-            product = torch.mm(logit_grad.t(), x)
+            product = torch.mm(output_grad.t(), x)
             self.weight = self.weight.copy_(product) if self.empty else self.weight.add_(product)
         if self.bias is not None:
-            self.bias += logit_grad.sum(0, dtype=self.bias.dtype)
+            self.bias += output_grad.sum(0, dtype=self.bias.dtype)
         self.empty = False
 
     def finish(self, upstream: Tensor | None) -> list[Tensor | None]:
@@ -210,21 +216,13 @@ def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Te
         request, loss, x = replace(_take(request, chosen), counted=None), loss.rows(chosen), x[chosen]
     num_rows = x.shape[0]
     shape = (min(chunk_rows, num_rows), weight.shape[0])
-    buffer = backend.empty(x, shape, x.dtype)
-    squares = None  # of the tanh of a softcap
-    if cap.softcap is not None and gradients is not None:
-        squares = backend.empty(x, shape, x.dtype)
+    head = _CappedHead(cap, x, shape, backend.empty, differentiable=gradients is not None)
     losses = torch.empty(num_rows, dtype=loss.dtype, device=x.device)
     pieces = []
     for start in range(0, num_rows, chunk_rows):
         rows = slice(start, min(start + chunk_rows, num_rows))
         size = rows.stop - start
-        logits = _logits(layer._replace(input=x[rows]), cap, buffer[:size])
-        if cap.softcap is not None:
-            logits.tanh_()
-            if squares is not None:
-                torch.mul(logits, logits, out=squares[:size])
-            logits.mul_(cap.softcap)
+        logits = head.logits(layer._replace(input=x[rows]))
         chunk_request, chunk_loss = _take(request, rows), loss.rows(rows)
         stats = backend.forward(logits, chunk_request)
         losses[rows] = chunk_loss(stats)
@@ -234,9 +232,7 @@ def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Te
             rows_of_input = rows if counted is None else chosen[rows]
             slopes = chunk_loss.slopes(stats, gradients.factor_of(rows_of_input, size))
             backend.backward(logits, chunk_request, stats, slopes, logits, shift_free=True)
-            if squares is not None:
-                logits.addcmul_(logits, squares[:size], value=-1)
-            gradients.add(rows_of_input, x[rows], logits)
+            gradients.add(rows_of_input, x[rows], head.gradient(logits))
     if counted is not None:
         losses = losses.new_zeros(len(layer.input)).index_copy_(0, chosen, losses)
     if kept is not None:
@@ -244,10 +240,45 @@ def _pass(layer: Layer, settings: _Settings, gradients: _Gradients | None) -> Te
     return losses
 
 
-def _logits(layer: Layer, cap: Cap, out: Tensor) -> Tensor:
-    """Write the logits to `out`, without their softcap and divided by it."""
+class _CappedHead:
+    """The logits of one chunk of rows after another, and their gradients on the way back to the layer."""
+
+    def __init__(
+        self, cap: Cap, x: Tensor, shape: tuple[int, int], empty: Empty, *, differentiable: bool
+    ) -> None:
+        self.cap = cap
+        self.outputs = self.buffer = empty(x, shape, x.dtype)
+        self.widens = cap.dtype_of_logits(x.dtype) != x.dtype
+        if self.widens:
+            self.buffer = empty(x, shape, cap.dtype_of_logits(x.dtype))
+        self.squares: Tensor | None = None  # of the tanh of a softcap
+        if cap.softcap is not None and differentiable:
+            self.squares = self.outputs if self.widens else empty(x, shape, x.dtype)
+
+    def logits(self, layer: Layer) -> Tensor:
+        """Compute the logits of the rows of a layer's input."""
+        size, factor = len(layer.input), self.cap.scale / (self.cap.softcap or 1)
+        logits = _scaled_outputs(layer, 1 if self.widens else factor, self.outputs[:size])
+        if self.widens:
+            logits = self.buffer[:size].copy_(logits).mul_(factor)
+        if self.cap.softcap is not None:
+            logits.tanh_()
+            if self.squares is not None:
+                torch.mul(logits, logits, out=self.squares[:size])
+            logits.mul_(self.cap.softcap)
+        return logits
+
+    def gradient(self, logit_grad: Tensor) -> Tensor:
+        """Make of the gradient of the logits that of the outputs but for the scale, in their dtype."""
+        size = len(logit_grad)
+        if self.squares is not None:
+            logit_grad.addcmul_(logit_grad, self.squares[:size], value=-1)
+        return self.outputs[:size].copy_(logit_grad) if self.widens else logit_grad
+
+
+def _scaled_outputs(layer: Layer, scale: float, out: Tensor) -> Tensor:
+    """Write scale·(x·Wᵀ + b) to `out`."""
     x, weight, bias = layer
-    scale = cap.scale / (cap.softcap or 1)
     step = max(1, _CACHED // max(1, weight.shape[1])) if x.device.type == "cpu" else max(1, weight.shape[0])
     for start in range(0, weight.shape[0], step):
         columns = slice(start, start + step)

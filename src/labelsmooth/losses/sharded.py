@@ -7,6 +7,8 @@ then computed as ever, in every process alike, to the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -15,8 +17,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from labelsmooth.backends import Backend, Request, Statistics, statistics_dtype
-from labelsmooth.errors import InputError
+from labelsmooth.checks import require_int
+from labelsmooth.errors import REFUSALS, InputError
 from labelsmooth.row_stats import RowStats
+
+# what a process tells in place of its first class
+_NOT_GIVEN, _REFUSED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,34 @@ class Block:
     group: dist.ProcessGroup | None  # None for all processes
 
 
+@contextmanager
+def refused_by_all(input: Tensor, first_class: int | None, group: dist.ProcessGroup | None) -> Iterator[None]:
+    """Let what is refused within the block in one process end `place_block`, which follows, in all others.
+
+    Where the processes tell each other nothing there, the others wait for the one that is gone.
+
+    Args:
+        input, first_class, group: as given to the loss, not checked yet; `first_class` is, by this.
+
+    Raises:
+        TypeError, ValueError: there is no process group, or `first_class` is no int from 0 on.
+    """
+    require_processes()
+    try:
+        if first_class is not None:
+            require_int(first_class, "first_class")
+            if first_class < 0:
+                raise InputError(f"first_class must be at least 0, got {first_class}")
+        yield
+    except REFUSALS:
+        device = input.device if isinstance(input, Tensor) else torch.device("cpu")
+        if _is_told(first_class, device):
+            _tell([_REFUSED] * 4, group, device)
+        raise
+
+
 def place_block(
+    rows: int,
     columns: int,
     num_classes: int,
     first_class: int | None,
@@ -38,6 +71,7 @@ def place_block(
     """Find which classes are the columns of this process; those past the last class are padding.
 
     Args:
+        rows: of the logits.
         columns: of this process, padding included.
         num_classes: K.
         first_class: the class of the first column; None takes the sum of the columns of the processes before,
@@ -46,26 +80,46 @@ def place_block(
         device: of the logits.
 
     Raises:
-        ValueError: there is no process group, or, where that is looked at, the columns of all are fewer than
-            the classes, or blocks that are not in order.
+        ValueError: where that is looked at, another process refused its arguments, or has other rows or
+            classes, or the columns of all are fewer than the classes, or blocks that are not in order.
     """
-    require_processes()
-    if first_class is None or device.type == "cpu":  # elsewhere to look would make the device wait
-        own = torch.tensor([-1 if first_class is None else first_class, columns], device=device)
-        gathered = own.new_empty(2 * dist.get_world_size(group))
-        dist.all_gather_into_tensor(gathered, own, group)
-        given, widths = gathered[::2].tolist(), gathered[1::2].tolist()
+    if _is_told(first_class, device):
+        first = _NOT_GIVEN if first_class is None else min(first_class, num_classes)
+        told = _tell([first, columns, rows, num_classes], group, device)
+        refused = [rank for rank, (given, *_) in enumerate(told) if given == _REFUSED]
+        if refused:
+            raise InputError(f"the arguments of the processes {refused} of the group were refused there")
+        given, widths, heights, classes = zip(*told, strict=True)
+        if len({*heights}) > 1 or len({*classes}) > 1:
+            raise InputError(
+                "the processes must have the same rows and num_classes, "
+                f"got {[*heights]} rows and num_classes={[*classes]}"
+            )
         starts = list(accumulate(widths[:-1], initial=0))
         if sum(widths) < num_classes:
-            raise InputError(f"the processes must have {num_classes} columns in all, got {widths}")
+            raise InputError(f"the processes must have {num_classes} columns in all, got {[*widths]}")
         wanted = [min(start, num_classes) for start in starts]
-        if any(
-            first != -1 and min(first, num_classes) != start
-            for first, start in zip(given, wanted, strict=True)
-        ):
-            raise InputError(f"blocks of {widths} columns must begin at the classes {starts}, got {given}")
+        if any(first not in (_NOT_GIVEN, start) for first, start in zip(given, wanted, strict=True)):
+            raise InputError(
+                f"blocks of {[*widths]} columns must begin at the classes {starts}, got {[*given]}"
+            )
         first_class = starts[dist.get_rank(group)]
+    assert first_class is not None
     return Block(first_class, max(0, min(columns, num_classes - first_class)), group)
+
+
+def _is_told(first_class: int | None, device: torch.device) -> bool:
+    """Return True where the processes tell each other about their blocks, for which a GPU has to wait."""
+    return first_class is None or device.type == "cpu"
+
+
+def _tell(own: list[int], group: dist.ProcessGroup | None, device: torch.device) -> list[list[int]]:
+    """Return the numbers of every process."""
+    numbers = torch.tensor(own, device=device)
+    told = numbers.new_empty(dist.get_world_size(group) * len(own))
+    dist.all_gather_into_tensor(told, numbers, group)
+    lists: list[list[int]] = told.view(-1, len(own)).tolist()
+    return lists
 
 
 def require_processes() -> None:

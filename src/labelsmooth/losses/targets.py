@@ -21,6 +21,7 @@ from labelsmooth.checks import (
     require_factor,
     require_int,
     require_logits,
+    require_no_dtensor,
     require_no_nan,
     require_num_classes,
     require_tensor,
@@ -167,6 +168,7 @@ def check_logits(
 ) -> tuple[Tensor, Targets]:
     """Return the logits (…, K) and the targets of their rows, or raise what `cross_entropy` documents."""
     input = plain(input)
+    require_no_dtensor(input, "input")
     require_logits(input, "input")
     if input.dim() == 0:
         raise InputError("input must have shape (K,), (N, K) or (N, K, d1, …), got ()")
@@ -199,9 +201,9 @@ def check_targets(
     """Return the targets of rows of logits, or raise what `cross_entropy` documents."""
     require_num_classes(num_classes)
     settings.check()
+    check_device(device, target=target, weight=settings.weight, row_weight=settings.row_weight)
     check_weight("weight", settings.weight, (num_classes,))
     check_weight("row_weight", settings.row_weight, rows)
-    check_device(device, target=target, weight=settings.weight, row_weight=settings.row_weight)
     target, weight, row_weight = plain(target), plain(settings.weight), plain(settings.row_weight)
     support: Support = "all" if finite is None else "finite"
     counted: Tensor | None = None
@@ -273,10 +275,11 @@ def check_weight(name: str, value: Tensor | None, shape: tuple[int, ...]) -> Non
 
 
 def check_device(device: torch.device, **arguments: Tensor | Mixture | None) -> None:
-    """Raise `ValueError` unless the tensors are on the device of the logits, or 0-d ones on the CPU."""
+    """Raise unless the tensors are on the device of the logits, or 0-d ones on the CPU, and no DTensor."""
     for name, argument in arguments.items():
         parts = vars(argument) if isinstance(argument, Mixture) else {name: argument}
         for part, value in parts.items():
+            require_no_dtensor(value, part)
             # as in torch, a 0-d tensor on the CPU is as good as a number
             if isinstance(value, Tensor) and value.device != device and (value.dim() or not value.is_cpu):
                 raise InputError(f"{part} must be on the device of the logits, {device}, got {value.device}")

@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from labelsmooth.backends import BACKENDS, BackendName, hindrance, select, statistics_dtype
-from labelsmooth.checks import plain, require_logits
+from labelsmooth.checks import plain, require_logits, require_no_dtensor
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import losses_of_logits, row_stats_of
-from labelsmooth.losses.sharded import place_block, whole_rows
+from labelsmooth.losses.sharded import place_block, refused_by_all, whole_rows
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, Targets, check_targets
 from labelsmooth.mixture import Mixture
 from labelsmooth.row_stats import RowStats
@@ -113,7 +113,8 @@ def vocab_parallel_cross_entropy(
             fewer than K columns in all, or a target or a weight needs a gradient.
         RuntimeError: from the backward, for a second derivative.
 
-        What is refused in one process alone leaves the others waiting for it.
+        What is refused in one process alone is refused in all, but on a GPU with a given `first_class`: there
+        the others wait for it.
 
     Cost: as `cross_entropy` of the C columns. The forward gathers five to twelve numbers of each row from
         every process, in one call; the backward calls none.
@@ -128,15 +129,17 @@ def vocab_parallel_cross_entropy(
     Source: `RowStats.merge`; as `VocabParallelCrossEntropy` of Megatron-LM, whose smoothing takes the classes
     of a shard for all of them.
     """
-    input = plain(input)
-    require_logits(input, "input")
-    if input.dim() == 0:
-        raise InputError("input must have shape (…, C), got ()")
-    settings = Settings(weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator)
-    rows, columns = input.shape[:-1], input.shape[-1]
-    targets = sharded_targets(target, settings, rows, num_classes, input).flat()
-    block = place_block(columns, num_classes, first_class, group, input.device)
-    chosen, _ = select(backend, input.device)
+    with refused_by_all(input, first_class, group):
+        input = plain(input)
+        require_no_dtensor(input, "input")
+        require_logits(input, "input")
+        if input.dim() == 0:
+            raise InputError("input must have shape (…, C), got ()")
+        settings = Settings(weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator)
+        rows, columns = input.shape[:-1], input.shape[-1]
+        targets = sharded_targets(target, settings, rows, num_classes, input).flat()
+        chosen, _ = select(backend, input.device)
+    block = place_block(math.prod(rows), columns, num_classes, first_class, group, input.device)
     request = targets.request(every_statistic=return_stats)
     losses, stats = losses_of_logits(
         input.reshape(math.prod(rows), columns)[:, : block.columns],

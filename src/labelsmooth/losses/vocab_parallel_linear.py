@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Unpack, overload
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from labelsmooth.backends import BACKENDS, BackendName, select
 from labelsmooth.errors import InputError
 from labelsmooth.losses.linear import as_autocast, check_cap, check_chunk_rows, check_layer, in_chunks
-from labelsmooth.losses.sharded import place_block, require_processes, whole_rows
+from labelsmooth.losses.sharded import place_block, refused_by_all, whole_rows
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings
 from labelsmooth.losses.vocab_parallel import Options, sharded_targets
 from labelsmooth.mixture import Mixture
@@ -119,29 +120,31 @@ def vocab_parallel_linear_cross_entropy(
                 hidden, head.weight, labels, label_smoothing=0.1, num_classes=32_000
             )
     """
-    require_processes()
-    layer = as_autocast(check_layer(input, linear_weight, linear_bias))
-    cap = check_cap(scale, softcap)
-    check_chunk_rows(chunk_rows)
-    settings = Settings(weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator)
-    rows = layer.input.shape[:-1]
-    if sequence_parallel:
-        if not rows:
-            raise InputError(
-                "sequence_parallel needs an input of shape (…, H) with an axis of rows, got (H,)"
-            )
-        rows = torch.Size((rows[0] * dist.get_world_size(group), *rows[1:]))
-    targets = sharded_targets(target, settings, rows, num_classes, layer.input)
-    block = place_block(len(layer.weight), num_classes, first_class, group, layer.input.device)
+    with refused_by_all(input, first_class, group):
+        layer = as_autocast(check_layer(input, linear_weight, linear_bias))
+        cap = check_cap(scale, softcap)
+        check_chunk_rows(chunk_rows)
+        settings = Settings(weight, ignore_index, reduction, label_smoothing, row_weight, z_loss, denominator)
+        rows = layer.input.shape[:-1]
+        if sequence_parallel:
+            if not rows:
+                raise InputError(
+                    "sequence_parallel needs an input of shape (…, H) with an axis of rows, got (H,)"
+                )
+            rows = torch.Size((rows[0] * dist.get_world_size(group), *rows[1:]))
+        targets = sharded_targets(target, settings, rows, num_classes, layer.input).flat()
+        chosen, _ = select(backend, layer.input.device)
+    block = place_block(
+        math.prod(rows), len(layer.weight), num_classes, first_class, group, layer.input.device
+    )
     spread = _GatheredRows if sequence_parallel else _SharedInput
     layer = layer._replace(
         input=spread.apply(layer.input, group),  # type: ignore[no-untyped-call]
         weight=layer.weight[: block.columns],
         bias=None if layer.bias is None else layer.bias[: block.columns],
     )
-    chosen, _ = select(backend, layer.input.device)
     sharded = whole_rows(BACKENDS[chosen], block)
-    return in_chunks(layer, cap, targets.flat(), rows, sharded, chunk_rows, return_stats=return_stats)
+    return in_chunks(layer, cap, targets, rows, sharded, chunk_rows, return_stats=return_stats)
 
 
 class _SharedInput(torch.autograd.Function):
