@@ -100,7 +100,9 @@ def _name_called(node: ast.AST | None) -> str:
 
 
 def _target(node: _Assignment) -> str:
-    return _name(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+    """Give the name that is assigned to, or the names."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    return " ".join(map(_name, target.elts)) if isinstance(target, ast.Tuple) else _name(target)
 
 
 def _is_known_loss(node: _Assignment) -> bool:
@@ -108,10 +110,15 @@ def _is_known_loss(node: _Assignment) -> bool:
     value = node.value
     assert value is not None
     if isinstance(node, ast.AugAssign):
-        return isinstance(value, ast.BinOp) and _name(value.left) in ROUTER_FACTORS
-    if _name_called(value) in {*_CROSS_ENTROPIES, _ROUTER_LOSS}:
-        return True
+        return (
+            isinstance(node.op, ast.Add)
+            and isinstance(value, ast.BinOp)
+            and _name(value.left) in ROUTER_FACTORS
+            and "aux_loss" in ast.unparse(value.right)
+        )
     if isinstance(value, ast.Name | ast.Attribute):
+        return True
+    if _name_called(value) in {*_CROSS_ENTROPIES, _ROUTER_LOSS}:
         return True
     return not any("loss" in _name(part) for part in ast.walk(value))  # a criterion, a number
 
