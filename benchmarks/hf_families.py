@@ -1,7 +1,8 @@
 """Tries `hf.smooth` on all models of transformers that can be made small: `python benchmarks/hf_families.py`.
 
 A model of random weights gives its own loss of some labels; smoothed with ε = 0, by the fused loss within its
-head, it must give the same. Prints a line a model, and counts at the end; exits 1 where one is wrong.
+head, it must give the same. Prints a line a model, and counts at the end; exits 1 where one is wrong. Parts
+of names as arguments take only such models: `python benchmarks/hf_families.py TokenClassification`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def families() -> Iterator[tuple[str, type[Any]]]:
         auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     ):
         for family, names in mapping.items():
-            yield family, getattr(transformers, names if isinstance(names, str) else names[0])
+            name = names if isinstance(names, str) else names[0]
+            if any(part in name for part in sys.argv[1:] or [""]):
+                yield family, getattr(transformers, name)
 
 
 def small(family: str, kind: type[Any]) -> Any:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from trl import DPOConfig, SFTConfig, SFTTrainer
 
 import labelsmooth as ls
+from labelsmooth.integrations.hf import log_training, smooth
 from labelsmooth.integrations.trl import SmoothedDPOTrainer, SmoothedSFTTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of TRL, for what it calls itself
@@ -49,7 +50,7 @@ def mixtral():
     return transformers.MixtralForCausalLM(transformers.MixtralConfig(**SIZES, **more))
 
 
-def trainer(model, folder, label_smoothing=EPS, **settings):
+def trainer(model, folder, label_smoothing=EPS, peft_config=None, **settings):
     arguments = SFTConfig(
         output_dir=str(folder), report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", bf16=False,
         logging_steps=1, num_train_epochs=1, learning_rate=0.0, lr_scheduler_type="constant", seed=0,
@@ -59,7 +60,7 @@ def trainer(model, folder, label_smoothing=EPS, **settings):
     data = Dataset.from_list(rows())
     return SmoothedSFTTrainer(
         model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer(),
-        label_smoothing=label_smoothing,
+        label_smoothing=label_smoothing, peft_config=peft_config,
     )  # fmt: skip
 
 
@@ -113,10 +114,47 @@ def test_the_loss_of_the_routers_is_trl_s_own(tmp_path):
         assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-4), name
 
 
-@pytest.mark.parametrize("settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])
-def test_two_losses_are_refused(tmp_path, settings):
-    with pytest.raises(ValueError, match="a smoothed trainer has a loss of its own"):
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("given", ["a model of peft", "a config of peft"])
+def test_adapters_are_trained_by_the_smoothed_loss(tmp_path, given):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", lora_dropout=0.0)
+    model = llama()
+    whole = copy.deepcopy(model).double().eval()  # an adapter that is not trained changes nothing
+    if given == "a model of peft":
+        training = trainer(peft.get_peft_model(model, config), tmp_path)
+    else:
+        training = trainer(model, tmp_path, peft_config=config)
+    log_training(training).train()
+    (log,) = [log for log in training.state.log_history if "loss" in log]
+    loss, accuracy, _ = expected(whole, EPS)
+    assert log["loss"] == pytest.approx(loss, rel=1e-5)
+    assert log["accuracy"] == pytest.approx(accuracy, rel=1e-5)
+    assert log["nll"] == pytest.approx(expected(whole, 0.0)[0], rel=1e-5)
+    assert log["grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"loss_type": "dft"}, "got loss_type='dft' as well"),
+        ({"label_smoothing_factor": 0.1}, "got label_smoothing_factor as well"),
+    ],
+)
+def test_two_losses_are_refused(tmp_path, settings, says):
+    with pytest.raises(ValueError, match=f"a smoothed trainer has a loss of its own, {says}$"):
         trainer(llama(), tmp_path, **settings)
+
+
+def test_a_head_of_trl_s_own_does_not_take_the_place_of_the_smoothing(tmp_path):
+    arguments = trainer(llama(), tmp_path).args
+    with pytest.raises(RuntimeError, match="give labelsmooth.integrations.trl.SmoothedSFTTrainer a model"):
+        SFTTrainer(
+            smooth(llama(), EPS),
+            arguments,
+            train_dataset=Dataset.from_list(rows()),
+            processing_class=tokenizer(),
+        )
 
 
 def preferences(folder, label_smoothing=0.2, **settings):
@@ -165,3 +203,6 @@ def test_other_losses_of_preferences_are_refused(tmp_path):
         preferences(tmp_path, loss_type="ipo")
     with pytest.raises(ValueError, match=r"in \[0, 0.5\), got 0.5"):
         preferences(tmp_path, 0.5)
+    for label_smoothing in (None, "0.1", ls.uniform(0.1)):
+        with pytest.raises(TypeError, match="must be a number"):
+            preferences(tmp_path, label_smoothing)

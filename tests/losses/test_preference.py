@@ -61,6 +61,9 @@ def test_half_the_width_gives_float32_and_no_pair_gives_0():
     assert ls.preference_loss(torch.zeros(2), label_smoothing=torch.zeros(2).double()).dtype == torch.float32
     infinite = torch.tensor([torch.inf, -torch.inf])
     assert ls.preference_loss(infinite, reduction="none").tolist() == [0, torch.inf]
+    assert ls.preference_loss(infinite, 1.0, 0.1, reduction="none").tolist() == [torch.inf, torch.inf]
+    robust = ls.preference_loss(infinite, 1.0, 0.1, "robust", reduction="none")
+    assert robust.tolist() == [-torch.inf, torch.inf]
 
 
 @pytest.mark.parametrize(

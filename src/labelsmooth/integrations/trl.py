@@ -10,10 +10,13 @@ from torch import Tensor
 
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
-from labelsmooth.integrations.hf import base_of, call_with_loss, smooth, smoothing_of
+from labelsmooth.integrations.hf import smooth
+from labelsmooth.integrations.hf.models import call_with_loss
+from labelsmooth.integrations.hf.state import base_of, smoothing_of
+from labelsmooth.integrations.hf.training_log import other_losses
 from labelsmooth.losses import eps_of_other_kind
 from labelsmooth.row_stats import RowStats
-from labelsmooth.smoothing import Smoothing
+from labelsmooth.smoothing import Smoothing, as_eps
 
 with needs_extra("trl", tested="trl 1.16.0"):
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -26,11 +29,12 @@ class SmoothedSFTTrainer(SFTTrainer):
 
     The full logits are never made, as they are not by TRL's own loss. Weights of the routers of a mixture of
     experts, accumulation, several processes, packing and PEFT are TRL's own doing, and so are its logs: token
-    accuracy and entropy of the training tokens come from the pass over the logits that the loss takes.
+    accuracy and entropy of the training tokens come from the pass over the logits that the loss takes. The
+    `log_training` of `labelsmooth.integrations.hf` adds their NLL and ECE.
 
     Args:
         args, kwargs: as of `trl.SFTTrainer`.
-        label_smoothing: ε of `uniform` in [0, 1], or a `Smoothing`.
+        label_smoothing: ε of `uniform` in [0, 1], or a `Smoothing`. The model itself is not smoothed yet.
 
     Raises:
         ValueError: `label_smoothing_factor`, `compute_loss_func` or `loss_type="dft"` as well, or a model
@@ -43,12 +47,11 @@ class SmoothedSFTTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, label_smoothing: float | Smoothing, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        loss_type = self.args.loss_type  # type: ignore[attr-defined]
-        if loss_type != "nll" or self.label_smoother is not None or self.compute_loss_func is not None:
-            raise InputError(
-                "a smoothed trainer has a loss of its own, got label_smoothing_factor, compute_loss_func or "
-                f"{loss_type=} as well"
-            )
+        others = other_losses(self)
+        if self.args.loss_type != "nll":  # type: ignore[attr-defined]
+            others.append(f"loss_type={self.args.loss_type!r}")  # type: ignore[attr-defined]
+        if others:
+            raise InputError(f"a smoothed trainer has a loss of its own, got {' and '.join(others)} as well")
         model = base_of(self.model)
         with_fused_head = vars(model).pop("forward")
         smooth(model, label_smoothing)
@@ -89,17 +92,19 @@ class SmoothedDPOTrainer(DPOTrainer):
         label_smoothing: ε, how probable it is that a label is the wrong way round, in [0, ½).
 
     Raises:
+        TypeError: an ε that is no number.
         ValueError: another loss, or an ε out of range.
     """
 
     def __init__(self, *args: Any, label_smoothing: float, **kwargs: Any) -> None:
+        eps = as_eps(label_smoothing)
+        if not isinstance(eps, float) or not 0 <= eps < 0.5:
+            raise InputError(f"label_smoothing must be one number in [0, 0.5), got {label_smoothing}")
         super().__init__(*args, **kwargs)
         if self.loss_types != ["sigmoid"] or self.label_smoothing != 0:
             raise InputError(
                 'a smoothed trainer has the loss "sigmoid" and the label_smoothing that it is given itself, '
                 f"got {self.loss_types} and {self.label_smoothing}"
             )
-        if not 0 <= label_smoothing < 0.5:
-            raise InputError(f"label_smoothing must be in [0, 0.5), got {label_smoothing}")
         self.loss_types = ["robust"]
-        self.label_smoothing = eps_of_other_kind(label_smoothing)
+        self.label_smoothing = eps_of_other_kind(eps)

@@ -65,7 +65,7 @@ def preference_loss(
     if kind == "robust":
         eps = eps_of_other_kind(eps)
     scaled = beta * (margin if margin.dtype == torch.float64 else margin.float())
-    losses = times(eps, scaled) - F.logsigmoid(scaled)  # since log σ(−x) = log σ(x) − x
+    losses = times(eps - 1, F.logsigmoid(scaled)) - times(eps, F.logsigmoid(-scaled))
     if reduction == "none":
         return losses
     return losses.sum() / max(losses.numel(), 1) if reduction == "mean" else losses.sum()
