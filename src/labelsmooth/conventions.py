@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from labelsmooth.errors import InputError
 
@@ -227,6 +227,16 @@ def binary_conventions() -> Mapping[str, BinaryConvention]:
         'ε'
     """
     return _BINARY_CONVENTIONS
+
+
+# How a loss of preferences takes pairs that are labelled the wrong way round.
+PreferenceKind: TypeAlias = Literal["conservative", "robust"]
+
+
+def require_preference_kind(kind: str) -> None:
+    """Raise `ValueError` for another kind."""
+    if kind not in get_args(PreferenceKind):
+        raise InputError(f"kind must be 'conservative' or 'robust', got {kind!r}")
 
 
 def convention_of(name: str) -> Convention:

@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from labelsmooth.checks import require_int, require_number, require_tensor
+from labelsmooth.conventions import PreferenceKind
 from labelsmooth.losses.binary import binary_cross_entropy_with_logits
 from labelsmooth.losses.modules import Loss, LossOfLogits
-from labelsmooth.losses.preference import Kind, check_preference, preference_loss
+from labelsmooth.losses.preference import check_preference, preference_loss
 from labelsmooth.losses.targets import Denominator, ReductionName, Settings, check_weight
 from labelsmooth.smoothing import BinarySmoothing, as_binary_smoothing
 
@@ -92,7 +93,7 @@ class PreferenceLoss(Loss):
         self,
         beta: float = 0.1,
         label_smoothing: float | Tensor = 0.0,
-        kind: Kind = "conservative",
+        kind: PreferenceKind = "conservative",
         *,
         reduction: ReductionName = "mean",
     ) -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from labelsmooth.checks import plain, require, require_logits, require_positive
+from labelsmooth.conventions import PreferenceKind, require_preference_kind
 from labelsmooth.errors import InputError
 from labelsmooth.losses.row_loss import times
 from labelsmooth.losses.targets import ReductionName, Settings
 from labelsmooth.smoothing import as_eps
-
-Kind = Literal["conservative", "robust"]
 
 
 def preference_loss(
     margin: Tensor,  # (...)
     beta: float = 0.1,
     label_smoothing: float | Tensor = 0.0,
-    kind: Kind = "conservative",
+    kind: PreferenceKind = "conservative",
     *,
     reduction: ReductionName = "mean",
 ) -> Tensor:
@@ -72,13 +71,12 @@ def preference_loss(
 
 
 def check_preference(
-    beta: float, label_smoothing: float | Tensor, kind: Kind, reduction: ReductionName
+    beta: float, label_smoothing: float | Tensor, kind: PreferenceKind, reduction: ReductionName
 ) -> float | Tensor:
     """Return ε, or raise `TypeError` or `ValueError` for a setting that no margins could make right."""
     require_positive(beta, "beta")
     Settings(reduction=reduction).check()
-    if kind not in get_args(Kind):
-        raise InputError(f"kind must be 'conservative' or 'robust', got {kind!r}")
+    require_preference_kind(kind)
     eps = as_eps(label_smoothing)
     if kind == "robust":
         below = torch.as_tensor(eps) < 0.5

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from labelsmooth.checks import require_positive
+from labelsmooth.conventions import PreferenceKind, require_preference_kind
 from labelsmooth.errors import InputError
 from labelsmooth.theory.numbers import in_range, log, times
 
-Kind = Literal["conservative", "robust"]
 
-
-def preference_optimum(eps: float, beta: float = 0.1, kind: Kind = "conservative") -> float:
+def preference_optimum(eps: float, beta: float = 0.1, kind: PreferenceKind = "conservative") -> float:
     """The margin h at which `ls.preference_loss` of a pair is smallest.
 
     log((1−ε)/ε)/β for the conservative loss, at which σ(βh) = 1−ε. The robust loss of a pair falls without
@@ -41,7 +39,7 @@ def preference_optimum(eps: float, beta: float = 0.1, kind: Kind = "conservative
     return math.inf if kind == "robust" else (log(1 - eps) - log(eps)) / beta
 
 
-def preference_floor(eps: float, kind: Kind = "conservative") -> float:
+def preference_floor(eps: float, kind: PreferenceKind = "conservative") -> float:
     """The floor of `ls.preference_loss` of a pair, in nats: no margin makes it smaller.
 
     −(1−ε)·log(1−ε) − ε·log ε for the conservative loss; the robust one has none but at ε = 0.
@@ -63,9 +61,8 @@ def preference_floor(eps: float, kind: Kind = "conservative") -> float:
     return 0.0 - times(eps, log(eps)) - times(1 - eps, log(1 - eps))
 
 
-def _checked(eps: float, kind: str) -> float:
-    if kind not in ("conservative", "robust"):
-        raise InputError(f"kind must be 'conservative' or 'robust', got {kind!r}")
+def _checked(eps: float, kind: PreferenceKind) -> float:
+    require_preference_kind(kind)
     eps = in_range(eps, 0.0, "eps")
     if kind == "robust" and eps >= 0.5:
         raise InputError(f"eps of the robust loss must be below 0.5, got {eps:g}")
