@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, read_texts
+from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, form_of, read_texts
 from labelsmooth.study.tasks.sequences.pairs import PARTS
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
@@ -77,6 +77,7 @@ class LanguageSummary:
     num_classes: int  # tokens of the vocabulary, or logits of a network that has more
     max_tokens: int  # of a piece or a question, with the token before it
     documents: str  # what these are, in a word
+    form: str  # the keys of rows of JSON, in words; "" of other data
     train_documents: int
     validation_documents: int
     test_documents: int
@@ -167,6 +168,7 @@ def load_language(
             num_classes=num_classes or len(vocabulary),
             max_tokens=max_tokens,
             documents="questions" if questions else "documents",
+            form=form_of(name),
             train_documents=count["train"],
             validation_documents=count["validation"],
             test_documents=count["test"],
