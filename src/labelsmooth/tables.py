@@ -80,7 +80,9 @@ class Table:
         """The head as lines, the last of which stands above the cells."""
         widest = [max(map(len, column)) for column in zip(*self.rows, strict=True)] or [0] * len(self.head)
         titles = [
-            [title] if place < self.words else wrap(title, max(width, _TITLE))
+            [title]
+            if place < self.words
+            else wrap(title, max(width, _TITLE), break_long_words=False, break_on_hyphens=False)
             for place, (title, width) in enumerate(zip(self.head, widest, strict=True))
         ]
         above = zip_longest(*(reversed(lines) for lines in titles), fillvalue="")

@@ -165,12 +165,12 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path, monkeypatch, capsys):
         (["x"], "there is no command 'x', expected one of audit, bench, report, study, theory"),
         (
             [*THEORY, "--plot", "/nonexistent/x.png"],
-            "plot must lie in a folder that exists, got '/nonexistent/x.png'",
+            "--plot must lie in a folder that exists, got '/nonexistent/x.png'",
         ),
         (["theory", "--classes", "9" * 400], "there must be at most 9,007,199,254,740,992 classes, got 9"),
-        (["bench", "--threads", "9" * 20], "threads must lie in 1..1024, got 9"),
-        (["bench", "--json", "."], "json must be a file, got the folder '.'"),
-        ([*THEORY, "--plot", "x.xyz"], "plot must end in .png, .svg, .pdf, got 'x.xyz'"),
+        (["bench", "--threads", "9" * 20], "--threads must lie in 1..1024, got 9"),
+        (["bench", "--json", "."], "--json must be a file, got the folder '.'"),
+        ([*THEORY, "--plot", "x.xyz"], "--plot must end in .png, .svg, .pdf, got 'x.xyz'"),
         (
             ["theory", "--classes", "2", "--convention", "opennmt"],
             "there must be at least 3 classes in opennmt",

@@ -193,6 +193,7 @@ def test_weights_of_another_model_are_refused(data):
         ({**WITHOUT, "plain_student": True}, "plain_student must go with a student, got True without one"),
         ({"also": ("uniform:0.1",)}, "the objectives must not name uniform:0.1 twice"),
         ({"also": ("mixup:1", "hard+mixup:1")}, "must not name mixup:1 twice"),
+        ({"also": ("unigrm:0.1",)}, "got 'unigrm:0.1', did you mean unigram\\?"),
         ({"also": ("nothing",)}, "an objective must be one of unigram"),
         ({"also": ("temporal:0.1",)}, "the objectives of images must need no neighbours, got temporal:0.1"),
         ({"also": ("distillation:2",)}, "the objectives must need no teacher, as students have, got dist"),

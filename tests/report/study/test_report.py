@@ -311,10 +311,10 @@ def test_what_a_report_would_replace_is_refused(folder, tmp_path, capsys):
         ([folder, "--out", other], f"{other} holds a study, whose report this would replace"),
         ([folder, other, "--out", folder], f"{folder} holds a study, whose report this would replace"),
         ([folder, "--out", tmp_path / "audit"], f"{tmp_path / 'audit'} holds an audit, whose report this"),
-        ([folder, "--out", tmp_path / "file"], f"out must be a folder, got the file {tmp_path / 'file'}"),
+        ([folder, "--out", tmp_path / "file"], f"--out must be a folder, got the file {tmp_path / 'file'}"),
         ([folder, folder, "--out", tmp_path / "o"], f"a study must not be named twice, got {folder} again"),
         ([folder, folder, "--table", "latex"], f"a study must not be named twice, got {folder} again"),
-        ([folder, "--table", "latex", "--out", tmp_path / "file"], "out must be a folder, got the file"),
+        ([folder, "--table", "latex", "--out", tmp_path / "file"], "--out must be a folder, got the file"),
         ([tmp_path], f"{tmp_path} holds no study"),
         ([tmp_path, "--table", "latex"], f"{tmp_path} holds no study"),
     ):
@@ -343,7 +343,7 @@ def test_estimates_are_t_intervals():
     assert estimate([0.3]).within_noise
     assert show(found, "accuracy") == "26 ± 20 %"
     assert show(estimate([0.5]), "nll") == "0.5000 nats"
-    assert show(estimate([3e20, 3e20]), "nll") == "3.00e+20 ± 0 nats"
+    assert show(estimate([3e20, 3e20]), "nll") == "3.00e+20 nats"
     assert show(estimate([21.0, 21.2]), "logit_gap", unit=False) == "21.1 ± 1.3"
     assert show(estimate([4.5221, 4.5223]), "logit_gap") == "4.5222 ± 0.0013 nats"
     # longer than all that an MCE can be; not so of a difference, and of what has no bounds

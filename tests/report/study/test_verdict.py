@@ -350,7 +350,7 @@ def test_outputs_of_no_use_leave_no_verdict():
 
     assert said((0.9, 1.0), (1.0, 1.0), cut_short=True) == ""
     bad = said((0.9, 1.0), (12.0, 2.0), cut_short=True)
-    assert bad.startswith("What these networks decode is of no use: of hard, BLEU is 0.9000, below 1.")
+    assert bad.startswith("What these networks decode is of no use: for hard, BLEU is 0.9000, below 1.")
     assert bad.endswith("Train longer: the validation NLL was still falling.")
     bad = said((0.5, 0.4), (12.0, 2.1), cut_short=False)
     assert "BLEU is 0.5000, below 1 and length ratio is 0.4000, below 0.5." in bad

@@ -182,7 +182,8 @@ const FIGURES = {
     const grid = places(chart.width - aside, metrics.length, above ? chart.width : 165);
     const each = above ? 58 : 44;
     const height = 24 + arms.length * each + 24;
-    const top = repairLegend(chart, Object.values(REPAIRS));
+    const made = Object.entries(REPAIRS).filter(([repair]) => rows.some((point) => point.repair === repair));
+    const top = repairLegend(chart, made.length > 1 ? made.map(([, look]) => look) : []);
     metrics.forEach((metric, place) => {
       const { x, row } = grid.at(place);
       const factor = factorOf(metric);

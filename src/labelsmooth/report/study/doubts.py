@@ -75,7 +75,7 @@ def nothing_useful(arms: Sequence[Arm], scores: Mapping[str, Score], found: Mapp
         return ""
     name, why = next(iter(reasons.items()))
     return (
-        f"What these networks decode is of no use: of {name}, {listed(why)}. These numbers recommend no way "
+        f"What these networks decode is of no use: for {name}, {listed(why)}. These numbers recommend no way "
         f"to train. {_remedy(found)}"
     )
 

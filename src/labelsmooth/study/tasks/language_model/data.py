@@ -77,7 +77,6 @@ class LanguageSummary:
     num_classes: int  # tokens of the vocabulary, or logits of a network that has more
     max_tokens: int  # of a piece or a question, with the token before it
     documents: str  # what these are, in a word
-    form: str  # the keys of rows of JSON, in words; "" of other data
     train_documents: int
     validation_documents: int
     test_documents: int
@@ -88,6 +87,7 @@ class LanguageSummary:
     test_options: int  # of all test questions, likewise
     repeated: int  # paragraphs or questions that were left out, as they are in a part that is not trained on
     too_long: int  # questions that were left out, as they have more tokens
+    form: str = ""  # the keys of rows of JSON, in words; "" of other data
 
 
 @dataclass(frozen=True, kw_only=True)
