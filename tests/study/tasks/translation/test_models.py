@@ -92,7 +92,7 @@ def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path, cap
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be read as a model of transformers"):
         build_translator(model, data.summary, 0, 0.1)
-    with pytest.raises(FileNotFoundError, match="^hf:gpt2 must name a folder of this machine"):
+    with pytest.raises(FileNotFoundError, match="^hf:gpt2 must name a folder with a config.json"):
         own_vocabulary("hf:gpt2")
     with pytest.raises(InputError, match="must be a folder of .json and .safetensors files"):
         model_sha256(f"hf:{tmp_path / 'none'}")

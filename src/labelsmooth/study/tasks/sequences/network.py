@@ -153,10 +153,8 @@ def own_vocabulary(model: str) -> Vocabulary | None:
         return None
     config = saved_config(model)
     if not config.get("is_encoder_decoder"):
-        raise InputError(
-            f"{model} must be an encoder with a decoder, got the model_type "
-            f"{config.get('model_type')!r}, which is none"
-        )
+        kind = config.get("model_type")
+        raise InputError(f"{model} must be an encoder with a decoder, got the model_type {kind!r}")
     pad, end, start = (
         whole_number(model, config, name)
         for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")
@@ -178,10 +176,7 @@ def saved_config(model: str) -> dict[str, Any]:
     """
     path = _folder(model) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{model} must name a folder of this machine with a config.json, as save_pretrained writes it; "
-            "download a model of a hub first"
-        )
+        raise FileNotFoundError(f"{model} must name a folder with a config.json: download it from a hub first")
     with reading(path, (ValueError,)):
         config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict):
