@@ -176,7 +176,7 @@ def saved_config(model: str) -> dict[str, Any]:
     """
     path = _folder(model) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{model} must name a folder with a config.json: download it from a hub first")
+        raise FileNotFoundError(f"{model} must name a folder with a config.json: download it first")
     with reading(path, (ValueError,)):
         config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict):
