@@ -35,7 +35,12 @@ BINS.update(np.eye(3).repeat(4, axis=0), np.arange(12) % 3)
 
 
 def load_adapter(name):
-    importlib.reload(importlib.import_module(f"labelsmooth.integrations.{name}"))
+    """Import it anew, as a process does that has not; what was imported before comes back afterwards."""
+    adapter = f"labelsmooth.integrations.{name}"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [known for known in sys.modules if f"{known}.".startswith(f"{adapter}.")]:
+            patch.delitem(sys.modules, module)
+        importlib.import_module(adapter)
 
 
 @pytest.mark.parametrize(

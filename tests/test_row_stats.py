@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 import labelsmooth as ls
-from labelsmooth.backends import cpu
+from labelsmooth.backends import cpu, cpu_library
 from labelsmooth.backends.select import select
 
 VALUES = ("max", "argmax", "log_sum", "at_index", "at_prior", "prior_mass", "log_sum_sq", "mean_logit")
@@ -167,7 +167,7 @@ def test_rows_of_minus_infinity_are_neutral():
 
 def test_the_backend_is_chosen_aloud(monkeypatch):
     device = torch.device("cpu")
-    monkeypatch.setattr(cpu, "_missing", None)
+    monkeypatch.setattr(cpu_library, "MISSING", None)
     assert select("reference", device) == ("reference", "asked for")
     assert select("auto", device) == ("cpu", f"C++ kernels, {cpu.INSTRUCTION_SET}")
     assert select("auto", device, "it rains") == ("reference", "cpu cannot serve: it rains")
@@ -181,7 +181,7 @@ def test_the_backend_is_chosen_aloud(monkeypatch):
         torch.func.vmap(lambda row: ls.row_stats(row, backend="cpu").lse)(z)
     with pytest.raises(ValueError, match="the prior needs a gradient"):
         ls.row_stats(z, prior=torch.ones(3, requires_grad=True), backend="cpu")
-    monkeypatch.setattr(cpu, "_missing", "the package was installed where there was no C++ compiler")
+    monkeypatch.setattr(cpu_library, "MISSING", "the package was installed where there was no C++ compiler")
     chosen, reason = select("auto", device)
     assert chosen == "reference"
     assert "no C++ compiler" in reason

@@ -53,3 +53,16 @@ def test_a_table_without_sections_has_no_column_for_them():
     plain = Table(head=("", "unit", "value"), rows=[("loss", "nats", "1")], words=2)
     assert plain.markdown().splitlines()[1] == "| --- | --- | ---: |"
     assert plain.latex().count(r"\midrule") == 1
+
+
+def test_long_titles_of_numbers_take_several_lines_of_text():
+    table = Table(
+        head=("the name of an arm", "teacher-forced token accuracy (%)", "a_name_of_many_letters", "NLL"),
+        rows=[("hard", "7.5", "1.25 ± 0.25", "4.9")],
+    )
+    assert table.text().splitlines() == [
+        f"{'':18}  teacher-forced",
+        f"{'':18}  token accuracy",
+        f"the name of an arm  {'(%)':>14}  a_name_of_many_letters  NLL",
+        f"{'hard':18}  {'7.5':>14}  {'1.25 ± 0.25':>22}  4.9",
+    ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from textwrap import wrap
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -26,6 +28,7 @@ _LATEX = {
     "\n": " ",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+_TITLE = 16  # characters that a title of a column may have on a line, however short the numbers below
 _MARKDOWN = {
     "\n": " ",
     "&": "&amp;",
@@ -55,7 +58,7 @@ class Table:
     section: str = ""
 
     def text(self) -> str:
-        """Columns of equal width, without sections.
+        """Columns of equal width, without sections; long titles of numbers take several lines.
 
         Example:
             >>> print(Table(head=("model", "ECE (%)"), rows=[("linear", "3.1"), ("forest", "12.4")]).text())
@@ -63,7 +66,7 @@ class Table:
             linear      3.1
             forest     12.4
         """
-        lines = [self.head, *self.rows]
+        lines = [*self._titles(), *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(
@@ -72,6 +75,18 @@ class Table:
             ).rstrip()
             for line in lines
         )
+
+    def _titles(self) -> Sequence[Sequence[str]]:
+        """The head as lines, the last of which stands above the cells."""
+        widest = [max(map(len, column)) for column in zip(*self.rows, strict=True)] or [0] * len(self.head)
+        titles = [
+            [title]
+            if place < self.words
+            else wrap(title, max(width, _TITLE), break_long_words=False, break_on_hyphens=False)
+            for place, (title, width) in enumerate(zip(self.head, widest, strict=True))
+        ]
+        above = zip_longest(*(reversed(lines) for lines in titles), fillvalue="")
+        return [*above][::-1]
 
     def markdown(self) -> str:
         """A table of Markdown, with the section as a column; it ends in a newline.

@@ -79,4 +79,4 @@ def test_bounds_that_are_none(bound, sentence, tmp_path, capsys):
     with pytest.raises(InputError, match=sentence.replace("?", r"\?")):
         Bound.parse(bound)
     assert gate(tmp_path, bound) == 2
-    assert capsys.readouterr().err == f"labelsmooth: error: max {sentence}\n"
+    assert capsys.readouterr().err == f"labelsmooth: error: --max {sentence}\n"

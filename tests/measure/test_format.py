@@ -12,13 +12,13 @@ from labelsmooth.measure.interval import Interval
     ("name", "value", "half_width", "expected"),
     [
         ("accuracy", 0.93104, math.nan, "93.10 %"),
-        ("accuracy", 1, 0, "100.00 ± 0.00 %"),
+        ("accuracy", 1, 0, "100.00 %"),
         ("accuracy", 0.93104, 0.0213, "93.1 ± 2.1 %"),
         ("accuracy", 0.93104, 0.213, "93 ± 21 %"),
         ("accuracy", 0.93104, 0.000213, "93.104 ± 0.021 %"),
         ("nll", 0.24831, 0.0099951, "0.248 ± 0.010 nats"),  # 0.0099951 rounds to 0.010
         ("nll", 0.24831, 0.0123, "0.248 ± 0.012 nats"),
-        ("nll", 1e-9, 1e-12, "0.000000 ± 0.000000 nats"),
+        ("nll", 1e-9, 1e-12, "0.0000 nats"),
         ("over_confidence", -0.05, 0.011, "−5.0 ± 1.1 points"),
         ("over_confidence", -0.000001, math.nan, "0.00 points"),  # no −0
         ("nll", 5.4321e7, 3e6, "5.43e+07 ± 3.00e+06 nats"),

@@ -13,7 +13,7 @@ import difflib
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module
 from types import ModuleType
@@ -37,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # ± and ε in a terminal without them are no reason to fail
             stream.reconfigure(errors="replace")
+    options: dict[str, str] = {}
     try:
         namespace = _parse(arguments)
+        options = {option.name: flag(option) for option in fields(namespace.options)}
         status = namespace.module.run(from_namespace(namespace.options, namespace))
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a closed pipe can still be told from an error
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (*REFUSALS, MissingPackage, OSError) as error:
-        return _fail(_sentence(error))
+        return _fail(_with_option(_sentence(error), options))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "labelsmooth"):
@@ -121,6 +123,12 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split())
+
+
+def _with_option(sentence: str, options: Mapping[str, str]) -> str:
+    """Name what a sentence is about as the option that it is, where a setting must be another."""
+    name, must, rest = sentence.partition(" must ")
+    return f"{options.get(name, name)}{must}{rest}"
 
 
 def _fail(sentence: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -40,8 +41,9 @@ class _RunOptions:
     jobs: int | None = field(
         default=None,
         metadata={
-            "help": "trials to train at a time, each in a process of its own (default: one for each core, or "
-            "1 on a GPU); the numbers do not depend on it",
+            "help": "trials to train at a time, each in a process of its own (default: one for each thread "
+            "that torch has: each core, unless OMP_NUM_THREADS says otherwise; or 1 on a GPU); "
+            "the numbers do not depend on it",
             "metavar": "N",
         },
     )
@@ -129,26 +131,44 @@ def run(options: Any) -> None:
 
 
 def _shown(plan: Plan, out: Path) -> str:
-    """Write the plan as lines: every setting as its option, then what follows from them."""
+    """Write the plan as lines: every setting in use as its option, then what follows from them."""
     task = find_task(plan.recipe.task)
     check_folder(out, plan.recipe, plan.data)
     left = [config.id for config in plan.trials if not has_trial(out, config)]
     lines = [
-        [flag(setting), setting_words(getattr(plan.recipe, setting.name))] for setting in fields(plan.recipe)
+        [flag(setting), setting_words(getattr(plan.recipe, setting.name))]
+        for setting in fields(plan.recipe)
+        if setting.name not in plan.recipe.idle
     ]
     lines += [
         *([name, words] for name, words in zip(_once("rows"), task.data_words(plan.data), strict=False)),
         *(["parameters", f"{number:,} of {model}"] for model, number in plan.parameters.items()),
         ["trials", f"{len(plan.trials)}, {len(plan.trials) - len(left)} of them complete in {out}"],
-        *(["steps", f"{number:,} a trial of {model}"] for model, number in plan.steps.items()),
+        *(
+            ["steps", f"{number:,} a trial of {model}{_too_few(plan, model)}"]
+            for model, number in plan.steps.items()
+        ),
         [
             "time",
             f"about {duration(sum(plan.seconds.values()) / len(plan.trials))} a trial and "
             f"{duration(sum(plan.seconds[name] for name in left) / plan.at_a_time)} for those left, "
-            f"{plan.at_a_time} at a time, by a few steps on this machine",
+            f"{plan.at_a_time} at a time, by a few first steps on this machine as busy as it is now, without "
+            "the start of processes",
         ],
     ]
     return Table(head=lines[0], rows=lines[1:], words=2).text()
+
+
+def _too_few(plan: Plan, model: str) -> str:
+    """Say that a network that begins with nothing hardly learns anything in so many steps."""
+    steps, fewest = plan.steps[model], find_task(plan.recipe.task).fewest_steps
+    if steps >= fewest or model.startswith("hf:"):
+        return ""
+    epochs = math.ceil(fewest * plan.recipe.settings().epochs / steps)
+    return (
+        f", in which hardly anything is learned from nothing: {fewest:,} would take --epochs {epochs:,} or a "
+        "smaller --batch-size"
+    )
 
 
 def _once(name: str) -> Iterator[str]:

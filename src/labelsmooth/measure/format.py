@@ -11,6 +11,7 @@ NOTHING = "–"
 
 # decimals of a number of unknown uncertainty: two of a percentage, else four digits and at most four decimals
 _PERCENT_DECIMALS, _DIGITS, _MOST_DECIMALS = 2, 4, 4
+_MOST_OF_INTERVAL = 6  # decimals where there is an uncertainty
 # from here on a number is written with its power of ten: those of networks that broke down
 _LARGE = 1e6
 
@@ -25,7 +26,8 @@ def show(
     """A value of a quantity as text, with its interval or half-width where it has one.
 
     An uncertainty is written with two digits, and the value with as many decimals. Without one a share has
-    two decimals of a percent, a count none, and any other number four digits. No value, nan, is "–".
+    two decimals of a percent, a count none, and any other number four digits. No value, nan, is "–". An
+    uncertainty too small for any of its digits to be shown, as of numbers that do not vary, is left out.
 
     Args:
         quantity: of the catalogue, or its name.
@@ -49,7 +51,8 @@ def show(
         quantity = QUANTITIES[quantity]
     if isinstance(value, Interval):
         return _with_interval(quantity, value, unit)
-    if not math.isfinite(value):
+    smallest = 0.5 * 10.0**-_MOST_OF_INTERVAL / _factor(quantity)
+    if not math.isfinite(value) or half_width < smallest:
         half_width = math.nan
     decimals = _decimals(quantity, value, half_width)
     shown = number(quantity, value, decimals)
@@ -84,7 +87,7 @@ def _decimals(quantity: Quantity, value: float, half_width: float) -> int:
         return 0
     scale = _factor(quantity)
     if math.isfinite(half_width) and half_width > 0:
-        return min(max(0, 1 - _exponent(scale * half_width)), 2 + _MOST_DECIMALS)
+        return min(max(0, 1 - _exponent(scale * half_width)), _MOST_OF_INTERVAL)
     if _factor(quantity) == 100:
         return _PERCENT_DECIMALS
     if not math.isfinite(value) or value == 0:

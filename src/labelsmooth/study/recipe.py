@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
@@ -70,6 +72,13 @@ class BaseRecipe(Settings):
             raise InputError(
                 f"eps must include 0, the hard arm that the others are compared with, got {listed(self.eps)}"
             )
+        known = [form.partition(":")[0] for form in FURTHER]
+        known += ["temporal"] * self.has_order + ["mixup"] * self.mixes_inputs
+        for text in self.also:
+            if (kind := re.split("[:+]", text)[0]) not in FORMS:
+                nearest = difflib.get_close_matches(kind, known, n=1)
+                meant = f", did you mean {nearest[0]}?" if nearest else ""
+                raise InputError(f"an objective must be one of {', '.join(known)}, got {text!r}{meant}")
         for objective in self.objectives:  # which parses them
             if self.objectives.count(objective) > 1:
                 raise InputError(f"the objectives must not name {objective} twice")

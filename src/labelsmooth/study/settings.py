@@ -34,6 +34,11 @@ class Settings:
                 floats = tuple(float(part) + 0.0 if default else part for part in value)
                 object.__setattr__(self, setting.name, floats)
 
+    @property
+    def idle(self) -> set[str]:
+        """The names of the settings that mean nothing beside the others."""
+        return set()
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Settings):
@@ -137,13 +142,19 @@ class TrainingSettings(Settings):
         if not all(low < high for low, high in pairwise(borders)):
             raise InputError(f"drops must ascend in (0, 1), got {listed(self.drops)}")
 
-    def effective(self) -> Self:
-        """Give the settings with the default in place of each that means nothing beside the others."""
-        idle = set()
+    @property
+    def idle(self) -> set[str]:
+        """The names of the settings that mean nothing beside the others."""
+        idle = super().idle
         if self.schedule != "steps":
             idle.add("drops")
         if self.optimizer in ("adamw", "adam"):
             idle.add("momentum")
+        return idle
+
+    def effective(self) -> Self:
+        """Give the settings with the default in place of each that means nothing beside the others."""
+        idle = self.idle
         defaults: dict[str, Any] = {f.name: f.default for f in fields(self) if f.name in idle}
         return replace(self, **defaults)
 

@@ -46,6 +46,11 @@ class TeachingRecipe(BaseRecipe):
         },
     )
 
+    @property
+    def idle(self) -> set[str]:
+        """The names of the settings that mean nothing beside the others."""
+        return super().idle | (set(self.of_students) if self.student is None else set())
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperatures or len(set(self.temperatures)) != len(self.temperatures):

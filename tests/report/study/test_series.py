@@ -11,13 +11,13 @@ from pages import complaints, fitting_figures
 from tiny_studies import tiny_models
 from translations import FILE
 
-from labelsmooth.report import write_report
+from labelsmooth.report import scores_table, verdict, write_report
 from labelsmooth.report.study.estimate import estimate, show
 from labelsmooth.report.study.methods import facts, paragraph
 from labelsmooth.report.study.numbers import Networks
 from labelsmooth.report.study.series import Line, _best_temperatures
 from labelsmooth.study import load_study, run_study
-from labelsmooth.study.tasks.base import Series
+from labelsmooth.study.tasks.shown import Series
 from labelsmooth.study.tasks.translation import TASK, Recipe
 
 MARKUP = '<img src="x" onerror="alert(1)"> & {{ 7*7 }} </script>'
@@ -92,7 +92,35 @@ def test_differences_are_paired(study, page):
     html = page.read_text(encoding="utf-8")
     table = html.partition("Decoded sentences, minus those of hard labels")[2].partition("</table>")[0]
     assert show(apart, "chrf", unit=False) in table
-    assert table.count("<tr") == 1 + 3 * (1 + 2)  # a head, and of three scores a title and two widths
+    assert table.count("<tr") == 1 + 1 + 2  # a head, the name of an arm, and two widths
+    head = re.findall(r'<th scope="col">(.*?)</th>', table)
+    assert head == ["beams", "BLEU", "chrF", "length ratio"]
+
+
+def test_what_was_decoded_stands_beside_the_nll(study, page):
+    """In the terminal's table, the page's, the one for papers, the figure of scores and the verdict."""
+    found = verdict(study)
+    names = ["test_beams_2.bleu", "test_beams_2.chrf", "test_beams_2.length_ratio", "accuracy", "nll", "ece"]
+    assert list(found.scores)[:6] == names
+    hard = Networks(study.arms()["hard"])
+    chrf = show(estimate(hard["test_beams_2.chrf"]), "chrf", unit=False)
+    markdown = scores_table([(study, found)], "markdown").splitlines()
+    titles = "| arm | BLEU | chrF | length ratio | teacher-forced token accuracy (%) | NLL (nats) |"
+    assert markdown[0].startswith(titles)
+    assert markdown[2].split(" | ")[2] == chrf
+    assert markdown[3].startswith("| hard + temperature | – | – | – |")
+    html = page.read_text(encoding="utf-8")
+    assert f"<td>{chrf}</td>" in html.partition('<table class="arms">')[2].partition("</table>")[0]
+    assert "BLEU, chrF and length ratio: beam search of 2." in html
+    assert chrf in write_report(study.folder).text
+    shown = figures(page)["scores"]["constants"]["metrics"]
+    assert [metric["name"] for metric in shown[:6]] == names
+    assert [metric["repairs"] for metric in shown[:6]] == [[""]] * 4 + [["", "temperature"]] * 2
+    first = "BLEU (beam search of 2) is "
+    told = [sentence.split(" is ")[0] + " is " for sentence in found.sentences]
+    at = told.index(first)
+    assert told[at + 1] == "chrF (beam search of 2) is "
+    assert "Teacher-forced token accuracy is " in told[at + 2 :]
 
 
 def test_what_was_done_is_said_in_words_of_sentences_and_tokens(study):
@@ -134,6 +162,16 @@ def test_the_page_fits_and_has_nothing_to_complain_of(page):
             browser.open(page.as_uri())
             assert browser.run("document.documentElement.scrollWidth") <= width
             assert set(fitting_figures(browser, width)) >= FIGURES
+            # no axis goes on where its number cannot
+            numbers = browser.run(
+                "[...document.querySelectorAll('[data-figure=beams] text')].map((text) => text.textContent)"
+            )
+            assert not [words for words in numbers if words.startswith("−")]
+            links = "[...document.querySelectorAll('nav.contents a')]"
+            assert browser.run(f"{links}.every((link) => document.querySelector(link.hash))")
+            headings = browser.run(f"{links}.map((link) => link.textContent)")
+            assert headings[0] == "Predictions on the test rows"
+            assert headings[-1] == "Methods"
             assert complaints(browser) == []
     finally:
         browser.close()

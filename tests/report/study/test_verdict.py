@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from labelsmooth.measure import PNorm, Selective, TemperatureScaling
+from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.measure.interval import simultaneous_level
 from labelsmooth.report import Arm, verdict, write_report
+from labelsmooth.report.study.arms import SCORES, Score
+from labelsmooth.report.study.doubts import falling, falling_words, nothing_useful
 from labelsmooth.report.study.estimate import detectable, estimate, half_width
 from labelsmooth.report.study.numbers import Networks
-from labelsmooth.report.study.verdict import SCORES, recommend, settling
+from labelsmooth.report.study.sentences import settling
+from labelsmooth.report.study.verdict import recommend
 from labelsmooth.study import Objective, Recipe, run_study
 
 
@@ -243,10 +247,10 @@ def test_the_words_are_those_of_the_verdict(study):
     assert found.candidates == 1
     if found.recommended is None:
         assert found.headline.startswith("3 seeds and 359 test rows cannot tell smoothed ε = 0.1 from hard")
-        assert "Four of five such studies would find" in found.sentences[0]
+        assert "Such a study finds a difference in NLL of" in found.sentences[0]
     else:
         assert found.headline.startswith("Train with ")
-        assert len(found.sentences) == 3
+        assert len(found.sentences) >= 3
     few = Recipe(**{**vars(study.recipe), "seeds": 2})
     two = verdict(replace(study, recipe=few, plan=few_of(study.plan), trials=few_of(study.trials)))
     assert two.recommended is None
@@ -255,7 +259,10 @@ def test_the_words_are_those_of_the_verdict(study):
     words = write_report(study.folder).path.read_text(encoding="utf-8")
     assert "other test rows would" in words
     assert "two-way variance of seeds and test rows" in words
-    assert "spread of the features, training rows †" in words
+    assert (
+        "spread of the features †"
+        in words.partition(">Training rows</th>")[2].partition(">Validation rows")[0]
+    )
 
 
 def test_differences_of_shares_are_points_and_not_per_cent(study):
@@ -263,7 +270,10 @@ def test_differences_of_shares_are_points_and_not_per_cent(study):
     accuracy = [
         fmean(trial.metrics["test"]["accuracy"] for trial in trials) for trials in study.arms().values()
     ]
-    for sentence in found.sentences[-2:]:  # of the ECE and of the accuracy
+    about = ("Calibration error (ECE) is", "Test accuracy is")
+    told = [sentence for sentence in found.sentences if sentence.startswith(about)]
+    assert len(told) == 2
+    for sentence in told:
         best, others = sentence.removesuffix(".").split("; ", maxsplit=1)
         assert re.search(r"[\d.]+ ± [\d.]+ %$", best)
         assert "%" not in others
@@ -296,6 +306,54 @@ def test_a_study_that_learned_nothing_recommends_nothing(study):
         for found in map(verdict, (of_three, of_one)):
             assert found.recommended is None
             assert learned != found.headline.startswith("Nothing was learned: no arm is better than a")
+
+
+def test_training_that_was_cut_short_is_told(study):
+    """The validation NLL falls by more than 0.01 nats in the last epoch, on the mean over seeds."""
+
+    def ending(*nll):
+        trials = tuple(
+            replace(trial, curves=replace(trial.curves, validation_nll=nll)) for trial in study.trials
+        )
+        return falling(replace(study, trials=trials))
+
+    arms = ["hard", "smoothed ε = 0.1"]
+    assert ending(1.0, 0.8, 0.75) == {name: pytest.approx(0.05) for name in arms}
+    assert ending(1.0, 0.7, 0.75) == ending(1.0, 0.8, 0.795) == ending(0.75) == {}
+    told = falling_words({"hard": 0.05}, 3)
+    assert told == [
+        "The validation NLL of hard was still falling in the last epoch, by 0.0500 nats: train longer, for "
+        "more than 3 epochs."
+    ]
+
+
+def test_outputs_of_no_use_leave_no_verdict():
+    """A headline outside its useful range, of every arm."""
+    scores = {
+        "test_beams_4.bleu": Score(quantity=QUANTITIES["bleu"], fields={"": ""}, useful=(1.0, math.inf)),
+        "test_beams_4.length_ratio": Score(
+            quantity=QUANTITIES["length_ratio"], fields={"": ""}, useful=(0.5, 2.0)
+        ),
+    }
+
+    def said(*values, cut_short):
+        found = [
+            Arm(
+                objective=Objective.uniform(place / 10),
+                repair="",
+                scores={name: Crossed(np.full(3, value)) for name, value in zip(scores, pair, strict=True)},
+            )
+            for place, pair in enumerate(values)
+        ]
+        return nothing_useful(found, scores, {"hard": 0.1} if cut_short else {})
+
+    assert said((0.9, 1.0), (1.0, 1.0), cut_short=True) == ""
+    bad = said((0.9, 1.0), (12.0, 2.0), cut_short=True)
+    assert bad.startswith("What these networks decode is of no use: for hard, BLEU is 0.9000, below 1.")
+    assert bad.endswith("Train longer: the validation NLL was still falling.")
+    bad = said((0.5, 0.4), (12.0, 2.1), cut_short=False)
+    assert "BLEU is 0.5000, below 1 and length ratio is 0.4000, below 0.5." in bad
+    assert bad.endswith("Train for more steps, on more data, or with another learning rate.")
 
 
 def test_the_p_norm_has_its_own_order(study):

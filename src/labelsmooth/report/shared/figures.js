@@ -16,6 +16,8 @@ const score = (value, quantity, halfWidth = null) => {
   const numbers = [value, halfWidth].filter((one) => one !== null).map((one) => fixed(factorOf(quantity) * one, digits));
   return [numbers.join(" ± "), HUNDREDTHS[quantity.unit]].filter(Boolean).join(" ");
 };
+// The least and the largest value that a quantity can have.
+const boundsOf = ({ bounds: [low, high] }) => [low ?? -Infinity, high ?? Infinity];
 const seedOf = (row) => (row.seed === undefined ? "" : `, seed ${row.seed}`);
 // A number before and after something, or alone where there is no other.
 const change = (values, show) => values.filter(Number.isFinite).map(show).join(" → ");
@@ -110,7 +112,7 @@ function fittingWords(words, width) {
 
 // Panels of numbers along what they depend on: a thin line for each seed, a thick one for their mean, and at each place the
 // interval of the mean over all seeds, cut at the edge of the panel.
-function along(chart, rows, { axis, ticks, panels, estimates }, section) {
+function along(chart, rows, { axis, within, ticks, panels, estimates }, section) {
   const arms = armsOf(rows);
   const top = armLegend(chart, arms, section);
   const grid = places(chart.width, panels.length, 220, 3);
@@ -126,7 +128,7 @@ function along(chart, rows, { axis, ticks, panels, estimates }, section) {
     const points = rows.filter((point) => point.series === title);
     const ofPanel = estimates.filter((one) => one.series === title && arms.includes(one.arm));
     const xs = points.map((point) => placeOf(point.at));
-    const domain = spanning([...points.map((point) => point.value), ...ofPanel.map((one) => one.mean)], ofPanel.flatMap(endsOf));
+    const domain = spanning([...points.map((point) => point.value), ...ofPanel.map((one) => one.mean)], ofPanel.flatMap(endsOf), boundsOf(quantity));
     const panel = new Panel(chart, {
       x,
       y: top + row * (height + 24),
@@ -134,7 +136,7 @@ function along(chart, rows, { axis, ticks, panels, estimates }, section) {
       height,
       title,
       yLabel: label === title ? "" : label,
-      xDomain: around(xs, undefined, 0.05),
+      xDomain: around(xs, within ?? undefined, 0.05),
       yDomain: domain.map((end) => end * factor),
       xTicks: order.length ? fittingWords(ticks.map(([, word]) => word), grid.width - 40) : undefined,
       xLabel: axis,
@@ -180,15 +182,15 @@ const FIGURES = {
     const grid = places(chart.width - aside, metrics.length, above ? chart.width : 165);
     const each = above ? 58 : 44;
     const height = 24 + arms.length * each + 24;
-    const top = repairLegend(chart, Object.values(REPAIRS));
+    const made = Object.entries(REPAIRS).filter(([repair]) => rows.some((point) => point.repair === repair));
+    const top = repairLegend(chart, made.length > 1 ? made.map(([, look]) => look) : []);
     metrics.forEach((metric, place) => {
       const { x, row } = grid.at(place);
       const factor = factorOf(metric);
       const points = rows.filter((point) => metric.repairs.includes(point.repair));
       const ofMetric = estimates.filter((one) => one.metric === metric.name && arms.includes(one.arm) && metric.repairs.includes(one.repair));
       const values = points.map((point) => point[metric.name]);
-      const bounds = [metric.bounds[0] ?? -Infinity, metric.bounds[1] ?? Infinity];
-      const domain = spanning([...values, ...ofMetric.map((one) => one.mean)], ofMetric.flatMap(endsOf), bounds);
+      const domain = spanning([...values, ...ofMetric.map((one) => one.mean)], ofMetric.flatMap(endsOf), boundsOf(metric));
       const panel = new Panel(chart, {
         x: x + aside,
         y: top + row * (height + 22),
@@ -298,7 +300,7 @@ const FIGURES = {
         title: section.arms[arm],
         note: `AURC ${change([area(0), area(1)], (value) => value.toPrecision(3))}`,
         xDomain: [0, 100],
-        yDomain: [0, 108 * most],
+        yDomain: [0, Math.min(100, 108 * most)],
         xLabel: "coverage (%)",
         yLabel: "risk (%)",
       });

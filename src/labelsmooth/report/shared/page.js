@@ -201,6 +201,18 @@ function setUpScheme(button) {
   button.hidden = false;
 }
 
+// The headings of a section as links, where they are many.
+function setUpContents(nav) {
+  const headings = [...nav.parentElement.querySelectorAll("h2")].filter((heading) => nav.compareDocumentPosition(heading) & Node.DOCUMENT_POSITION_FOLLOWING);
+  const list = html("ul");
+  headings.forEach((heading, at) => {
+    heading.id ||= `${nav.parentElement.id}-${at}`;
+    list.append(html("li", {}, html("a", { href: `#${heading.id}`, textContent: heading.textContent })));
+  });
+  nav.append(list);
+  nav.hidden = false;
+}
+
 // On paper the figures take the width of the paper.
 addEventListener("beforeprint", () => {
   document.documentElement.classList.add("on-paper");
@@ -225,5 +237,6 @@ openChoosers();
 
 document.querySelectorAll("[data-copies]").forEach(copier);
 document.querySelectorAll("[data-section]").forEach((element) => setUpSection(element, REPORT.sections[Number(element.dataset.section)]));
+document.querySelectorAll("nav.contents").forEach(setUpContents);
 setUpScheme(document.getElementById("scheme"));
 document.documentElement.classList.add("drawn");

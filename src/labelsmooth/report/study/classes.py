@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -50,10 +49,9 @@ class Classes:
         return sorted(present, key=lambda label: -apart[label])[:MOST_CLASSES]
 
     def estimate(self, name: str, arm: int, label: int) -> Estimate:
-        """The mean over the seeds and the rows of a class; without interval where nothing varies."""
+        """The mean over the seeds and the rows of a class."""
         rows = self.numbers[name][arm][:, self.labels == label]
-        found = estimate(Crossed(rows.mean(1), {"test": rows}))
-        return found if found.half_width else replace(found, half_width=math.nan)
+        return estimate(Crossed(rows.mean(1), {"test": rows}))
 
     def table(self) -> Table:
         """The classes that are shown against the arms."""

@@ -10,9 +10,10 @@ from functools import cache
 import numpy as np
 
 from labelsmooth.extras import needs_extra
-from labelsmooth.measure.catalogue import Quantity
+from labelsmooth.measure.catalogue import QUANTITIES, Quantity
 from labelsmooth.measure.crossed import Crossed, Variance
 from labelsmooth.measure.format import show as show_quantity
+from labelsmooth.measure.interval import Interval
 
 LEVEL = 0.95  # of all intervals
 
@@ -66,5 +67,13 @@ def _quantile(share: float, degrees_of_freedom: float) -> float:
 
 
 def show(value: Estimate, quantity: Quantity | str, *, unit: bool = True) -> str:
-    """An estimate of a quantity of the catalogue, or of its name; of a difference, its `difference`."""
+    """An estimate of a quantity of the catalogue, or of its name; of a difference, its `difference`.
+
+    An interval longer than the range of the quantity says nothing, and that range is written in its place.
+    """
+    if isinstance(quantity, str):
+        quantity = QUANTITIES[quantity]
+    low, high = quantity.bounds
+    if value.half_width > high - low:
+        return show_quantity(quantity, Interval(value=value.mean, low=low, high=high), unit=unit)
     return show_quantity(quantity, value.mean, value.half_width, unit=unit)

@@ -46,7 +46,7 @@ def scores(study: Study, found: Verdict) -> Figure:
     """Test scores of every arm, seed by seed, with and without what was fitted on top."""
     places = {objective: place for place, objective in enumerate(study.recipe.objectives)}
     names = found.scores
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (places[arm.objective], seed, arm.repair, *(short(value) for value in values))
         for arm in found.arms
         for seed, values in enumerate(zip(*(arm.scores[metric].values for metric in names), strict=True))
@@ -69,17 +69,12 @@ def scores(study: Study, found: Verdict) -> Figure:
             "metrics": [
                 {
                     "name": name,
-                    "title": QUANTITIES[name].label,
-                    "unit": QUANTITIES[name].unit,
-                    "bounds": [short(bound) for bound in QUANTITIES[name].bounds],
-                    # a temperature and a p-norm leave the predicted class alone
-                    "repairs": [
-                        repair
-                        for repair in found.repairs
-                        if not repair or (name != "accuracy" and (repair != "p-norm" or name == "aurc"))
-                    ],
+                    "title": score.quantity.label,
+                    "unit": score.quantity.unit,
+                    "bounds": [short(bound) for bound in score.quantity.bounds],
+                    "repairs": [repair for repair in found.repairs if repair in score.repairs],
                 }
-                for name in names
+                for name, score in found.scores.items()
             ],
             "estimates": estimates,
         },

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,43 +10,28 @@ from typing import Any
 
 from labelsmooth.errors import InputError
 from labelsmooth.files import write_whole
-from labelsmooth.measure.catalogue import QUANTITIES, Quantity, quantities
+from labelsmooth.measure.catalogue import QUANTITIES, Quantity
 from labelsmooth.report.shared.figure import Figure, section
 from labelsmooth.report.shared.html import render
+from labelsmooth.report.shared.words import listed
 from labelsmooth.report.study.classes import Classes, by_class
-from labelsmooth.report.study.estimate import estimate, show
+from labelsmooth.report.study.estimate import show
 from labelsmooth.report.study.figures import arm_names, differences, figures
+from labelsmooth.report.study.measures import measures
 from labelsmooth.report.study.methods import counts_rows, facts, paragraph, study_names
-from labelsmooth.report.study.numbers import Networks
 from labelsmooth.report.study.series import differences_by_beams, lines, series_figures, temperature_words
 from labelsmooth.report.study.students import Students, students
-from labelsmooth.report.study.table import TABLE_FORMATS, scores_table, table_of
+from labelsmooth.report.study.table import TABLE_FORMATS, cell, scores_table, table_of
 from labelsmooth.report.study.texts import Examples, examples
-from labelsmooth.report.study.verdict import SCORES, Verdict, scores_of, verdict
-from labelsmooth.study import Study, Trial, load_study
+from labelsmooth.report.study.verdict import Verdict, columns, verdict
+from labelsmooth.study import Study, load_study
 from labelsmooth.study.tasks import find_task
 from labelsmooth.study.tasks.base import with_unit_temperature
 from labelsmooth.tables import Table
-from labelsmooth.theory import optimal_gap
 
 _WIDTH = 100  # of the text for a terminal
 # arms that the figures show at first: more would make them hard to read, and the boxes bring them
 _SHOWN = 4
-# parts of the metrics in the table of the networks, and the groups of the catalogue that it shows of them
-_MEASURED = {
-    "train": ("training rows", quantities("teacher", "layer")),
-    "validation": ("validation rows", quantities("teacher", "layer")),
-    "test": ("test rows", tuple(QUANTITIES.values())),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """A row of the second table: a measure of the networks themselves, beside their predictions."""
-
-    name: str
-    values: tuple[str, ...]  # one for each objective
-    quantity: Quantity | None = None  # None for what is derived and not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +56,8 @@ class _Part:
     study: Study
     class_names: Sequence[str]  # none where the task names none
     verdict: Verdict
-    measures: tuple[Measure, ...]
-    measured: tuple[Quantity, ...]  # of the catalogue, each once
+    measures: Table  # beside the scores
+    measured: Sequence[Quantity]  # that it holds
     students: Students | None
     figures: Mapping[str, Figure]
     counts_rows: bool  # whether intervals count the chance of rows beside that of seeds
@@ -86,6 +69,8 @@ class _Part:
     facts: Mapping[str, str]
     paragraph: str
     untold: int  # trials whose validation rows could not tell a temperature
+    ways: Sequence[str]  # in which what the headlines measure was made, in sentences
+    units: str  # what is drawn as a whole
     rows: str  # what the rows are, and what is drawn as a whole; "" where these are the rows
 
 
@@ -121,7 +106,8 @@ def write_report(folder: Path | str, *others: Path | str, out: Path | str | None
         show=show,
         accuracy=QUANTITIES["accuracy"],
         parts=parts,
-        scores=[QUANTITIES[score] for score in scores_of([found for _, found in studies])],
+        scores=columns([found for _, found in studies]),
+        cell=cell,
         arm_names=arm_names,
         joined_tables={style: scores_table(studies, style) for style in TABLE_FORMATS},
         data={"sections": [*map(_data, parts), _joined_data(parts)] if len(parts) > 1 else [_data(parts[0])]},
@@ -178,7 +164,7 @@ def check_folders(folders: Sequence[Path], out: Path | None) -> None:
 
 
 def _part(name: str, study: Study, found: Verdict) -> _Part:
-    measures = _measures(study)
+    table, measured = measures(study, found.scores)
     classes = by_class(study)
     series = lines(study)
     drawn = (*figures(study, found, classes), *series_figures(series))
@@ -187,8 +173,8 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
         study=study,
         class_names=find_task(study.recipe.task).class_names(study.data),
         verdict=found,
-        measures=measures,
-        measured=tuple(dict.fromkeys(one.quantity for one in measures if one.quantity is not None)),
+        measures=table,
+        measured=measured,
         students=students(study),
         figures={figure.name: figure for figure in drawn},
         counts_rows=counts_rows(study),
@@ -200,6 +186,8 @@ def _part(name: str, study: Study, found: Verdict) -> _Part:
         facts=facts(study),
         paragraph=paragraph(study),
         untold=sum(with_unit_temperature(trial.metrics) is not trial.metrics for trial in study.trials),
+        ways=_ways(found),
+        units=find_task(study.recipe.task).unit_words(study.data),
         rows=_what_rows_are(study),
     )
 
@@ -208,6 +196,14 @@ def _what_rows_are(study: Study) -> str:
     task = find_task(study.recipe.task)
     units = task.unit_words(study.data)
     return "" if units == task.row_words else f"The rows are {task.row_words}, drawn by whole {units}."
+
+
+def _ways(found: Verdict) -> list[str]:
+    titles: dict[str, list[str]] = {}
+    for score in found.scores.values():
+        if score.way:
+            titles.setdefault(score.way, []).append(score.quantity.title)
+    return [f"{listed(names)}: {way}." for way, names in titles.items()]
 
 
 def _data(part: _Part) -> dict[str, Any]:
@@ -239,57 +235,6 @@ def _joined_data(parts: Sequence[_Part]) -> dict[str, Any]:
     return section("studies", "arm", arms, [differences(verdicts, arms)], shown=shown)
 
 
-def _measures(study: Study) -> tuple[Measure, ...]:
-    arms = [Networks(trials) for trials in study.arms().values()]
-
-    def measured(field: str) -> bool:
-        return any(field in networks for networks in arms)
-
-    def measure(field: str, words: str) -> Measure:
-        quantity = QUANTITIES[field.rpartition(".")[2]]
-        return Measure(
-            name=quantity.label + words + ("" if arms[0].get(field).influences else " †"),
-            values=tuple(show(estimate(networks.get(field)), quantity.name, unit=False) for networks in arms),
-            quantity=quantity,
-        )
-
-    gaps = [
-        math.nan if objective.eps is None else optimal_gap(objective.eps, study.data.num_classes)
-        for objective in study.recipe.objectives
-    ]
-    words = find_task(study.recipe.task).part_words(study.trials[0].metrics)
-    further = {part: (what, tuple(QUANTITIES.values())) for part, what in words.items()}
-    powers = Measure(
-        name="p of the p-norm, 0 for none",
-        values=tuple(_shown_powers(networks.trials) for networks in arms),
-        quantity=QUANTITIES["pnorm"],
-    )
-    return (
-        *([measure("fitted.temperature", "")] if measured("fitted.temperature") else []),
-        *([powers] if measured("fitted.pnorm") else []),
-        Measure(name="optimal logit gap (nats)", values=tuple(_shown_gap(gap) for gap in gaps)),
-        *(
-            measure(f"{part}.{quantity.name}", f", {rows}")
-            for part, (rows, shown) in {**_MEASURED, **further}.items()
-            for quantity in shown
-            if (quantity.name not in SCORES or part in further)  # which have a table of their own
-            and quantity.unit != "count"
-            and measured(f"{part}.{quantity.name}")
-        ),
-    )
-
-
-def _shown_powers(trials: Sequence[Trial]) -> str:
-    """Each p with the number of networks that it was chosen for."""
-    fitted = (trial.metrics.get("fitted", {}) for trial in trials)
-    found = Counter(part["pnorm"] for part in fitted if "pnorm" in part)
-    return ", ".join(f"{p} ({times}×)" for p, times in sorted(found.items()))
-
-
-def _shown_gap(gap: float) -> str:
-    return "–" if math.isnan(gap) else "∞" if math.isinf(gap) else f"{gap:.3g}"
-
-
 def _text(part: _Part, named: bool) -> str:
     found = part.verdict
     lines = [part.name, "=" * len(part.name), ""] if named else []
@@ -303,5 +248,5 @@ def _text(part: _Part, named: bool) -> str:
         [name + " *" if at in table.strong else name, *cells] for at, (name, *cells) in enumerate(table.rows)
     ]
     lines.append(replace(table, head=("", *table.head[1:]), rows=rows).text())
-    lines += [part.rows] if part.rows else []
+    lines += [fill(" ".join(filter(None, (part.rows, *part.ways))), _WIDTH)]
     return "\n".join(lines) + "\n"

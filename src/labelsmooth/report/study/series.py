@@ -15,7 +15,7 @@ from labelsmooth.report.shared.figure import Cell, Figure, short, table
 from labelsmooth.report.study.estimate import Estimate, estimate, show
 from labelsmooth.study import Study, Trial
 from labelsmooth.study.tasks import find_task
-from labelsmooth.study.tasks.base import Floats, Series
+from labelsmooth.study.tasks.shown import Floats, Series
 from labelsmooth.tables import Table
 
 # the figures of them, by what they go along
@@ -23,7 +23,7 @@ AXES = {
     "temperatures": "temperature",
     "beams": "beams",
     "coverage": "coverage (%)",
-    "positions": "place in the sentence",
+    "positions": "place in the text",
     "frequencies": "times among the training tokens",
 }
 
@@ -105,6 +105,7 @@ def _figure(axis: str, panels: Sequence[Sequence[Line]]) -> Figure:
         columns=table(("arm", "seed", "series", "at", "value"), rows),
         constants={
             "axis": AXES[axis],
+            "within": [0, 100] if axis == "coverage" else None,
             "ticks": [
                 [short(at), words] for at, words in zip(first.at, first.words, strict=bool(first.words))
             ],
@@ -113,6 +114,7 @@ def _figure(axis: str, panels: Sequence[Sequence[Line]]) -> Figure:
                     "title": panel[0].title,
                     "label": panel[0].quantity.label,
                     "unit": panel[0].quantity.unit,
+                    "bounds": [short(bound) for bound in panel[0].quantity.bounds],
                 }
                 for panel in panels
             ],
@@ -122,7 +124,7 @@ def _figure(axis: str, panels: Sequence[Sequence[Line]]) -> Figure:
 
 
 def differences_by_beams(study: Study, found: Mapping[str, list[list[Line]]]) -> Table | None:
-    """Tabulate the scores of each arm minus those of hard labels at each number of beams.
+    """Tabulate the scores of each arm minus those of hard labels, by the number of beams.
 
     Differences are paired by seed and by sentence. None where there is nothing to compare.
     """
@@ -131,17 +133,15 @@ def differences_by_beams(study: Study, found: Mapping[str, list[list[Line]]]) ->
         return None
     objectives = study.recipe.objectives
     hard = [str(objective) for objective in objectives].index("hard")
+    lines = [{line.arm: line for line in panel} for panel in panels]
     rows: list[list[str]] = []
     sections: dict[int, str] = {}
-    for panel in panels:
-        sections[len(rows)] = panel[0].title
-        by_arm = {line.arm: line for line in panel}
-        others = [line for line in panel if line.arm != hard]
-        for place, words in enumerate(panel[0].series[0].words):
-            apart = [estimate(line[place] - by_arm[hard][place]) for line in others]
-            rows.append([words, *(_shown_difference(one, panel[0].quantity) for one in apart)])
-    head = ("beams", *(objectives[line.arm].name for line in panels[0] if line.arm != hard))
-    return Table(head=head, rows=rows, sections=sections)
+    for arm in (arm for arm in lines[0] if arm != hard):
+        sections[len(rows)] = objectives[arm].name
+        for place, words in enumerate(lines[0][hard].series[0].words):
+            apart = [(estimate(one[arm][place] - one[hard][place]), one[arm].quantity) for one in lines]
+            rows.append([words, *(_shown_difference(value, quantity) for value, quantity in apart)])
+    return Table(head=("beams", *(panel[0].title for panel in panels)), rows=rows, sections=sections)
 
 
 def _shown_difference(apart: Estimate, quantity: Quantity) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labelsmooth.errors import InputError
-from labelsmooth.measure.catalogue import QUANTITIES
+from labelsmooth.measure.catalogue import Quantity
+from labelsmooth.measure.format import NOTHING
+from labelsmooth.report.study.arms import Arm
 from labelsmooth.report.study.estimate import show
 from labelsmooth.report.study.methods import study_names
-from labelsmooth.report.study.verdict import Verdict, scores_of
+from labelsmooth.report.study.verdict import Verdict, columns
 from labelsmooth.study import Study
 from labelsmooth.tables import Table
 
@@ -38,17 +40,23 @@ def table_of(studies: Sequence[tuple[Study, Verdict]]) -> Table:
     """The test scores of every arm, with a section for each of several studies."""
     rows: list[list[str]] = []
     strong, sections = set(), {}
-    scores = scores_of([found for _, found in studies])
+    shown = columns([found for _, found in studies])
     for name, (_, found) in zip(study_names([study for study, _ in studies]), studies, strict=True):
         sections[len(rows)] = name
         for arm in found.arms:
             if arm == found.recommended:
                 strong.add(len(rows))
-            rows.append([arm.name, *(show(arm.estimate(score), score, unit=False) for score in scores)])
+            rows.append([arm.name, *(cell(found, arm, quantity) for quantity in shown)])
     return Table(
-        head=("arm", *(QUANTITIES[score].label for score in scores)),
+        head=("arm", *(quantity.label for quantity in shown)),
         rows=rows,
         strong=strong,
         sections=sections if len(studies) > 1 else {},
         section="study",
     )
+
+
+def cell(found: Verdict, arm: Arm, quantity: Quantity) -> str:
+    """Write what an arm has of a column; "–" where its study has none."""
+    names = (name for name, score in found.scores.items() if score.quantity == quantity)
+    return next((show(arm.estimate(name), quantity, unit=False) for name in names), NOTHING)

@@ -7,7 +7,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,14 +16,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from labelsmooth.errors import InputError
 from labelsmooth.measure import PlaneProjection
+from labelsmooth.measure.catalogue import QUANTITIES, Quantity
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss
 from labelsmooth.study.recipe import BaseRecipe
+from labelsmooth.study.tasks.shown import Floats, Headline, Information, Series, Texts
 from labelsmooth.study.trial import TrialConfig
 
 # numbers of a trained network by the names of the catalogue, by what they are of
 Metrics: TypeAlias = Mapping[str, Mapping[str, float]]
-Floats: TypeAlias = NDArray[np.float64]
 Influence: TypeAlias = Mapping[str, Floats]  # by the set of rows, (N,)
 
 
@@ -67,54 +67,6 @@ class Curves:
     validation_accuracy: tuple[float, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Information:
-    """The mutual information of inputs of two classes and the logits of a network, as training went on."""
-
-    inputs: int
-    epochs: tuple[int, ...]  # after which it was measured
-    nats: tuple[float, ...]  # at each of these
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Series:
-    """A number of a network along something that it depends on, such as a temperature.
-
-    Attributes:
-        quantity: its name in the catalogue.
-        at: (G,) of what it goes along, ascending.
-        influences: of each row on it, (G, N) by the set of rows, as in `Task.influences`; the number is the
-            mean of each set's.
-        title: words for the number, where the name of the quantity does not tell it from other series.
-        words: (G,) for what it goes along, where that is no number on a line.
-    """
-
-    quantity: str
-    at: Floats
-    influences: Mapping[str, Floats]
-    title: str = ""
-    words: Sequence[str] = ()
-
-    @cached_property
-    def values(self) -> Floats:
-        """The number at each place, (G,)."""
-        moved = next(iter(self.influences.values()))
-        values: Floats = moved.mean(1)
-        return values
-
-
-@dataclass(frozen=True, kw_only=True)
-class Texts:
-    """Texts that a network made of others, beside what they should be."""
-
-    way: str  # in which they were made, in words
-    sources: Sequence[str]  # none where they are no texts
-    references: Sequence[str]
-    outputs: Sequence[str]
-    scores: Floats  # of each output
-    score: str  # its name in the catalogue
-
-
 class Task(ABC):
     """A kind of study. A task is a folder of `study/tasks` whose `__init__` holds one as `TASK`.
 
@@ -128,6 +80,8 @@ class Task(ABC):
             training leaves behind. A field of the arrays is an array, or a mapping of them by name.
         help, description: for the command line.
         class_words, row_words: what the classes and the rows are, in the plural.
+        accuracy: what the accuracy of the rows is, under the title that a reader sees.
+        fewest_steps: of a training from nothing, below which a dry run says that hardly anything is learned.
     """
 
     recipe: type[BaseRecipe]
@@ -139,6 +93,8 @@ class Task(ABC):
     description: str
     class_words: str = "classes"
     row_words: str = "rows"
+    accuracy: Quantity = QUANTITIES["accuracy"]
+    fewest_steps: int = 0
 
     @abstractmethod
     def load(self, recipe: Any) -> Data:
@@ -242,8 +198,15 @@ class Task(ABC):
         return {}
 
     def part_words(self, metrics: Metrics) -> Mapping[str, str]:
-        """Name further parts of the metrics whose numbers a report shows, in words behind each number."""
+        """Name further parts of the metrics whose numbers a report shows.
+
+        Words before a comma are the section that they stand in, and those behind it follow each number.
+        """
         return {}
+
+    def headlines(self, metrics: Metrics) -> Sequence[Headline]:
+        """Name the numbers that networks are judged by beside the scores of their rows."""
+        return ()
 
     def series(self, arrays: Any) -> Mapping[str, Sequence[Series]]:
         """Give numbers of a trained network along what they depend on, by its name.

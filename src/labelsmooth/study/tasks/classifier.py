@@ -30,7 +30,8 @@ from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.protocol import Measure, Table
 from labelsmooth.predictions import InMemory
-from labelsmooth.study.tasks.base import Floats, Metrics
+from labelsmooth.study.tasks.base import Metrics
+from labelsmooth.study.tasks.shown import Floats
 
 # The three classes whose features are kept for the projection picture, and rows of each: more would only
 # cover one another.

@@ -16,8 +16,9 @@ from labelsmooth.measure.arrays import pieces
 from labelsmooth.measure.influence import AurcInfluence, influences, log_temperature_influence
 from labelsmooth.measure.rows import RowNumbers, joined, numbers_from_logits
 from labelsmooth.measure.smooth import smooth_ece_influence
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics, with_unit_temperature
+from labelsmooth.study.tasks.base import Influence, Metrics, with_unit_temperature
 from labelsmooth.study.tasks.classifier import TrialArrays
+from labelsmooth.study.tasks.shown import Floats
 
 Logits: TypeAlias = NDArray[np.floating[Any]]  # (N, K)
 

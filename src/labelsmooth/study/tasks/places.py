@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,19 @@ def local_path(place: str) -> Path:
         return Path(place).expanduser()
     except RuntimeError as error:
         raise InputError(f"there is no home folder for {place}") from error
+
+
+def no_data(name: str, known: str, by_suffix: Mapping[str, str]) -> InputError:
+    """Make the refusal of a name of data, which says how a file of that name is meant to be given.
+
+    Args:
+        name: that is refused.
+        known: the forms that names have.
+        by_suffix: the kind that a file of each suffix is likely to be.
+    """
+    kind = by_suffix.get(Path(name).suffix)
+    meant = f", did you mean {kind}:{name}?" if kind and local_path(name).is_file() else ""
+    return InputError(f"there is no data {name!r}; known are {known}{meant}")
 
 
 def load_splits(name: str) -> dict[str, Any]:

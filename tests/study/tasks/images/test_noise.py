@@ -104,5 +104,5 @@ def test_the_study_says_so(tmp_path, capsys):
 @pytest.mark.parametrize("rate", ["1", "-0.1", "nan", "inf"])
 def test_a_rate_outside_its_range(tmp_path, capsys, rate):
     assert main(["study", "--label-noise", rate, "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == f"labelsmooth: error: label_noise must lie in [0, 1), got {rate}\n"
+    assert capsys.readouterr().err == f"labelsmooth: error: --label-noise must lie in [0, 1), got {rate}\n"
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from trials import changed
 from labelsmooth.cli import main
 from labelsmooth.errors import InputError
 from labelsmooth.measure import Calibration
-from labelsmooth.report import write_report
+from labelsmooth.report import verdict, write_report
 from labelsmooth.study import run_study
 from labelsmooth.study.engines.placement import Placement
 from labelsmooth.study.store import load_weights
@@ -102,6 +102,20 @@ def test_arms_begin_alike_and_learn(prose):
     for trial in (hard, smoothed):
         assert trial.curves.validation_nll[1] < trial.curves.validation_nll[0]
         assert trial.curves.validation_nll[1] == pytest.approx(trial.metrics["validation"]["nll"], abs=1e-5)
+
+
+def test_choices_stand_beside_the_nll(choices):
+    found = verdict(choices)
+    names = ["test_choice.accuracy", "test_choice.ece"]
+    assert list(found.scores)[:3] == [*names, "accuracy"]
+    assert [found.scores[name].quantity.label for name in names] == [
+        "accuracy of choices (%)",
+        "ECE of choices (%)",
+    ]
+    metrics = choices.trials[0].metrics
+    for arm, part in zip(found.arms[:2], ("test_choice", "test_choice_with_temperature"), strict=True):
+        for name in names:
+            assert arm.scores[name].mean == metrics[part][name.rpartition(".")[2]]
 
 
 def test_choices_are_a_softmax_over_the_options(choices):
@@ -231,15 +245,19 @@ def test_a_study_goes_on_with_the_same_bytes(prose, tmp_path):
 
 def test_the_report_has_the_numbers_of_choices(choices, prose):
     page = write_report(choices.folder).path.read_text(encoding="utf-8")
-    for row in (
-        "accuracy (%), choice by log-likelihood",
-        "ECE, L2 (%), choice by mean log-likelihood of a token before training",
-        "NLL (nats), test rows before training",
-        "temperature, choice by mean log-likelihood of a token",
-        "ECE, L2 (%), choice by mean log-likelihood of a token, at this temperature",
-        "perplexity, test rows",
-    ):
-        assert row in page
+    for section, rows in {
+        "Test rows: texts": ["perplexity"],
+        "Test rows": ["NLL (nats), before training"],
+        "Choice by log-likelihood": ["accuracy (%), before training"],
+        "Choice by mean log-likelihood of a token": [
+            "ECE, L2 (%), before training",
+            "temperature",
+            "ECE, L2 (%), at the temperature fitted on choices",
+        ],
+    }.items():
+        told = page.partition(f">{section}</th>")[2].partition('<tr class="section">')[0]
+        for row in rows:
+            assert f'<th scope="row">{row}' in told, (section, row)
     page = write_report(prose.folder).path.read_text(encoding="utf-8")
     assert "choice by" not in page
     assert "test documents" in page
@@ -300,7 +318,9 @@ def test_words_for_people(choices, prose):
     assert found["Vocabulary"][0] == "400 tokens"
     found = TASK.methods(prose.recipe, prose.data)
     assert found["Vocabulary"][0].startswith("400 tokens of byte-pair encoding")
-    assert "0 paragraphs that are among the validation or test" in found["Texts"][0]
+    assert "Texts" not in found  # none was left out
+    repeated = TASK.methods(prose.recipe, replace(prose.data, repeated=2))
+    assert "2 paragraphs that are among the validation or test" in repeated["Texts"][0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from texts import VERSES, write_prose, write_questions
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.language_model.texts import read_texts
+from labelsmooth.study.tasks.language_model.texts import form_of, read_texts
 
 
 def test_paragraphs_are_documents(tmp_path):
@@ -56,6 +56,82 @@ def test_the_documents_of_verses_are_chapters():
     assert prose.documents == prose.passages
 
 
+@pytest.mark.parametrize(
+    ("row", "prompt", "answer", "form"),
+    [
+        ({"prompt": "Day? ", "completion": "yes"}, "Day? ", "yes", "prompt + completion"),
+        (
+            {"instruction": "Say it.", "output": "yes"},
+            "### Instruction:\nSay it.\n\n### Response:\n",
+            "yes",
+            "instruction + output",
+        ),
+        (
+            {"instruction": "Say it.", "input": "", "output": "yes"},
+            "### Instruction:\nSay it.\n\n### Response:\n",
+            "yes",
+            "instruction + output",
+        ),
+        (
+            {"instruction": "Say it.", "input": "day", "output": "yes"},
+            "### Instruction:\nSay it.\n\n### Input:\nday\n\n### Response:\n",
+            "yes",
+            "instruction + output",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Day?"},
+                    {"role": "assistant", "content": "no"},
+                    {"role": "user", "content": "Sure?"},
+                    {"role": "assistant", "content": "yes"},
+                    {"role": "assistant", "content": "sure"},
+                ]
+            },
+            "user: Day?\nassistant: no\nuser: Sure?\nassistant: ",
+            "yes\nsure",
+            "messages",
+        ),
+    ],
+)
+def test_forms_of_prompts_and_answers(tmp_path, row, prompt, answer, form):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(2 * (json.dumps(row) + "\n"))
+    found = read_texts(f"jsonl:{path}")["train"]
+    assert found.prompts == (prompt, prompt)
+    assert found.options == ((answer,), (answer,))
+    assert form_of(f"jsonl:{path}") == form
+
+
+def test_texts_of_rows_are_documents(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": verse, "source": "e"}) + "\n" for verse in VERSES))
+    assert read_texts(f"jsonl:{path}")["train"].whole() == VERSES
+    assert form_of(f"jsonl:{path}") == "text"
+    assert form_of("verses:e") == ""
+
+
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        ("hello", "messages of line 1 of .* must be a list of objects with a role, got 'hello'"),
+        ([{"content": "a"}], "must be a list of objects with a role"),
+        ([{"role": "user", "content": ["a"]}], r"content of line 1 of .* must be text .* got \['a'\]"),
+        (
+            [{"role": "user", "content": "a"}],
+            "end with the role assistant, behind another, got the roles user",
+        ),
+        ([{"role": "assistant", "content": "a"}], "behind another, got the roles assistant"),
+        ([], "behind another, got the roles none"),
+    ],
+)
+def test_messages_that_are_no_conversation(tmp_path, messages, says):
+    path = tmp_path / "chat.jsonl"
+    path.write_text(json.dumps({"messages": messages}) + "\n")
+    with pytest.raises(InputError, match=says):
+        read_texts(f"jsonl:{path}")
+
+
 GOOD = {"prompt": "Is it day?", "answer": "yes"}
 CHOICE = {"prompt": "Is it day?", "options": ["yes", "no"], "answer": 1}
 
@@ -67,8 +143,11 @@ CHOICE = {"prompt": "Is it day?", "options": ["yes", "no"], "answer": 1}
         ("", "line 2 of .* must be JSON, got ''"),
         ("[" * 100_000, "line 2 of .* must be JSON, got"),
         ("[1]", r"line 2 of .* must hold an object, got '\[1\]'"),
-        ({"prompt": "Is it day?"}, "line 2 of .* must have a key answer, it has prompt"),
-        ({}, "line 2 of .* must have a key prompt, it has none"),
+        (
+            {"prompt": "Is it day?"},
+            "line 2 of .* must have the keys of one of prompt \\+ options .*; it has prompt",
+        ),
+        ({}, "line 2 of .* must have the keys of one of .*; it has none"),
         ({**GOOD, "answer": " "}, "answer of line 2 of .* must be text that is not empty, got ' '"),
         ({**GOOD, "prompt": 3}, "prompt of line 2 of .* must be text that is not empty, got 3"),
         ({**GOOD, "answer": "\ud800"}, "answer of line 2 of .* must be text that is not empty"),
@@ -81,7 +160,8 @@ CHOICE = {"prompt": "Is it day?", "options": ["yes", "no"], "answer": 1}
             "each of options of line 2 of .* must be text that is not empty",
         ),
         ({**CHOICE, "options": ["yes", "yes"]}, "options of line 2 of .* must differ from each other"),
-        (CHOICE, "all lines of .* must have options or none, line 1 has none and line 2 has some"),
+        (CHOICE, "have one form, line 1 has prompt .* answer and line 2 has prompt .* options .* answer"),
+        ({"text": "Day."}, r"have one form, line 1 has prompt \+ answer and line 2 has text"),
     ],
 )
 def test_lines_that_are_no_question(tmp_path, line, says):

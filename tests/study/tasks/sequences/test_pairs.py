@@ -1,5 +1,6 @@
 """Files of sentence pairs in the real formats, and what is refused of them."""
 
+import re
 import sqlite3
 from importlib.metadata import distribution
 from importlib.util import find_spec
@@ -122,6 +123,8 @@ def test_files_of_different_lengths_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
+        (str(VERSES_FILE), f"known are .*, did you mean tsv:{re.escape(str(VERSES_FILE))}\\?$"),
+        ("none.tsv", "verses:SOURCE-TARGET$"),
         ("sculptures", "there is no data 'sculptures'; known are tsv:FILE, lines:"),
         ("tsv:", "there is no data 'tsv:'"),
         ("lines:a", "there is no data 'lines:a'"),

@@ -161,7 +161,7 @@ def test_the_command_line_trains_and_reports(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "The rows are tokens, drawn by whole utterances." in page
-    for row in ("WER, beam search of 2", "CER, beam search of 2", "NCE, test rows", "temporal ε = 0.1"):
-        assert row in page
+    for title in ("WER", "CER", "NCE", "temporal ε = 0.1"):
+        assert f">{title}</th>" in page
     assert main([*words, "--data", "manifest:none.tsv"]) == 2
     assert "none.tsv" in capsys.readouterr().err

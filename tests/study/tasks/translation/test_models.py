@@ -83,12 +83,17 @@ def test_a_saved_model_brings_its_weights_and_its_vocabulary(data, tmp_path, cap
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="tokenizer.json is no .json file, or is damaged"):
         own_vocabulary(model)
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(InputError, match="must be an encoder with a decoder, got the model_type 'gpt2'"):
+        own_vocabulary(model)
+    (tmp_path / "config.json").write_text('{"is_encoder_decoder": true}')
     with pytest.raises(InputError, match="config.json must hold a whole number pad_token_id, got none"):
         own_vocabulary(model)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be read as a model of transformers"):
         build_translator(model, data.summary, 0, 0.1)
+    with pytest.raises(FileNotFoundError, match="^hf:gpt2 must name a folder with a config.json"):
+        own_vocabulary("hf:gpt2")
     with pytest.raises(InputError, match="must be a folder of .json and .safetensors files"):
         model_sha256(f"hf:{tmp_path / 'none'}")
 

@@ -108,6 +108,12 @@ def test_series_go_along_temperatures_and_beams(trial, data):
     assert bleu.at.tolist() == [0.8, 1.0]
     # at the temperature 1 the curve has the score of the widest search
     assert bleu.values[1] == pytest.approx(trial.metrics["test_beams_2"]["bleu"])
+    # at the temperature 1 alone there is nothing to go along
+    alone = {
+        name: found for name, found in trial.arrays.hypotheses.items() if name != trial.arrays.curve[0.8]
+    }
+    one = TASK.series(replace(trial.arrays, hypotheses=alone))["temperatures"]
+    assert [each.quantity for each in one] == ["nll", "ece"]
     names = ["bleu", "chrf", "length_ratio"]
     assert [one.quantity for one in series["beams"]] == 2 * names
     for one in series["beams"]:
@@ -360,7 +366,15 @@ def test_the_command_line_trains_goes_on_and_names_the_numbers(tmp_path, capsys)
     assert main([*words, "--dry-run"]) == 0
     planned = capsys.readouterr().out
     assert "--decode-temperatures" in planned
-    assert not any(option in planned for option in ("--student", "--temperatures", "--beta"))
+    for option in ("--student", "--temperatures", "--beta", "--momentum", "--drops"):  # none is in use
+        assert f"\n{option} " not in planned
+    # 44 pairs make a few steps
+    steps = int(re.search(r"^steps +(\d+) a trial of small", planned, re.MULTILINE)[1])
+    assert (
+        f"hardly anything is learned from nothing: 1,000 would take --epochs {-(-1000 // steps)}" in planned
+    )
+    assert main([*words, "--dry-run", "--decode", "0"]) == 0
+    assert "--beams" not in capsys.readouterr().out
     assert "44 training, 10 validation and 10 test sentence pairs" in planned
     assert not out.exists()
     for complete in (0, 1):
@@ -370,7 +384,7 @@ def test_the_command_line_trains_goes_on_and_names_the_numbers(tmp_path, capsys)
         assert told.out.splitlines()[-1] == str(out / "report.html")
     assert '"test_beams_2": {"bleu": ' in (out / "results.jsonl").read_text()
     page = (out / "report.html").read_text(encoding="utf-8")
-    for row in ("BLEU, beam search of 2", "chrF, beam search of 2", "perplexity, test rows"):
-        assert row in page
+    for title in ("BLEU", "chrF", "Beam search of 2", "TER", "perplexity"):
+        assert f">{title}</th>" in page
     assert main([*words, "--data", "tsv:none.tsv"]) == 2
     assert "none.tsv" in capsys.readouterr().err

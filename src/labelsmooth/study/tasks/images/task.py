@@ -15,17 +15,7 @@ from labelsmooth.measure.projection import spans_plane
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import Criterion, Loss, Objective
 from labelsmooth.row_stats import row_stats
-from labelsmooth.study.tasks.base import (
-    Curves,
-    Floats,
-    Influence,
-    Information,
-    Metrics,
-    Session,
-    Share,
-    Task,
-    batch_sizes,
-)
+from labelsmooth.study.tasks.base import Curves, Influence, Metrics, Session, Share, Task, batch_sizes
 from labelsmooth.study.tasks.classifier import (
     TrialArrays,
     classifier_tables,
@@ -54,6 +44,7 @@ from labelsmooth.study.tasks.images.predict import forward
 from labelsmooth.study.tasks.images.recipes import RECIPES
 from labelsmooth.study.tasks.images.settings import ImageSettings, Recipe
 from labelsmooth.study.tasks.influences import classifier_influences
+from labelsmooth.study.tasks.shown import Floats, Information
 from labelsmooth.study.trial import TrialConfig
 
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images (B, ...) and labels (B,)

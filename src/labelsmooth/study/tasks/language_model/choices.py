@@ -13,11 +13,11 @@ from labelsmooth.evaluation import statistics
 from labelsmooth.measure import TemperatureScaling
 from labelsmooth.measure.arrays import State
 from labelsmooth.row_stats import RowStats
-from labelsmooth.study.tasks.base import Floats
 from labelsmooth.study.tasks.language_model.data import Choices, Continuations
 from labelsmooth.study.tasks.language_model.models import CausalModel
 from labelsmooth.study.tasks.sequences.forced import ForcedTokens
 from labelsmooth.study.tasks.sequences.tokens import sums_by_sentence
+from labelsmooth.study.tasks.shown import Floats
 
 # what the softmax over the options is of, in words
 WAYS = {

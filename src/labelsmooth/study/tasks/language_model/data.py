@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, read_texts
+from labelsmooth.study.tasks.language_model.texts import Prose, Questions, Texts, form_of, read_texts
 from labelsmooth.study.tasks.sequences.pairs import PARTS
 from labelsmooth.study.tasks.sequences.sentences import (
     UNCOUNTED,
@@ -87,6 +87,7 @@ class LanguageSummary:
     test_options: int  # of all test questions, likewise
     repeated: int  # paragraphs or questions that were left out, as they are in a part that is not trained on
     too_long: int  # questions that were left out, as they have more tokens
+    form: str = ""  # the keys of rows of JSON, in words; "" of other data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +168,7 @@ def load_language(
             num_classes=num_classes or len(vocabulary),
             max_tokens=max_tokens,
             documents="questions" if questions else "documents",
+            form=form_of(name),
             train_documents=count["train"],
             validation_documents=count["validation"],
             test_documents=count["test"],

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from labelsmooth.errors import InputError
 from labelsmooth.evaluation import Scores
 from labelsmooth.measure.arrays import State
+from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.influence import NUM_BINS, ece_l2_influence, influences, log_temperature_influence
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series
+from labelsmooth.study.tasks.base import Influence, Metrics
 from labelsmooth.study.tasks.classifier import plain_values
 from labelsmooth.study.tasks.influences import influences_with_temperature
 from labelsmooth.study.tasks.language_model.choices import (
@@ -39,6 +40,7 @@ from labelsmooth.study.tasks.sequences.tokens import (
     token_constant_guess,
     token_influences,
 )
+from labelsmooth.study.tasks.shown import Floats, Headline, Series
 
 BEFORE = "test_before"  # the part of the test tokens before training
 SCALED = "_with_temperature"  # what parts at a fitted temperature end in
@@ -165,6 +167,21 @@ def _measured(stats: RowStats, num_classes: int) -> dict[str, float]:
     return plain_values({name: numbers[name] for name in _NUMBERS})
 
 
+def language_headlines(metrics: Metrics) -> list[Headline]:
+    """Name the accuracy and the ECE of choices by log-likelihood; none where there was nothing to choose."""
+    way = "choice"
+    return [
+        Headline(
+            quantity=replace(QUANTITIES[name], title=f"{QUANTITIES[name].title} of choices"),
+            field=f"test_{way}.{name}",
+            with_temperature=f"test_{way}{SCALED}.{name}",
+            way="by log-likelihood",
+        )
+        for name in ("accuracy", "ece")
+        if f"test_{way}" in metrics
+    ]
+
+
 def language_influences(arrays: LanguageArrays, metrics: Metrics) -> dict[str, Influence]:
     """The influence of each document, or question, on the numbers of `measure_language`, by part and name."""
     known = token_influences(arrays, metrics)
@@ -241,12 +258,12 @@ def language_constant_guess(arrays: LanguageArrays) -> dict[str, Floats]:
 
 def part_words(metrics: Metrics) -> dict[str, str]:
     """Name the parts of `measure_language` that no other network has, in words behind each number."""
-    words = {BEFORE: "test rows before training"}
+    words = {BEFORE: "test rows, before training"}
     for way, chosen in WAYS.items():
         words |= {
             f"test_{way}": chosen,
-            f"{BEFORE}_{way}": f"{chosen} before training",
+            f"{BEFORE}_{way}": f"{chosen}, before training",
             f"fitted_{way}": chosen,
-            f"test_{way}{SCALED}": f"{chosen}, at this temperature",
+            f"test_{way}{SCALED}": f"{chosen}, at the temperature fitted on choices",
         }
     return {part: shown for part, shown in words.items() if part in metrics}

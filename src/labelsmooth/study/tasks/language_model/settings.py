@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from labelsmooth.study.recipe import BaseRecipe
 from labelsmooth.study.settings import TrainingSettings, check_whole
+from labelsmooth.study.tasks.language_model.forms import FORMS
 from labelsmooth.study.tasks.language_model.models import MODELS
 from labelsmooth.study.tasks.sequences.network import check_model, model_sha256
 from labelsmooth.study.tasks.sequences.pairs import VERSES
@@ -42,8 +43,8 @@ class Recipe(LanguageModelSettings, BaseRecipe):
     data: str = field(
         default="verses:k",
         metadata={
-            "help": "text:FILE (documents with empty lines between them), jsonl:FILE (in each line a prompt "
-            "and an answer, or a prompt, options, and the number of the right one as the answer), "
+            "help": "text:FILE (documents with empty lines between them), jsonl:FILE (in each line an "
+            f"object with the keys {', '.join(form.name for form in FORMS)}), "
             "hf:NAME:COLUMN (a document in each row), or verses:TRANSLATION of "
             + ", ".join(f"{name} ({words})" for name, words in VERSES.items()),
             "metavar": "DATA",

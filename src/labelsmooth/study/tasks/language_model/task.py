@@ -8,13 +8,14 @@ from torch import nn
 
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.protocol import Table
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Share
+from labelsmooth.study.tasks.base import Influence, Metrics, Share
 from labelsmooth.study.tasks.language_model.data import LanguageData, LanguageSummary, load_language
 from labelsmooth.study.tasks.language_model.measuring import (
     LanguageArrays,
     before_training,
     language_arrays,
     language_constant_guess,
+    language_headlines,
     language_influences,
     language_series,
     measure_language,
@@ -28,6 +29,7 @@ from labelsmooth.study.tasks.sequences.network import is_saved
 from labelsmooth.study.tasks.sequences.sentences import Batch
 from labelsmooth.study.tasks.sequences.task import TokenSession, TokenTask
 from labelsmooth.study.tasks.sequences.tokens import token_tables
+from labelsmooth.study.tasks.shown import Floats, Headline, Series
 from labelsmooth.study.trial import TrialConfig
 
 
@@ -102,6 +104,9 @@ class LanguageModelTask(TokenTask):
 
     def series(self, arrays: LanguageArrays) -> Mapping[str, Sequence[Series]]:
         return language_series(arrays)
+
+    def headlines(self, metrics: Metrics) -> Sequence[Headline]:
+        return language_headlines(metrics)
 
     def part_words(self, metrics: Metrics) -> dict[str, str]:
         return part_words(metrics)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from labelsmooth.errors import InputError
-from labelsmooth.study.tasks.places import load_splits, local_path
+from labelsmooth.study.tasks.language_model.forms import Question, find_form, parse_row
+from labelsmooth.study.tasks.places import load_splits, local_path, no_data
 from labelsmooth.study.tasks.sequences.pairs import PARTS, read_lines, read_pairs, text_column
 from labelsmooth.study.tasks.sequences.rows import Rows, neighbours
 
 KNOWN_DATA = "text:FILE, jsonl:FILE, hf:NAME:COLUMN, verses:TRANSLATION"
-_NO_CHARACTER = re.compile("[\ud800-\udfff]")  # which JSON can write and UTF-8 cannot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +59,8 @@ def read_texts(name: str) -> Mapping[str, Texts]:
 
     Args:
         name: `text:FILE`, whose paragraphs, with empty lines between them, are the documents;
-            `jsonl:FILE`, with an object in each line: `{"prompt": "…", "answer": "…"}`, or the multiple
-            choice `{"prompt": "…", "options": ["…", "…"], "answer": 0}`, whose answer is the number of the
-            right option;
+            `jsonl:FILE`, with an object in each line, all of one of `forms.FORMS`, which the README of this
+            folder lists: prompts with answers or options, instructions, conversations, or documents;
             `hf:NAME:COLUMN`, a data set of Hugging Face's hub or a folder of one, whose rows are documents;
             `verses:TRANSLATION`, a translation of the Bible, as in `verses:k`, whose chapters are documents.
 
@@ -87,7 +84,7 @@ def read_texts(name: str) -> Mapping[str, Texts]:
         verses = read_pairs(f"verses:{place}-{place}")["train"]
         prose = Prose(paragraphs=verses.sources, documents=verses.passages, passages=verses.passages)
         return {"train": prose}
-    raise InputError(f"there is no data {name!r}; known are {KNOWN_DATA}")
+    raise no_data(name, KNOWN_DATA, {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".json": "jsonl"})
 
 
 def _read_text(path: Path) -> Prose:
@@ -110,52 +107,40 @@ def _documents(texts: list[str]) -> Prose:
     return Prose(paragraphs=written, documents=tuple(range(len(written))), passages=neighbours(len(written)))
 
 
-def _read_jsonl(path: Path) -> Questions:
-    rows = [_question(line, f"line {number} of {path}") for number, line in enumerate(read_lines(path), 1)]
-    choices = [len(options) > 1 for _, options, _ in rows]
-    if any(choices) and not all(choices):
-        raise InputError(
-            f"all lines of {path} must have options or none, line {choices.index(False) + 1} has none and "
-            f"line {choices.index(True) + 1} has some"
-        )
+def _read_jsonl(path: Path) -> Texts:
+    rows = []
+    first = None
+    for number, line in enumerate(read_lines(path), 1):
+        where = f"line {number} of {path}"
+        row = parse_row(line, where)
+        form = find_form(row, where)
+        rows.append(form.read(row, where))
+        first = first or form
+        if form is not first:
+            raise InputError(
+                f"all lines of {path} must have one form, line 1 has {first.name} and line {number} has "
+                f"{form.name}"
+            )
+    questions = [row for row in rows if isinstance(row, Question)]
+    if not questions:
+        return _documents([row for row in rows if isinstance(row, str)])
     return Questions(
-        prompts=tuple(prompt for prompt, _, _ in rows),
-        options=tuple(options for _, options, _ in rows),
-        answers=tuple(answer for _, _, answer in rows),
-        passages=neighbours(len(rows)),
+        prompts=tuple(question.prompt for question in questions),
+        options=tuple(question.options for question in questions),
+        answers=tuple(question.answer for question in questions),
+        passages=neighbours(len(questions)),
     )
 
 
-def _question(line: str, where: str) -> tuple[str, tuple[str, ...], int]:
-    """Read a prompt, the options of its answer, and the number of the right one."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} must be JSON, got {line!r:.80}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{where} must hold an object, got {line!r:.80}")
-    for key in ("prompt", "answer"):
-        if key not in found:
-            raise InputError(f"{where} must have a key {key}, it has {', '.join(found) or 'none'}")
-    prompt, answer = found["prompt"], found["answer"]
-    _check_text("prompt", prompt, where)
-    if "options" not in found:
-        _check_text("answer", answer, where)
-        return prompt, (answer,), 0
-    options = found["options"]
-    if not isinstance(options, list) or len(options) < 2:
-        raise InputError(f"options of {where} must be a list of at least two texts, got {options!r:.80}")
-    for option in options:
-        _check_text("each of options", option, where)
-    if len(set(options)) < len(options):
-        raise InputError(f"options of {where} must differ from each other, got {options!r:.80}")
-    if type(answer) is not int or not 0 <= answer < len(options):
-        raise InputError(
-            f"answer of {where} must be the number of an option in 0..{len(options) - 1}, got {answer!r:.80}"
-        )
-    return prompt, tuple(options), answer
+def form_of(name: str) -> str:
+    """Name the form of the rows of JSON data by their keys; "" of other data.
 
-
-def _check_text(name: str, value: Any, where: str) -> None:
-    if not isinstance(value, str) or not value.strip() or _NO_CHARACTER.search(value):
-        raise InputError(f"{name} of {where} must be text that is not empty, got {value!r:.80}")
+    Args:
+        name: of data that `read_texts` takes.
+    """
+    kind, _, place = name.partition(":")
+    if kind != "jsonl":
+        return ""
+    path = local_path(place)
+    where = f"line 1 of {path}"
+    return find_form(parse_row(read_lines(path)[0], where), where).name

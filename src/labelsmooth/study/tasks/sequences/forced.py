@@ -18,9 +18,9 @@ from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.objectives import CHUNK_ROWS, LinearOutput
 from labelsmooth.predictions import Batch
 from labelsmooth.row_stats import RowStats, row_stats
-from labelsmooth.study.tasks.base import Floats
 from labelsmooth.study.tasks.sequences.sentences import Sentences
 from labelsmooth.study.tasks.sequences.tokens import STATISTICS, TokenArrays, assembled, sums_by_sentence
+from labelsmooth.study.tasks.shown import Floats
 
 TEMPERATURES = tuple(np.linspace(0.6, 1.6, 11).round(1).tolist())  # of the curves
 CONFIDENCES = ("tokens", "log_probability", "log_probability_with_temperature", "pnorm")  # of a sentence

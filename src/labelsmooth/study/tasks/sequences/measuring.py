@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from labelsmooth.evaluation import exactly
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics, Series, Texts
+from labelsmooth.study.tasks.base import Influence, Metrics
 from labelsmooth.study.tasks.classifier import plain_values
 from labelsmooth.study.tasks.sequences.decoded import AT, RECTIFIED, DecodedArrays, unpacked
 from labelsmooth.study.tasks.sequences.quality import (
@@ -30,7 +31,10 @@ from labelsmooth.study.tasks.sequences.selective import (
 from labelsmooth.study.tasks.sequences.series import token_series
 from labelsmooth.study.tasks.sequences.tokens import measure_tokens, token_influences
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
+from labelsmooth.study.tasks.shown import Floats, Headline, Series, Texts
 
+# scores of texts of any use: hardly a word of others is right, or they are of another length
+_USEFUL = {"bleu": (1.0, math.inf), "length_ratio": (0.5, 2.0), "wer": (-math.inf, 100.0)}
 _COVERAGES = tuple(np.linspace(0.1, 1, 10).round(1).tolist())
 
 
@@ -100,6 +104,28 @@ def part_words(part: str) -> str:
     return f"beam search of {match[2]}{rectified}{order}"
 
 
+def decoded_headlines(metrics: Metrics, shown: Sequence[str]) -> list[Headline]:
+    """Name the scores of the widest search; none where nothing was decoded.
+
+    Args:
+        metrics: of `measure_decoded`.
+        shown: names of scores.
+    """
+    widths = [int(match[1]) for part in metrics if (match := re.fullmatch(r"test_beams_([0-9]+)", part))]
+    if not widths:
+        return []
+    part = f"test_beams_{max(widths)}"
+    return [
+        Headline(
+            quantity=QUANTITIES[name],
+            field=f"{part}.{name}",
+            way=part_words(part),
+            useful=_USEFUL.get(name, (-math.inf, math.inf)),
+        )
+        for name in shown
+    ]
+
+
 def decoded_influences(arrays: DecodedArrays, metrics: Metrics) -> dict[str, Influence]:
     """The influence of each sentence on the numbers of `measure_decoded`, by part and name.
 
@@ -124,8 +150,8 @@ def decoded_series(arrays: DecodedArrays) -> dict[str, list[Series]]:
     widest search at each coverage, in each of `ORDERS`.
     """
     found = token_series(arrays)
-    if arrays.curve:
-        at = dict(sorted({1.0: arrays.widest, **arrays.curve}.items()))
+    at = dict(sorted({1.0: arrays.widest, **arrays.curve}.items())) if arrays.curve else {}
+    if len(at) > 1:
         found["temperatures"].append(_score_along(arrays, arrays.shown[0], at))
     found["beams"] = [
         _score_along(arrays, score, searches, how)

@@ -152,6 +152,9 @@ def own_vocabulary(model: str) -> Vocabulary | None:
     if not is_saved(model):
         return None
     config = saved_config(model)
+    if not config.get("is_encoder_decoder"):
+        kind = config.get("model_type")
+        raise InputError(f"{model} must be an encoder with a decoder, got the model_type {kind!r}")
     pad, end, start = (
         whole_number(model, config, name)
         for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")
@@ -172,6 +175,8 @@ def saved_config(model: str) -> dict[str, Any]:
         InputError: it is damaged.
     """
     path = _folder(model) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{model} must name a folder with a config.json: download it first")
     with reading(path, (ValueError,)):
         config = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(config, dict):

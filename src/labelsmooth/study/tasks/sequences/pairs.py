@@ -13,7 +13,7 @@ from typing import Any
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import reading
-from labelsmooth.study.tasks.places import load_splits, local_path, reading_splits
+from labelsmooth.study.tasks.places import load_splits, local_path, no_data, reading_splits
 from labelsmooth.study.tasks.sequences.rows import Rows, neighbours
 
 KNOWN_DATA = "tsv:FILE, lines:SOURCE:TARGET, hf:NAME:SOURCE:TARGET, verses:SOURCE-TARGET"
@@ -73,7 +73,7 @@ def read_pairs(name: str) -> dict[str, Pairs]:
         return _read_hf(*place.rsplit(":", 2))
     if kind == "verses" and place.count("-") == 1:
         return {"train": _read_verses(*place.split("-"))}
-    raise InputError(f"there is no data {name!r}; known are {KNOWN_DATA}")
+    raise no_data(name, KNOWN_DATA, {".tsv": "tsv", ".txt": "tsv"})
 
 
 def _read_tsv(path: Path) -> Pairs:

@@ -13,7 +13,7 @@ from torch import Tensor
 from labelsmooth.extras import needs_extra
 from labelsmooth.measure.arrays import State
 from labelsmooth.measure.catalogue import QUANTITIES
-from labelsmooth.study.tasks.base import Floats
+from labelsmooth.study.tasks.shown import Floats
 
 _ORDERS = 4  # of BLEU's n-grams
 _EDITS = ("substitute", "delete", "insert", "equal")  # as jiwer calls them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -34,3 +34,13 @@ class Rows(ABC):
 def neighbours(rows: int) -> tuple[int, ...]:
     """Number the passages of rows that are in no other order than their own."""
     return tuple(row // NEIGHBOURS for row in range(rows))
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """Say how many rows were left out, by why; "" where none was.
+
+    Example:
+        >>> left_out({"of more than 100 tokens": 1200, "without a text": 0})
+        '1,200 of more than 100 tokens'
+    """
+    return ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)

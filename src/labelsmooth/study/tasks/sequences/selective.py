@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labelsmooth.measure import Selective, SelectiveResult
 from labelsmooth.measure.influence import AurcInfluence
-from labelsmooth.study.tasks.base import Floats
+from labelsmooth.study.tasks.shown import Floats
 
 # by what sentences can be put in order
 ORDERS = {

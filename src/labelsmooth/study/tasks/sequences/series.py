@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from labelsmooth.measure.influence import influences
 from labelsmooth.measure.rows import numbers_from_stats
-from labelsmooth.study.tasks.base import Floats, Series
 from labelsmooth.study.tasks.sequences.tokens import TokenArrays, influence_of_sums
+from labelsmooth.study.tasks.shown import Floats, Series
 
 _POSITIONS = (1, 2, 3, 5, 9, 17, 33, 65)  # the first of each range of them, from 1 on
 _FREQUENCIES = (0, 1, 10, 100, 1000, 10_000)  # the least of each range of them

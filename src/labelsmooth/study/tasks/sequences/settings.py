@@ -118,6 +118,12 @@ class SequenceSettings(TokenSettings):
             if not 0.01 <= temperature <= 100:
                 raise InputError(f"decode_temperatures must lie in [0.01, 100], got {temperature:g}")
 
+    @property
+    def idle(self) -> set[str]:
+        """The names of the settings that mean nothing beside the others."""
+        of_searches = {"beams", "length_penalty", "rectify", "decode_temperatures"}
+        return super().idle | (set() if self.decode else of_searches)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceRecipe(SequenceSettings, BaseRecipe):

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labelsmooth.measure.catalogue import QUANTITIES
 from labelsmooth.measure.protocol import Table
 from labelsmooth.objectives import CHUNK_ROWS, Criterion, LinearOutput, Loss
 from labelsmooth.row_stats import row_stats
-from labelsmooth.study.tasks.base import (
-    Curves,
-    Floats,
-    Influence,
-    Metrics,
-    Series,
-    Session,
-    Share,
-    Task,
-    Texts,
-)
+from labelsmooth.study.tasks.base import Curves, Influence, Metrics, Session, Share, Task
 from labelsmooth.study.tasks.sequences.decoded import DecodedArrays, Statistics, decoded_fields, decodings
 from labelsmooth.study.tasks.sequences.forced import ForcedTokens, fit_pnorm, token_arrays
 from labelsmooth.study.tasks.sequences.measuring import (
+    decoded_headlines,
     decoded_influences,
     decoded_series,
     decoded_texts,
@@ -43,6 +36,7 @@ from labelsmooth.study.tasks.sequences.sentences import (
 from labelsmooth.study.tasks.sequences.settings import SequenceSettings
 from labelsmooth.study.tasks.sequences.tokens import TokenArrays, token_constant_guess, token_tables
 from labelsmooth.study.tasks.sequences.vocabulary import Vocabulary
+from labelsmooth.study.tasks.shown import Floats, Headline, Series, Texts
 from labelsmooth.study.trial import TrialConfig
 
 _FEW = 64  # sentences whose time tells that of others
@@ -73,6 +67,8 @@ class TokenTask(Task):
     curves = Curves
     class_words = "tokens in the vocabulary"
     row_words = "tokens"
+    accuracy = replace(QUANTITIES["accuracy"], title="teacher-forced token accuracy")
+    fewest_steps = 1000
 
     def result_words(self, metrics: Metrics) -> str:
         return f"test NLL {metrics['test']['nll']:.3f} a token"
@@ -107,6 +103,9 @@ class SequenceTask(TokenTask):
 
     def constant_guess(self, arrays: DecodedArrays) -> Mapping[str, Floats]:
         return token_constant_guess(arrays)
+
+    def headlines(self, metrics: Metrics) -> Sequence[Headline]:
+        return decoded_headlines(metrics, self.arrays.shown)
 
     def tables(self, arrays: DecodedArrays) -> Mapping[str, Mapping[str, Table]]:
         return token_tables(arrays)

@@ -24,9 +24,10 @@ from labelsmooth.measure.nce import nce_influence, normalised_cross_entropy
 from labelsmooth.measure.protocol import Table
 from labelsmooth.measure.rows import numbers_from_stats
 from labelsmooth.row_stats import RowStats
-from labelsmooth.study.tasks.base import Floats, Influence, Metrics
+from labelsmooth.study.tasks.base import Influence, Metrics
 from labelsmooth.study.tasks.classifier import constant_guess, plain_values
 from labelsmooth.study.tasks.influences import influences_beside, influences_on_scores
+from labelsmooth.study.tasks.shown import Floats
 
 STATISTICS = ("log_sum", "label_logit", "log_sum_sq", "mean_logit")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labelsmooth.study.tasks.sequences.network import is_saved
 from labelsmooth.study.tasks.sequences.pairs import PARTS
+from labelsmooth.study.tasks.sequences.rows import left_out
 from labelsmooth.study.tasks.speech.alignment import CTC_WEIGHT, GUIDED_WEIGHT, NOISE
 from labelsmooth.study.tasks.speech.augment import BANDS, FRAMES, PACE
 from labelsmooth.study.tasks.speech.data import SpeechSummary
@@ -22,12 +23,13 @@ _ALIGNMENT = (
 def data_words(summary: SpeechSummary) -> list[str]:
     """Describe the data in a few lines."""
     minutes = [f"{getattr(summary, f'{part}_seconds') / 60:.1f}" for part in PARTS]
+    without = _left_out(summary)
     return [
         f"{summary.train_utterances:,} training, {summary.validation_utterances:,} validation and "
         f"{summary.test_utterances:,} test utterances",
         f"of {minutes[0]}, {minutes[1]} and {minutes[2]} minutes",
         f"with {summary.train_rows:,}, {summary.validation_rows:,} and {summary.test_rows:,} tokens",
-        f"of {summary.num_classes:,} in the vocabulary; left out: {_left_out(summary)}",
+        f"of {summary.num_classes:,} in the vocabulary" + (f"; left out: {without}" if without else ""),
     ]
 
 
@@ -41,7 +43,7 @@ def methods(recipe: Recipe, summary: SpeechSummary) -> dict[str, tuple[str, str]
         "80 log-mel bands of windows of 25 ms every 10 ms, normalised by utterance, of audio at "
         f"{summary.sample_rate:,} Hz"
     )
-    left_out, ours = _left_out(summary), recipe.model in MODELS
+    without, ours = _left_out(summary), recipe.model in MODELS
     return {
         "Rows": (
             "tokens of the text, the end of each utterance among them",
@@ -50,14 +52,21 @@ def methods(recipe: Recipe, summary: SpeechSummary) -> dict[str, tuple[str, str]
         ),
         "Features": (features, f"The features are {features}."),
         "Vocabulary": (vocabulary, f"The vocabulary has {vocabulary}."),
-        "Utterances": (f"left out: {left_out}", f"Of the utterances we left out {left_out}."),
+        **(
+            {"Utterances": (f"left out: {without}", f"Of the utterances we left out {without}.")}
+            if without
+            else {}
+        ),
         "Augmentation": (_AUGMENTATION, f"We trained with {_AUGMENTATION}."),
         **({"Alignment": (_ALIGNMENT, f"Every arm was trained with {_ALIGNMENT}.")} if ours else {}),
     }
 
 
 def _left_out(summary: SpeechSummary) -> str:
-    return (
-        f"{summary.repeated:,} with a text or audio of the validation or test utterances, "
-        f"{summary.too_long:,} that last too long, {summary.too_short:,} too short for their text"
+    return left_out(
+        {
+            "with a text or audio of the validation or test utterances": summary.repeated,
+            "that last too long": summary.too_long,
+            "too short for their text": summary.too_short,
+        }
     )

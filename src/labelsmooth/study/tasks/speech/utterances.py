@@ -13,7 +13,7 @@ from typing import Any
 from labelsmooth.errors import InputError
 from labelsmooth.extras import needs_extra
 from labelsmooth.files import reading
-from labelsmooth.study.tasks.places import load_splits, local_path, reading_splits
+from labelsmooth.study.tasks.places import load_splits, local_path, no_data, reading_splits
 from labelsmooth.study.tasks.sequences.pairs import PARTS, read_lines
 
 KNOWN_DATA = "manifest:FILE, hf:NAME, prompts:LANGS"
@@ -66,7 +66,7 @@ def read_utterances(name: str) -> dict[str, list[Utterance]]:
         return _read_hf(place)
     if kind == "prompts" and re.fullmatch("[a-z]{2}(-[a-z]{2})*", place):
         return {"train": [each for language in place.split("-") for each in _read_prompts(language)]}
-    raise InputError(f"there is no data {name!r}; known are {KNOWN_DATA}")
+    raise no_data(name, KNOWN_DATA, {".tsv": "manifest", ".txt": "manifest"})
 
 
 def spoken(text: str) -> str:
