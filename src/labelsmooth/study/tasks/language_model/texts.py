@@ -122,7 +122,7 @@ def _read_jsonl(path: Path) -> Texts:
                 f"{form.name}"
             )
     questions = [row for row in rows if isinstance(row, Question)]
-    if not questions:
+    if rows and not questions:
         return _documents([row for row in rows if isinstance(row, str)])
     return Questions(
         prompts=tuple(question.prompt for question in questions),
