@@ -50,6 +50,7 @@ OPEN = {
     "study.store",
     "study.tasks",
     "study.tasks.base",
+    "study.tasks.shown",
     "study.tracking",
 }
 

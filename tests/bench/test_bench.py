@@ -343,15 +343,18 @@ def test_compiled_kernels_are_a_table_and_json(tmp_path, monkeypatch, capsys):
         ),
         (["--onyl", "loss"], "there is no option --onyl, did you mean --only?"),
         (["--only", "los"], "argument --only: invalid choice: 'los'"),
-        (["--repetitions", "0"], "repetitions must be at least 1, got 0"),
-        (["--threads", "0"], "threads must lie in 1..1024, got 0"),
-        (["--scale", "0"], "scale must lie in (0, 1], got 0.0"),
-        (["--scale", "nan"], "scale must lie in (0, 1], got nan"),
+        (["--repetitions", "0"], "--repetitions must be at least 1, got 0"),
+        (["--threads", "0"], "--threads must lie in 1..1024, got 0"),
+        (["--scale", "0"], "--scale must lie in (0, 1], got 0.0"),
+        (["--scale", "nan"], "--scale must lie in (0, 1], got nan"),
         (
             ["--json", "/nonexistent/x.json"],
-            "json must lie in a folder that exists, got '/nonexistent/x.json'",
+            "--json must lie in a folder that exists, got '/nonexistent/x.json'",
         ),
-        (["--markdown", "/nonexistent/x"], "markdown must lie in a folder that exists, got '/nonexistent/x'"),
+        (
+            ["--markdown", "/nonexistent/x"],
+            "--markdown must lie in a folder that exists, got '/nonexistent/x'",
+        ),
     ],
 )
 def test_bad_options_are_one_sentence(arguments, sentence, capsys):

@@ -736,7 +736,7 @@ def test_a_new_measure_is_in_the_numbers_and_the_report_of_a_stored_study(copied
         assert all(trial.metrics[part]["classwise_ece"] == 0.25 for part in ("test", "test_with_pnorm"))
     assert (copied / "results.jsonl").read_text().count('"classwise_ece": 0.25') == 2 * 6
     words = write_report(copied).path.read_text(encoding="utf-8")
-    assert '<th scope="row">classwise ECE (%), test rows †</th><td>25.00</td><td>25.00</td>' in words
+    assert '<th scope="row">classwise ECE (%) †</th><td>25.00</td><td>25.00</td>' in words
     assert f"<dd>{QUANTITIES['classwise_ece'].note.replace(chr(39), '&#39;')}</dd>" in words
 
 
