@@ -18,7 +18,7 @@ test: $(READY)
 	tools/chromium
 	$(BIN)/pytest -n 2 --dist worksteal -m "not long"
 
-# Installations, and studies and machines of a cluster, killed over and over.
+# Installations, several processes, and studies and machines of a cluster, killed over and over.
 test-long: $(READY)
 	$(BIN)/pytest -m long
 

@@ -162,6 +162,7 @@ def test_lightning_module_logs_both_sides(run):
         assert nll > 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_fsdp2_has_the_losses_of_one_process(tmp_path):
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -268,6 +268,7 @@ def one_of_two(folder, rank):
         dist.destroy_process_group()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_two_processes_have_the_numbers_of_one(tmp_path):
     torch.save(batches(), tmp_path / "batches.pt")

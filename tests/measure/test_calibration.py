@@ -482,6 +482,7 @@ def one_of_two(rank, folder):
         dist.destroy_process_group()
 
 
+@pytest.mark.long
 def test_two_processes_measure_what_one_does(tmp_path):
     processes = [
         subprocess.Popen(

@@ -136,6 +136,7 @@ def launched(place: Path, processes: int, *arguments: str) -> subprocess.Complet
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_trains(nets):
     """Batch normalisation, online smoothing, chance in images, clipping and distillation included; the last
     batch has 79 rows. Two runs that differ in rounding stay within 1e-4 over these 22 steps."""

@@ -115,6 +115,7 @@ def test_a_process_whose_study_dies_in_the_middle_of_a_message_ends_without_a_wo
     assert process.wait(60) == 0
 
 
+@pytest.mark.long
 def test_a_file_beside_the_data_takes_no_module_s_place(tmp_path):
     (tmp_path / "platform.py").write_text("raise SystemExit(7)")
     options = "--data digits --model linear --eps 0 --seeds 2 --epochs 1 --jobs 2 --out out"

@@ -65,6 +65,7 @@ def test_arms_begin_alike_and_learn(folder):
         assert trial.curves.validation_nll[1] < trial.curves.validation_nll[0]
 
 
+@pytest.mark.long
 def test_the_same_study_gives_the_same_bytes(folder, tmp_path):
     run_study(RECIPE, tmp_path / "again", jobs=1)
     assert stored_bytes(tmp_path / "again") == stored_bytes(folder)
