@@ -187,8 +187,7 @@ def _losses_of_logits(
     logits: Tensor, labels: Tensor, pos_weight: Tensor | None, *, total: bool = False
 ) -> Tensor:
     """Compute −p·y·log σ(z) − (1−y)·log σ(−z) of each logit, or their sum, where 0·∞ is 0."""
-    hindered = hindrance(logits, None)
-    if is_traced(logits) or hindered:
+    if is_traced(logits) or hindrance(logits, None):
         losses = _losses(logits, labels, pos_weight)
         return losses.sum() if total else losses
     chosen, _ = select("auto", logits.device)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labelsmooth.checks import require_num_classes
-from labelsmooth.conventions import BinaryConvention, binary_conventions
 from labelsmooth.errors import InputError
 from labelsmooth.smoothing import EPS_ROUNDING, binary_convention
 from labelsmooth.theory.numbers import in_range, log, times
@@ -124,7 +123,7 @@ def binary_convert(eps: float, source: str, to: str, num_labels: int | None = No
     Source: `ls.binary_conventions()`; equal labels have equal losses and gradients.
     """
     wanted = binary_target(eps, source, num_labels)
-    record = _convention(to)
+    record = binary_convention(to, 0.0).convention
     if eps == 0:
         return 0.0
     # every convention is linear in ε, so that one value of it tells the slope
@@ -136,8 +135,3 @@ def binary_convert(eps: float, source: str, to: str, num_labels: int | None = No
         if math.isclose(binary_target(converted, to, num_labels).on_label, wanted.on_label, abs_tol=1e-12):
             return converted
     raise InputError(f"no eps of {to} gives the labels of {source} at {eps:g}")
-
-
-def _convention(name: str) -> BinaryConvention:
-    binary_convention(name, 0.0)  # which refuses other names
-    return binary_conventions()[name]
